@@ -75,6 +75,8 @@ pub struct Row {
     pub samples: Vec<Sample>,
     /// The variables, in their order in the template; at most a configured number.
     pub slots: Vec<Slot>,
+    /// The tags of all its lines; see [`Line::tags`](crate::Line::tags).
+    pub tags: u64,
     /// Index in the input of the first event's first line; with it the caller finds the neighbours. `None` when the
     /// event began in the carry.
     pub first_line: Option<u32>,
@@ -273,6 +275,8 @@ pub struct OpenEvent {
     /// Its lines so far, shortened in the middle when it is long.
     #[serde(with = "crate::bytes")]
     pub text: Vec<u8>,
+    /// The tags of its lines.
+    pub tags: u64,
     /// What the joiner must remember about it (which language's trace it is, for instance); opaque.
     pub state: BTreeMap<String, String>,
 }

@@ -221,12 +221,14 @@ pub struct Line {
     pub stream: Arc<Stream>,
     /// The bytes as they came, without the line end. Any bytes; usually UTF-8.
     pub text: Vec<u8>,
+    /// Bits of the caller's choice, such as which queries brought the line; a row has those of all its lines.
+    pub tags: u64,
 }
 
 impl Line {
     /// The line as the miner takes it.
     pub fn record(&self) -> Record<'_> {
-        Record { stream: &self.stream, time: self.time, clock: self.clock, text: &self.text }
+        Record { stream: &self.stream, time: self.time, clock: self.clock, text: &self.text, tags: self.tags }
     }
 }
 
@@ -241,6 +243,8 @@ pub struct Record<'a> {
     pub clock: Clock,
     /// The bytes as they came, without the line end.
     pub text: &'a [u8],
+    /// Bits of the caller's choice; see [`Line::tags`].
+    pub tags: u64,
 }
 
 #[cfg(test)]

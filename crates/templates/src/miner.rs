@@ -134,6 +134,7 @@ impl Miner {
                     minutes: Histogram::default(),
                     samples: Vec::new(),
                     slots: Vec::new(),
+                    tags: 0,
                     first_line: u32::try_from(number).ok(),
                 });
                 delta.rows.len() - 1
@@ -141,6 +142,7 @@ impl Miner {
             let row = &mut delta.rows[at];
             row.count += 1;
             row.lines += 1;
+            row.tags |= record.tags;
             row.first = row.first.min(record.time);
             row.last = row.last.max(record.time);
             row.minutes.add(record.time, 1);
