@@ -1,0 +1,107 @@
+//! Lets one of several hosts speak, per channel.
+//!
+//! Deliver calls [`DedupStore::reserve`] before it sends and [`DedupStore::settle`] when the channel has answered: a crash
+//! in between repeats a message but never swallows one, and of two hosts only one speaks.
+//!
+//! Nothing here reads a finding's text: keys are opaque. The store owns its clock, since hosts' clocks differ.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+
+use crate::{
+    error::BoxError,
+    finding::Key,
+    incident::Rank,
+    message::SendId,
+    notifier::{ChannelHash, Receipt},
+};
+
+/// What somebody wants to say.
+#[derive(Clone, Debug)]
+pub struct Claim<'a> {
+    /// The message; the same through retries.
+    pub id: SendId,
+    /// Raised with every claim of the message: an older epoch's settle changes nothing (R10).
+    pub epoch: u64,
+    /// Where.
+    pub channel: ChannelHash,
+    /// What it is about: every key with the rank at which it is said. Never empty.
+    pub keys: &'a [(Key, Rank)],
+    /// How old the event is: the window counts back from the event, not from now (R6).
+    pub age: Duration,
+    /// Told within this time before the event is told already. A reminder gives half its window.
+    pub window: Duration,
+    /// How long the claim may stay unsettled; longer than the longest send.
+    pub lease: Duration,
+}
+
+/// Whether to speak.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Speak.
+    First,
+    /// This very message was delivered before (we crashed after that): settle, do not send.
+    Delivered {
+        /// What the channel gave back then.
+        receipt: Receipt,
+    },
+    /// All keys were told there within the window at this rank or above (R4): do not send.
+    Repeat {
+        /// What the channel gave back to whoever told it.
+        receipt: Receipt,
+    },
+    /// Somebody else is about to say some of it: come back later.
+    Pending {
+        /// When its lease ends, at the latest.
+        wait: Duration,
+    },
+}
+
+/// How a claim ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The channel confirmed it.
+    Delivered {
+        /// What it gave back.
+        receipt: Receipt,
+    },
+    /// Not sent, or refused: frees the claim, if it is still the same epoch's (R10).
+    Failed,
+}
+
+/// Why the store could not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the deduplication store cannot be used")]
+pub struct DedupError {
+    /// Why.
+    #[source]
+    pub cause: BoxError,
+}
+
+/// Remembers what was said where, and when.
+///
+/// # Contract
+///
+/// * Of any number of callers that reserve overlapping keys for one channel at once, exactly one is told `First`.
+/// * A reservation that is never settled expires with its lease; the next caller is told `First`.
+/// * `Repeat` only if every key was told within the window before the event at the claim's rank or above.
+/// * Told counts from the moment of the reservation (R6). What was told is kept per (channel, key, rank): the last time.
+/// * `settle` with an epoch that is no longer the claim's changes nothing. Settled ids are kept 30 days.
+/// * Either future may be dropped at any `.await`; the store then holds the old state or the new one.
+#[async_trait]
+pub trait DedupStore: fmt::Debug + Send + Sync {
+    /// Asks whether to speak.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be used; deliver then speaks anyway: rather twice than not at all.
+    async fn reserve(&self, claim: &Claim<'_>) -> Result<Standing, DedupError>;
+
+    /// Says how it ended.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be used; the reservation then expires with its lease.
+    async fn settle(&self, claim: &Claim<'_>, outcome: &Outcome) -> Result<(), DedupError>;
+}

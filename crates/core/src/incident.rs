@@ -1,0 +1,214 @@
+//! Incidents, and what happens to them.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use logwarden_detectors::{Category, Entity, ProfileName, Route, Severity};
+use logwarden_templates::{LineId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    finding::{Cited, Evidence, Key, hex128},
+    source::SourceId,
+};
+
+/// Names an incident: hash of the ledger's own random id and an ordinal, never made from keys, so that two ledgers never
+/// use the same and a new incident about the same thing is another one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct IncidentId(#[serde(with = "hex128")] u128);
+
+impl IncidentId {
+    /// The id of the `ordinal`-th incident of a ledger.
+    pub fn of(ledger: u128, ordinal: u64) -> Self {
+        Self(LineId::of(&[b"incident", &ledger.to_be_bytes(), &ordinal.to_be_bytes()]).bits())
+    }
+
+    /// The id with these bits, as a store kept them.
+    pub const fn from_bits(bits: u128) -> Self {
+        Self(bits)
+    }
+
+    /// The bits, as a store keeps them.
+    pub const fn bits(self) -> u128 {
+        self.0
+    }
+
+    /// What people see and type: eight hexadecimal digits.
+    pub fn short(self) -> String {
+        format!("{:08x}", self.0 >> 96)
+    }
+}
+
+impl fmt::Display for IncidentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for IncidentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IncidentId({:032x})", self.0)
+    }
+}
+
+/// How loudly something is claimed (R5): a detector's claim ranks before any model's, then severity decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Rank {
+    /// Whether a detector claims it.
+    pub detector: bool,
+    /// How much it matters.
+    pub severity: Severity,
+}
+
+/// Where an incident stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "status")]
+pub enum Status {
+    /// It occurs.
+    Firing,
+    /// Nothing of it occurred for a window.
+    Quiet {
+        /// Since when that is known.
+        since: Timestamp,
+    },
+    /// It turned out to be the same as an older one.
+    Merged {
+        /// Which one.
+        into: IncidentId,
+    },
+}
+
+/// Words with their author.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prose {
+    /// The words; a model's are capped. Hostile either way: models repeat what logs say.
+    pub text: String,
+    /// The model that wrote them; `None` for a rule's own words.
+    pub model: Option<String>,
+}
+
+/// Findings with the same identity over time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Incident {
+    /// Its name.
+    pub id: IncidentId,
+    /// The source of its lines.
+    pub source: SourceId,
+    /// Where it stands.
+    pub status: Status,
+    /// The highest rank that was claimed.
+    pub rank: Rank,
+    /// Whether it goes to the channels, or into lists and summaries only.
+    pub route: Route,
+    /// What kind of trouble.
+    pub category: Category,
+    /// The profiles whose findings it has.
+    pub profiles: Vec<ProfileName>,
+    /// The rules and detectors that claim it (`rule:oom-kill`), and models (`model:qwen3`); for lists and mutes.
+    pub claimed_by: Vec<String>,
+    /// What, in one line.
+    pub title: String,
+    /// What it means: a rule's words, or the model's once it has explained.
+    pub explanation: Option<Prose>,
+    /// One safe next step.
+    pub recommendation: Option<Prose>,
+    /// What it is about; bounded.
+    pub cited: Vec<Cited>,
+    /// Every key it owns, or shares softly.
+    pub keys: Vec<Key>,
+    /// Real lines: the first ones and the latest; bounded.
+    pub evidence: Vec<Evidence>,
+    /// Who or what stands out; bounded, the most frequent first.
+    pub entities: Vec<Entity>,
+    /// Entities that did not fit.
+    pub entities_omitted: u64,
+    /// Events so far.
+    pub count: u64,
+    /// The first event.
+    pub first: Timestamp,
+    /// The latest event.
+    pub last: Timestamp,
+    /// When it was opened, by the wall clock.
+    pub opened: Timestamp,
+    /// The incident before it about the same thing, and when that was seen last.
+    pub before: Option<(IncidentId, Timestamp)>,
+    /// The sequence number of its next event.
+    pub next_seq: u64,
+    /// What each channel was told last (by delivered rows of this ledger): rank and time.
+    pub told: BTreeMap<Arc<str>, Told>,
+    /// The mute that holds its messages back, if any; it stays listed.
+    pub muted_by: Option<String>,
+}
+
+/// What a channel was told last about an incident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// The rank in that message.
+    pub rank: Rank,
+    /// When the channel confirmed it.
+    pub at: Timestamp,
+}
+
+/// What happened to an incident. Append-only, and the only feed of outbox, lists and pages.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Whose.
+    pub incident: IncidentId,
+    /// Its number within the incident, from 0.
+    pub seq: u64,
+    /// When it was decided, by the wall clock.
+    pub at: Timestamp,
+    /// The time of the log lines that caused it.
+    pub data: Timestamp,
+    /// What happened.
+    pub kind: EventKind,
+    /// The incident's rank then.
+    pub rank: Rank,
+}
+
+/// The kinds of events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+#[non_exhaustive]
+pub enum EventKind {
+    /// It began.
+    Fired,
+    /// A higher rank than any before.
+    Escalated {
+        /// The rank before.
+        from: Rank,
+    },
+    /// It still occurs a window (or a day) after it was told last.
+    Reminded,
+    /// A model explained it.
+    Explained,
+    /// New entities or many more lines: shown by editing the message where that is possible.
+    Grew,
+    /// Nothing of it occurred for a window.
+    Quiet,
+    /// It ended as part of another.
+    Merged {
+        /// Which one.
+        into: IncidentId,
+    },
+}
+
+impl EventKind {
+    /// Whether several hosts must agree who says it: fired, escalated, reminded. The rest goes only to channels that
+    /// this ledger's own rows told.
+    pub fn is_announcement(&self) -> bool {
+        matches!(self, Self::Fired | Self::Escalated { .. } | Self::Reminded)
+    }
+
+    /// The word for it: `fired`.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Fired => "fired",
+            Self::Escalated { .. } => "escalated",
+            Self::Reminded => "reminded",
+            Self::Explained => "explained",
+            Self::Grew => "grew",
+            Self::Quiet => "quiet",
+            Self::Merged { .. } => "merged",
+        }
+    }
+}
