@@ -135,6 +135,8 @@ pub struct Grounded {
     pub evidence: Vec<Evidence>,
     /// Who or what stands out; addresses, users and hosts come from stored slots.
     pub entities: Vec<Entity>,
+    /// The query that brought the first cited row, as the user wrote it; for links.
+    pub query: Option<String>,
     /// For ranking within a severity.
     pub score: f64,
     /// Events it is about.

@@ -129,23 +129,30 @@ pub struct Incident {
     pub last: Timestamp,
     /// When it was opened, by the wall clock.
     pub opened: Timestamp,
+    /// When something of it was read last, by the wall clock.
+    pub touched: Timestamp,
+    /// The query that brought its first line, as the user wrote it; for links.
+    pub query: Option<String>,
     /// The incident before it about the same thing, and when that was seen last.
     pub before: Option<(IncidentId, Timestamp)>,
     /// The sequence number of its next event.
     pub next_seq: u64,
-    /// What each channel was told last (by delivered rows of this ledger): rank and time.
+    /// What each channel was told last.
     pub told: BTreeMap<Arc<str>, Told>,
     /// The mute that holds its messages back, if any; it stays listed.
     pub muted_by: Option<String>,
 }
 
 /// What a channel was told last about an incident.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
     /// The rank in that message.
     pub rank: Rank,
-    /// When the channel confirmed it.
+    /// When the channel confirmed it, or when we learned that somebody else had told it.
     pub at: Timestamp,
+    /// The receipt of our own message; `None` when another host told it. Only our own message is ever amended,
+    /// explained or called quiet (R4).
+    pub own: Option<crate::notifier::Receipt>,
 }
 
 /// What happened to an incident. Append-only, and the only feed of outbox, lists and pages.
