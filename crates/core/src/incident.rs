@@ -107,8 +107,10 @@ pub struct Incident {
     pub claimed_by: Vec<String>,
     /// What, in one line.
     pub title: String,
-    /// What it means: a rule's words, or the model's once it has explained.
+    /// What it means: the rule's words, or a model's where only a model claims it.
     pub explanation: Option<Prose>,
+    /// What a model adds to a rule's words. Never replaces them: a model can be talked into anything.
+    pub comment: Option<Prose>,
     /// One safe next step.
     pub recommendation: Option<Prose>,
     /// What it is about; bounded.

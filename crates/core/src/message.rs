@@ -128,8 +128,10 @@ pub struct IncidentView {
     pub evidence: Vec<EvidenceView>,
     /// Events that are not shown as lines.
     pub evidence_omitted: u64,
-    /// What it means.
+    /// What it means: a rule's words, or a model's where only a model claims it.
     pub explanation: Option<ProseView>,
+    /// What a model adds to a rule's words.
+    pub comment: Option<ProseView>,
     /// One safe next step.
     pub recommendation: Option<ProseView>,
     /// Who or what stands out, most frequent first.
