@@ -31,6 +31,12 @@ pub struct Settings {
     pub warm_up_lines: u64,
     /// Signals older than this alert only from high up, and say so.
     pub stale_after: Duration,
+    /// Alerts below high per day; what exceeds it goes to the digest.
+    pub alerts_per_day: u32,
+    /// False alarms per day that the rate detector may cost; with the number of tests it gives the threshold.
+    pub false_alarms_per_day: f64,
+    /// Rows of the memory; the least recently seen make room and are counted.
+    pub max_rows: usize,
 }
 
 impl Default for Settings {
@@ -40,6 +46,9 @@ impl Default for Settings {
             warm_up: Duration::from_secs(24 * 3600),
             warm_up_lines: 50_000,
             stale_after: Duration::from_secs(3600),
+            alerts_per_day: 50,
+            false_alarms_per_day: 1.0,
+            max_rows: 20_000,
         }
     }
 }
@@ -100,6 +109,7 @@ pub fn detect(delta: &Delta, memory: &Memory, rules: &RuleSet, settings: &Settin
             first: known.map_or(row.first, |known| known.first.min(row.first)),
             last: known.map_or(row.last, |known| known.last.max(row.last)),
             count: known.map_or(0, |known| known.count) + row.count,
+            stats: known.map(|known| known.stats.clone()).unwrap_or_default(),
         };
         source.first = Some(source.first.map_or(row.first, |first| first.min(row.first)));
         source.last = Some(source.last.map_or(row.last, |last| last.max(row.last)));

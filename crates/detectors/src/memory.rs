@@ -5,6 +5,13 @@ use std::{collections::HashMap, sync::Arc};
 use logwarden_templates::{Origin, RootId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::{
+    DecodeError, Failures, Stats,
+    code::{Reader, Writer},
+    failures::Counter,
+    stats::{Gaps, Hours, Profile, Rate, Values},
+};
+
 /// The key of a [`MemoryRow`]: origin and template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemoryKey(u128);
@@ -20,6 +27,11 @@ impl MemoryKey {
         Self(id.bits())
     }
 
+    /// The key of the row about an origin as a whole; see [`MemoryRow::is_origin`].
+    pub fn of_origin(origin: &Origin) -> Self {
+        Self::of(origin, ORIGIN)
+    }
+
     /// The key with these bits, as a store kept them.
     pub const fn from_bits(bits: u128) -> Self {
         Self(bits)
@@ -31,12 +43,17 @@ impl MemoryKey {
     }
 }
 
-/// What is normal for one template of one origin.
+/// The root under which the row about an origin as a whole is kept.
+pub(crate) const ORIGIN: RootId = RootId::from_bits(0);
+
+/// What is normal for one template of one origin, or for an origin as a whole.
+///
+/// `origin`, `root` and `template` never change (cold); [`MemoryRow::encode`] writes the rest (hot).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MemoryRow {
     /// Who.
     pub origin: Arc<Origin>,
-    /// The template.
+    /// The template; zero for the row about an origin as a whole.
     pub root: RootId,
     /// Its text.
     pub template: Arc<str>,
@@ -46,6 +63,8 @@ pub struct MemoryRow {
     pub last: Timestamp,
     /// Events ever.
     pub count: u64,
+    /// Rates, gaps, hours and known values.
+    pub stats: Stats,
 }
 
 /// What is known about a source as a whole.
@@ -59,6 +78,18 @@ pub struct SourceRow {
     pub lines: u64,
     /// Whether a backfill ended the warm-up early.
     pub backfilled: bool,
+    /// Rows of the memory that had to make room.
+    pub evicted: u64,
+    /// When the source was told to be silent, until its next line.
+    pub silent_since: Option<Timestamp>,
+    /// The day since 1970 that `alerts` counts.
+    pub day: i64,
+    /// Alerts below high on that day, against [`Settings::alerts_per_day`](crate::Settings::alerts_per_day).
+    pub alerts: u32,
+    /// Alerts ever that went to the digest instead, because the day's budget was used up.
+    pub over_budget: u64,
+    /// What failed of late.
+    pub failures: Failures,
 }
 
 /// The memory of normal of one source. Read-only for [`detect`](crate::detect); grows by [`Memory::apply`].
@@ -95,6 +126,11 @@ impl Memory {
         self.rows.get(&key)
     }
 
+    /// All rows, in no order.
+    pub fn rows(&self) -> impl Iterator<Item = (MemoryKey, &MemoryRow)> {
+        self.rows.iter().map(|(key, row)| (*key, row))
+    }
+
     /// How many rows there are.
     pub fn len(&self) -> usize {
         self.rows.len()
@@ -112,5 +148,227 @@ impl Memory {
         }
         self.rows.extend(learned.rows.iter().cloned());
         self.source = learned.source.clone();
+    }
+}
+
+impl MemoryRow {
+    /// A row about `root` before its first event at `first` has been counted.
+    pub fn new(origin: Arc<Origin>, root: RootId, template: Arc<str>, first: Timestamp) -> Self {
+        Self { origin, root, template, first, last: first, count: 0, stats: Stats::default() }
+    }
+
+    /// Whether this is the row about an origin as a whole (its busy hours, its share of errors) and not about a template.
+    pub fn is_origin(&self) -> bool {
+        self.root == ORIGIN
+    }
+
+    /// What changes, in about a hundred bytes; goes with the key and, stored once, with origin, root and template.
+    pub fn encode(&self) -> Vec<u8> {
+        let Stats { rate, gaps, hours, values, silent_since, profile } = &self.stats;
+        let mut out = Writer::new();
+        out.signed(self.first.nanos());
+        out.signed(self.last.nanos().wrapping_sub(self.first.nanos()));
+        out.unsigned(self.count);
+        out.signed(rate.bucket);
+        out.unsigned(rate.open.into());
+        out.unsigned(rate.closed.into());
+        out.float(rate.mean);
+        out.float(rate.variance);
+        out.unsigned(gaps.n.into());
+        out.float(gaps.mean);
+        out.float(gaps.variance);
+        out.unsigned(gaps.longest.into());
+        out.signed(hours.day);
+        hours.days.iter().for_each(|day| out.unsigned((*day).into()));
+        time(&mut out, *silent_since);
+        out.unsigned(values.known.len() as u64);
+        values.known.iter().for_each(|hash| out.fixed(*hash));
+        out.signed(values.day);
+        out.unsigned(values.fresh.into());
+        out.unsigned(values.busiest.into());
+        out.unsigned(values.overflowed.into());
+        out.unsigned(profile.is_some().into());
+        if let Some(profile) = profile {
+            out.unsigned(profile.week.len() as u64);
+            profile.week.iter().for_each(|sum| out.float(*sum));
+            out.signed(profile.hour);
+            out.unsigned(profile.hours.into());
+            out.float(profile.bad_share);
+            out.float(profile.events);
+        }
+        out.finish()
+    }
+
+    /// The row again.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are damaged, or from a newer version.
+    pub fn decode(origin: Arc<Origin>, root: RootId, template: Arc<str>, hot: &[u8]) -> Result<Self, DecodeError> {
+        let mut from = Reader::new(hot)?;
+        let first = from.signed()?;
+        let last = first.wrapping_add(from.signed()?);
+        let count = from.unsigned()?;
+        let rate = Rate {
+            bucket: from.signed()?,
+            open: from.small()?,
+            closed: from.small()?,
+            mean: from.float()?,
+            variance: from.float()?,
+        };
+        let gaps = Gaps { n: from.small()?, mean: from.float()?, variance: from.float()?, longest: from.small()? };
+        let mut hours = Hours { day: from.signed()?, days: [0; 4] };
+        for day in &mut hours.days {
+            *day = from.small()?;
+        }
+        let silent_since = read_time(&mut from)?;
+        let known = (0..from.count(4)?).map(|_| from.fixed()).collect::<Result<_, _>>()?;
+        let values = Values {
+            known,
+            day: from.signed()?,
+            fresh: from.small()?,
+            busiest: from.small()?,
+            overflowed: from.unsigned()? != 0,
+        };
+        let mut profile = None;
+        if from.unsigned()? != 0 {
+            let week = (0..from.count(4)?).map(|_| from.float()).collect::<Result<_, _>>()?;
+            profile = Some(Box::new(Profile {
+                week,
+                hour: from.signed()?,
+                hours: from.small()?,
+                bad_share: from.float()?,
+                events: from.float()?,
+            }));
+        }
+        from.end()?;
+        let stats = Stats { rate, gaps, hours, values, silent_since, profile };
+        let (first, last) = (Timestamp::from_nanos(first), Timestamp::from_nanos(last));
+        Ok(Self { origin, root, template, first, last, count, stats })
+    }
+}
+
+impl SourceRow {
+    /// The whole row in few bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        time(&mut out, self.first);
+        time(&mut out, self.last);
+        out.unsigned(self.lines);
+        out.unsigned(self.backfilled.into());
+        out.unsigned(self.evicted);
+        time(&mut out, self.silent_since);
+        out.signed(self.day);
+        out.unsigned(self.alerts.into());
+        out.unsigned(self.over_budget);
+        out.unsigned(self.failures.evicted);
+        out.unsigned(self.failures.counters.len() as u64);
+        for counter in &self.failures.counters {
+            out.unsigned(counter.key);
+            out.float(counter.older);
+            out.unsigned(counter.minutes.len() as u64);
+            for (minute, n) in &counter.minutes {
+                out.signed(*minute);
+                out.unsigned((*n).into());
+            }
+            out.unsigned(counter.partners.len() as u64);
+            counter.partners.iter().for_each(|hash| out.fixed(*hash));
+        }
+        out.finish()
+    }
+
+    /// The row again.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are damaged, or from a newer version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut from = Reader::new(bytes)?;
+        let mut row = Self {
+            first: read_time(&mut from)?,
+            last: read_time(&mut from)?,
+            lines: from.unsigned()?,
+            backfilled: from.unsigned()? != 0,
+            evicted: from.unsigned()?,
+            silent_since: read_time(&mut from)?,
+            day: from.signed()?,
+            alerts: from.small()?,
+            over_budget: from.unsigned()?,
+            failures: Failures { evicted: from.unsigned()?, counters: Vec::new() },
+        };
+        for _ in 0..from.count(7)? {
+            let (key, older) = (from.unsigned()?, from.float()?);
+            let minutes = (0..from.count(2)?).map(|_| Ok((from.signed()?, from.small()?))).collect::<Result<_, _>>()?;
+            let partners = (0..from.count(4)?).map(|_| from.fixed()).collect::<Result<_, _>>()?;
+            row.failures.counters.push(Counter { key, minutes, older, partners });
+        }
+        from.end()?;
+        Ok(row)
+    }
+}
+
+fn time(out: &mut Writer, time: Option<Timestamp>) {
+    out.unsigned(time.is_some().into());
+    if let Some(time) = time {
+        out.signed(time.nanos());
+    }
+}
+
+fn read_time(from: &mut Reader<'_>) -> Result<Option<Timestamp>, DecodeError> {
+    Ok(if from.unsigned()? != 0 { Some(Timestamp::from_nanos(from.signed()?)) } else { None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row() -> MemoryRow {
+        let origin = Arc::new(Origin { host: "web-1".into(), service: "sshd".into() });
+        let mut row =
+            MemoryRow::new(origin, RootId::from_bits(7), "session opened".into(), Timestamp::from_secs(1_800_000_000));
+        row.last = Timestamp::from_secs(1_800_900_000);
+        row.count = 123_456;
+        for bucket in 6_000_000..6_000_100 {
+            row.stats.rate.add(bucket, 12);
+            row.stats.gaps.add(60);
+            row.stats.hours.mark(500_000 + bucket - 6_000_000);
+        }
+        row
+    }
+
+    #[test]
+    fn a_row_survives_storage_and_is_small() {
+        let mut row = row();
+        assert!(row.encode().len() <= 100, "{} bytes", row.encode().len());
+        row.stats.values.learn(77, 20_000);
+        row.stats.silent_since = Some(row.last);
+        row.stats.profile = Some(Box::default());
+        let again = MemoryRow::decode(row.origin.clone(), row.root, row.template.clone(), &row.encode());
+        assert_eq!(again.as_ref(), Ok(&row));
+    }
+
+    #[test]
+    fn a_source_survives_storage() {
+        let mut source = SourceRow { first: Some(Timestamp::from_secs(5)), lines: 9, ..SourceRow::default() };
+        let mut counter = Counter { key: u64::MAX, ..Counter::default() };
+        counter.add(30_000_000, 5);
+        counter.meet(3);
+        source.failures.take(vec![counter], 30_000_000);
+        assert_eq!(SourceRow::decode(&source.encode()), Ok(source));
+    }
+
+    #[test]
+    fn damaged_and_newer_rows_are_told_apart() {
+        let row = row();
+        let decode = |bytes: &[u8]| MemoryRow::decode(row.origin.clone(), row.root, row.template.clone(), bytes);
+        let bytes = row.encode();
+        for len in 0..bytes.len() {
+            assert_eq!(decode(&bytes[..len]), Err(DecodeError::Damaged), "cut to {len}");
+        }
+        assert_eq!(decode(&[9, 1, 2]), Err(DecodeError::Newer(9)));
+        assert_eq!(
+            SourceRow::decode(&[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x7f]),
+            Err(DecodeError::Damaged)
+        );
     }
 }
