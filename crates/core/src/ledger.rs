@@ -488,7 +488,7 @@ pub struct Query {
     pub incidents: Incidents,
     /// The events of the incidents read.
     pub events: bool,
-    /// Outbox rows.
+    /// Outbox rows and sendings; their incidents are read, too.
     pub outbox: Outbox,
     /// Jobs.
     pub jobs: Jobs,
@@ -531,7 +531,8 @@ pub struct Snapshot {
     pub seen: crate::source::Seen,
     /// Owners of the asked keys.
     pub keys: Vec<Versioned<KeyOwner>>,
-    /// Incidents: those asked for, and owners of the asked keys.
+    /// Incidents: those asked for, owners of the asked keys, those of the outbox rows read, and of all these the ones
+    /// they were merged into.
     pub incidents: BTreeMap<IncidentId, Versioned<Incident>>,
     /// Events, by incident and number.
     pub events: Vec<Event>,
