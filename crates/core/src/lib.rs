@@ -12,6 +12,7 @@
 //! | `Ledger` | one transaction per step | `ledger` (unstable until 1.0) |
 
 pub mod classifier;
+pub mod decide;
 pub mod dedup;
 pub mod digest;
 pub mod env;

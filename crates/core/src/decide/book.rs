@@ -1,0 +1,671 @@
+//! Which incident a finding belongs to, and what that makes known.
+//!
+//! A [`Book`] is opened on a snapshot, takes findings, moved roots and occurrences, and is closed into writes. It follows
+//! DESIGN section 7:
+//!
+//! * A detector's finding joins the open incident that owns the key of what it is about first; keys that nobody owns, or
+//!   that only a model claims, become that incident's. Otherwise it opens a new one.
+//! * A model's finding about owned keys explains every owner and may raise it; it merges none and takes no key. Keys that
+//!   only models claim are *soft*. Where all its keys are softly owned, the finding joins; where one is free, it opens a
+//!   new incident for the free ones, so that citing yesterday's rows glues nothing new to something old.
+//! * When a root moves up, its key goes to the oldest open owner, and the others end as merged.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use logwarden_detectors::{By, Entity, Route};
+use logwarden_templates::{LeafId, Move, RootId};
+
+use crate::{
+    Timestamp,
+    decide::{Policy, mutes},
+    finding::{Cited, Evidence, Grounded, Key, Scope},
+    incident::{Event, EventKind, Incident, IncidentId, Prose, Rank, Status},
+    ledger::{
+        Incidents, Installation, KeyOwner, Mute, Outbox, OutboxKey, OutboxRow, OutboxState, Query, Snapshot, Versioned,
+        Write,
+    },
+    source::SourceId,
+};
+
+/// Templates listed per incident.
+const MAX_CITED: usize = 48;
+/// Lines kept per incident: half of them the first ones, half the latest.
+const MAX_EVIDENCE: usize = 12;
+/// Entities listed per incident.
+const MAX_ENTITIES: usize = 40;
+
+#[derive(Debug)]
+struct Slot<T> {
+    version: u64,
+    row: T,
+    dirty: bool,
+}
+
+impl<T> Slot<T> {
+    fn known(versioned: Versioned<T>) -> Self {
+        Self { version: versioned.version, row: versioned.row, dirty: false }
+    }
+
+    fn new(row: T) -> Self {
+        Self { version: 0, row, dirty: true }
+    }
+
+    fn change(&mut self) -> &mut T {
+        self.dirty = true;
+        &mut self.row
+    }
+
+    fn written(self) -> Option<Versioned<T>> {
+        self.dirty.then_some(Versioned { version: self.version, row: self.row })
+    }
+}
+
+/// Which channels an event is for.
+enum Audience<'a> {
+    /// All that take its severity.
+    All,
+    /// Those that our own message told, and those that are about to be told.
+    Told,
+    /// Of those, the ones that can amend a message.
+    Amending,
+    /// These.
+    Named(&'a [Arc<str>]),
+}
+
+/// The incidents that matter for a decision, as they change.
+#[derive(Debug)]
+pub struct Book<'a> {
+    policy: &'a Policy,
+    now: Timestamp,
+    source: SourceId,
+    installation: Slot<Installation>,
+    incidents: BTreeMap<IncidentId, Slot<Incident>>,
+    keys: BTreeMap<Key, Slot<KeyOwner>>,
+    outbox: BTreeMap<OutboxKey, Slot<OutboxRow>>,
+    mutes: Vec<Mute>,
+    events: Vec<Event>,
+    opened: u64,
+    joined: u64,
+}
+
+impl<'a> Book<'a> {
+    /// What must be read for a book that will be asked about `keys`.
+    pub fn query(keys: Vec<Key>) -> Query {
+        Query { keys, incidents: Incidents::Firing, outbox: Outbox::Open, mutes: true, ..Query::default() }
+    }
+
+    /// Opens a book on what [`Book::query`] has read. `None` when the ledger has no installation row, which a ledger
+    /// always has.
+    pub fn open(policy: &'a Policy, snapshot: &Snapshot, source: SourceId, now: Timestamp) -> Option<Self> {
+        let keys = snapshot.keys.iter().map(|owner| (owner.row.key, Slot::known(owner.clone())));
+        Some(Self {
+            policy,
+            now,
+            source,
+            installation: Slot::known(snapshot.installation.clone()?),
+            incidents: snapshot.incidents.iter().map(|(id, row)| (*id, Slot::known(row.clone()))).collect(),
+            keys: keys.collect(),
+            outbox: snapshot.outbox.iter().map(|row| (row.row.key(), Slot::known(row.clone()))).collect(),
+            mutes: snapshot.mutes.clone(),
+            events: Vec::new(),
+            opened: 0,
+            joined: 0,
+        })
+    }
+
+    /// Incidents opened so far.
+    pub fn opened(&self) -> u64 {
+        self.opened
+    }
+
+    /// Findings that joined an incident so far.
+    pub fn joined(&self) -> u64 {
+        self.joined
+    }
+
+    /// The incident, if the book has it.
+    pub fn incident(&self, id: IncidentId) -> Option<&Incident> {
+        self.incidents.get(&id).map(|slot| &slot.row)
+    }
+
+    /// The open incidents of this book's source.
+    pub fn firing(&self) -> impl Iterator<Item = &Incident> + '_ {
+        self.incidents.values().map(|slot| &slot.row).filter(|incident| incident.status == Status::Firing)
+    }
+
+    /// The open incident that owns a key, if any; `soft` says whether owners by a model's word count.
+    fn owner(&self, key: Key, soft: bool) -> Option<IncidentId> {
+        let owner = self.keys.get(&key).filter(|owner| soft || !owner.row.soft)?;
+        let mut id = owner.row.incident;
+        // Merged incidents point to their survivor; the chain is short, and a damaged one ends.
+        for _ in 0..64 {
+            match self.incidents.get(&id)?.row.status {
+                Status::Firing => return Some(id),
+                Status::Quiet { .. } => return None,
+                Status::Merged { into } => id = into,
+            }
+        }
+        None
+    }
+
+    fn set_owner(&mut self, key: Key, incident: IncidentId, soft: bool) {
+        let wanted = KeyOwner { key, incident, soft };
+        match self.keys.get_mut(&key) {
+            Some(slot) if slot.row == wanted => {}
+            Some(slot) => *slot.change() = wanted,
+            None => {
+                self.keys.insert(key, Slot::new(wanted));
+            }
+        }
+        if let Some(slot) = self.incidents.get_mut(&incident)
+            && !slot.row.keys.contains(&key)
+        {
+            slot.change().keys.push(key);
+        }
+    }
+
+    /// Takes a finding, whoever claims it.
+    pub fn take(&mut self, finding: &Grounded) {
+        if finding.keys().is_empty() {
+            return; // grounding lets no such finding pass
+        }
+        if finding.by.is_model() { self.take_models(finding) } else { self.take_detectors(finding) }
+    }
+
+    fn take_detectors(&mut self, finding: &Grounded) {
+        // The first anomalous citation says what it is about; its root before its leaf.
+        let keys: Vec<_> = finding.cited.iter().flat_map(Cited::keys).collect();
+        let owner = match keys.iter().find_map(|key| self.owner(*key, false)) {
+            Some(owner) => {
+                self.join(owner, finding);
+                owner
+            }
+            None => self.begin(finding),
+        };
+        for key in keys {
+            if self.owner(key, false).is_none() {
+                self.set_owner(key, owner, false);
+            }
+        }
+    }
+
+    fn take_models(&mut self, finding: &Grounded) {
+        let keys = finding.keys();
+        let owners: BTreeSet<_> = keys.iter().filter_map(|key| self.owner(*key, false)).collect();
+        if !owners.is_empty() {
+            for owner in owners {
+                self.explain(owner, finding);
+            }
+            return;
+        }
+        let soft: BTreeSet<_> = keys.iter().filter_map(|key| self.owner(*key, true)).collect();
+        let free: Vec<_> = keys.iter().copied().filter(|key| self.owner(*key, true).is_none()).collect();
+        // A root that is free makes it something new; a leaf may be free because another leaf of a known root occurred.
+        let roots_known = finding
+            .cited
+            .iter()
+            .filter(|cited| cited.anomalous)
+            .all(|cited| cited.keys().any(|key| self.owner(key, true).is_some()));
+        match soft.iter().next() {
+            Some(owner) if roots_known => {
+                let owner = *owner;
+                self.join(owner, finding);
+                for key in free {
+                    self.set_owner(key, owner, true);
+                }
+            }
+            _ => {
+                let owner = self.begin(finding);
+                for key in free {
+                    self.set_owner(key, owner, true);
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, finding: &Grounded) -> IncidentId {
+        let installation = self.installation.change();
+        let id = IncidentId::of(installation.id, installation.next_incident);
+        installation.next_incident += 1;
+        let before = finding.keys().into_iter().filter_map(|key| {
+            let owner = self.incidents.get(&self.keys.get(&key)?.row.incident)?;
+            (owner.row.status != Status::Firing).then_some((owner.row.id, owner.row.last))
+        });
+        let before = before.max_by_key(|(_, last)| *last);
+        let prose = |text: &str| (!text.is_empty()).then(|| Prose { text: text.to_owned(), model: model(&finding.by) });
+        let mut incident = Incident {
+            id,
+            source: self.source.clone(),
+            status: Status::Firing,
+            rank: rank(finding),
+            route: finding.route,
+            category: finding.category,
+            profiles: vec![finding.profile.clone()],
+            claimed_by: vec![claimed_by(&finding.by)],
+            title: finding.title.clone(),
+            explanation: prose(&finding.explanation),
+            comment: None,
+            recommendation: prose(&finding.recommendation),
+            cited: Vec::new(),
+            keys: Vec::new(),
+            evidence: Vec::new(),
+            entities: Vec::new(),
+            entities_omitted: 0,
+            count: finding.count,
+            first: finding.first,
+            last: finding.last,
+            opened: self.now,
+            touched: self.now,
+            query: finding.query.clone(),
+            before,
+            next_seq: 0,
+            told: BTreeMap::new(),
+            muted_by: None,
+        };
+        absorb(&mut incident, &finding.cited, &finding.evidence, &finding.entities);
+        incident.muted_by = mutes::muted_by(&incident, &self.mutes, self.now).map(|mute| mute.id.clone());
+        let announced = incident.route == Route::Alert;
+        self.incidents.insert(id, Slot::new(incident));
+        self.opened += 1;
+        let audience = if announced { Audience::All } else { Audience::Named(&[]) };
+        self.emit(id, EventKind::Fired, finding.last, &audience);
+        id
+    }
+
+    fn join(&mut self, id: IncidentId, finding: &Grounded) {
+        self.forget_ended_mute(id);
+        let now = self.now;
+        let Some(slot) = self.incidents.get_mut(&id) else { return };
+        let incident = slot.change();
+        let from = incident.rank;
+        let announced = incident.route == Route::Alert;
+        incident.touched = incident.touched.max(now);
+        incident.count = incident.count.saturating_add(finding.count);
+        incident.first = incident.first.min(finding.first);
+        incident.last = incident.last.max(finding.last);
+        incident.route = incident.route.max(finding.route);
+        let claimed = claimed_by(&finding.by);
+        if !incident.claimed_by.contains(&claimed) {
+            incident.claimed_by.push(claimed);
+        }
+        if !incident.profiles.contains(&finding.profile) {
+            incident.profiles.push(finding.profile.clone());
+        }
+        absorb(incident, &finding.cited, &finding.evidence, &finding.entities);
+        if rank(finding) > from {
+            incident.rank = rank(finding);
+            incident.title.clone_from(&finding.title);
+            incident.category = finding.category;
+            let prose =
+                |text: &str| (!text.is_empty()).then(|| Prose { text: text.to_owned(), model: model(&finding.by) });
+            incident.explanation = prose(&finding.explanation);
+            incident.recommendation = prose(&finding.recommendation);
+        }
+        let (to, upgraded) = (incident.rank, !announced && incident.route == Route::Alert);
+        self.joined += 1;
+        if upgraded {
+            self.emit(id, EventKind::Fired, finding.last, &Audience::All);
+        } else if to > from {
+            self.escalate(id, from, finding.last);
+        } else {
+            self.grew(id, finding.last);
+        }
+    }
+
+    /// A model's finding about rows that a detector's incident owns.
+    fn explain(&mut self, id: IncidentId, finding: &Grounded) {
+        let Some(slot) = self.incidents.get_mut(&id) else { return };
+        let from = slot.row.rank;
+        let claimed = claimed_by(&finding.by);
+        if !slot.row.claimed_by.contains(&claimed) {
+            slot.change().claimed_by.push(claimed);
+        }
+        if finding.severity > from.severity {
+            slot.change().rank.severity = finding.severity;
+        }
+        let first_words = slot.row.comment.is_none() && !finding.explanation.is_empty();
+        if first_words {
+            slot.change().comment = Some(Prose { text: finding.explanation.clone(), model: model(&finding.by) });
+        }
+        let to = slot.row.rank;
+        self.joined += 1;
+        if to > from {
+            self.escalate(id, from, finding.last);
+        } else if first_words {
+            self.emit(id, EventKind::Explained, finding.last, &Audience::Told);
+        }
+    }
+
+    fn forget_ended_mute(&mut self, id: IncidentId) {
+        let now = self.now;
+        let Some(slot) = self.incidents.get_mut(&id) else { return };
+        let Some(by) = &slot.row.muted_by else { return };
+        if !self.mutes.iter().any(|mute| mute.id == *by && mute.until.is_none_or(|until| until > now)) {
+            slot.change().muted_by = None;
+        }
+    }
+
+    fn escalate(&mut self, id: IncidentId, from: Rank, data: Timestamp) {
+        if let Some(slot) = self.incidents.get_mut(&id)
+            && slot.row.muted_by.is_some()
+        {
+            slot.change().muted_by = None; // a mute ends when what it holds back becomes worse
+        }
+        self.emit(id, EventKind::Escalated { from }, data, &Audience::All);
+    }
+
+    fn grew(&mut self, id: IncidentId, data: Timestamp) {
+        let Some(incident) = self.incident(id) else { return };
+        // A channel that was never told, and to which nothing is on its way (its row died, it is new, a mute ended), is
+        // told now (R9).
+        let missing: Vec<_> = self
+            .eligible(incident)
+            .filter(|channel| !incident.told.contains_key(channel) && !self.has_open_row(id, channel))
+            .collect();
+        if missing.is_empty() {
+            self.emit(id, EventKind::Grew, data, &Audience::Amending);
+        } else {
+            self.emit(id, EventKind::Reminded, data, &Audience::Named(&missing));
+        }
+    }
+
+    fn eligible(&self, incident: &Incident) -> impl Iterator<Item = Arc<str>> + use<'_> {
+        let told = incident.route == Route::Alert && incident.muted_by.is_none();
+        let severity = incident.rank.severity;
+        let channels = self.policy.channels.iter().filter(move |channel| told && severity >= channel.min_severity);
+        channels.map(|channel| channel.name.clone())
+    }
+
+    fn has_open_row(&self, id: IncidentId, channel: &Arc<str>) -> bool {
+        self.rows_of(id, channel).any(|row| row.state.is_open())
+    }
+
+    fn rows_of<'b>(&'b self, id: IncidentId, channel: &'b Arc<str>) -> impl Iterator<Item = &'b OutboxRow> + 'b {
+        let rows = self.outbox.values().map(|slot| &slot.row);
+        rows.filter(move |row| row.incident == id && row.channel == *channel)
+    }
+
+    fn emit(&mut self, id: IncidentId, kind: EventKind, data: Timestamp, audience: &Audience<'_>) {
+        let Some(incident) = self.incident(id) else { return };
+        let channels: Vec<Arc<str>> = match audience {
+            Audience::All => self.eligible(incident).collect(),
+            Audience::Named(names) => names.to_vec(),
+            Audience::Told | Audience::Amending => {
+                let amending = matches!(audience, Audience::Amending);
+                let heard = |channel: &&crate::notifier::Channel| {
+                    let own = incident.told.get(&channel.name).is_some_and(|told| told.own.is_some());
+                    let waiting = || self.rows_of(id, &channel.name).any(|row| row.state.is_open());
+                    (channel.amends || !amending) && (own || waiting())
+                };
+                self.policy.channels.iter().filter(heard).map(|channel| channel.name.clone()).collect()
+            }
+        };
+        let (seq, rank) = (incident.next_seq, incident.rank);
+        if channels.is_empty() && kind == EventKind::Grew {
+            return; // nobody would see it, and every pass would write one
+        }
+        if let Some(slot) = self.incidents.get_mut(&id) {
+            slot.change().next_seq += 1;
+        }
+        for channel in channels {
+            self.enqueue(id, seq, channel, &kind, rank, data);
+        }
+        self.events.push(Event { incident: id, seq, at: self.now, data, kind, rank });
+    }
+
+    fn enqueue(
+        &mut self,
+        incident: IncidentId,
+        seq: u64,
+        channel: Arc<str>,
+        kind: &EventKind,
+        rank: Rank,
+        data: Timestamp,
+    ) {
+        let urgent = rank.severity >= logwarden_detectors::Severity::High || !kind.is_announcement();
+        let next_at = if urgent { self.now } else { self.now.plus(self.policy.explain_wait) };
+        // R1: only a row that was never claimed absorbs.
+        let absorber = self.outbox.values_mut().find(|slot| {
+            let row = &slot.row;
+            row.incident == incident && row.channel == channel && row.send.is_none() && row.state.is_open()
+        });
+        if let Some(slot) = absorber {
+            let first_words = *kind == EventKind::Explained;
+            let row = slot.change();
+            row.seq = seq;
+            row.data = row.data.max(data);
+            if let OutboxState::Pending { next_at: at } = &mut row.state
+                && (urgent && (rank.severity >= logwarden_detectors::Severity::High || first_words))
+            {
+                *at = (*at).min(next_at);
+            }
+            return;
+        }
+        let state = OutboxState::Pending { next_at };
+        let row = OutboxRow { incident, seq, first_seq: seq, channel, created: self.now, data, state, send: None };
+        self.outbox.insert(row.key(), Slot::new(row));
+    }
+
+    /// Counts occurrences of a template that no finding of the same commit cites: an open incident that owns it goes on.
+    pub fn occurred(
+        &mut self,
+        scope: &Scope,
+        leaf: LeafId,
+        root: RootId,
+        count: u64,
+        first: Timestamp,
+        last: Timestamp,
+    ) {
+        let root = Key::of_root(scope, root);
+        let leaf = Key::of_leaf(scope, leaf);
+        let Some(id) = self.owner(root, true).or_else(|| self.owner(leaf, true)) else { return };
+        self.forget_ended_mute(id);
+        let now = self.now;
+        if let Some(slot) = self.incidents.get_mut(&id) {
+            let incident = slot.change();
+            incident.touched = incident.touched.max(now);
+            incident.count = incident.count.saturating_add(count);
+            incident.first = incident.first.min(first);
+            incident.last = incident.last.max(last);
+        }
+        self.grew(id, last);
+    }
+
+    /// Follows leaves whose roots have moved up.
+    pub fn moved(&mut self, moves: &[Move]) {
+        for step in moves {
+            let from = step.from.unwrap_or(step.leaf.as_root());
+            let concerned = |cited: &Cited| cited.leaf == Some(step.leaf) || cited.root == from;
+            let firing = |slot: &Slot<Incident>| slot.row.status == Status::Firing;
+            let found: Vec<(IncidentId, Scope)> = self
+                .incidents
+                .iter()
+                .filter(|(_, slot)| firing(slot))
+                .flat_map(|(id, slot)| {
+                    let cited = slot.row.cited.iter().filter(|cited| cited.anomalous && concerned(cited));
+                    cited.map(|cited| (*id, cited.scope.clone())).collect::<BTreeSet<_>>()
+                })
+                .collect();
+            for (id, scope) in found {
+                if let Some(slot) = self.incidents.get_mut(&id) {
+                    for cited in slot.change().cited.iter_mut().filter(|cited| cited.scope == scope && concerned(cited))
+                    {
+                        cited.root = step.to;
+                    }
+                }
+                self.give(Key::of_root(&scope, step.to), id);
+            }
+        }
+    }
+
+    /// Gives a moved root's key to `id`, or to the older of `id` and its owner.
+    fn give(&mut self, key: Key, id: IncidentId) {
+        let Some(incident) = self.incident(id).filter(|incident| incident.status == Status::Firing) else { return };
+        let soft = !incident.rank.detector;
+        match (self.owner(key, false), self.owner(key, true)) {
+            (Some(owner), _) if owner == id => {}
+            (Some(_), _) if soft => {} // a model's word merges nothing that a detector has found
+            (Some(owner), _) => self.merge(owner, id, key),
+            (None, Some(owner)) if soft && owner != id => self.merge(owner, id, key),
+            _ => self.set_owner(key, id, soft),
+        }
+    }
+
+    fn merge(&mut self, one: IncidentId, other: IncidentId, key: Key) {
+        let (Some(a), Some(b)) = (self.incident(one), self.incident(other)) else { return };
+        let (survivor, ending) = if (a.opened, a.id) <= (b.opened, b.id) { (one, other) } else { (other, one) };
+        let Some(slot) = self.incidents.get_mut(&ending) else { return };
+        let before = slot.row.clone();
+        slot.change().status = Status::Merged { into: survivor };
+        let soft = !before.rank.detector;
+        for owned in &before.keys {
+            if self.keys.get(owned).is_some_and(|owner| owner.row.incident == ending) {
+                self.set_owner(*owned, survivor, soft);
+            }
+        }
+        self.set_owner(key, survivor, soft);
+
+        let Some(slot) = self.incidents.get_mut(&survivor) else { return };
+        let from = slot.row.rank;
+        let incident = slot.change();
+        incident.rank = incident.rank.max(before.rank);
+        incident.route = incident.route.max(before.route);
+        incident.count = incident.count.saturating_add(before.count);
+        incident.first = incident.first.min(before.first);
+        incident.last = incident.last.max(before.last);
+        incident.touched = incident.touched.max(before.touched);
+        incident.entities_omitted += before.entities_omitted;
+        for by in &before.claimed_by {
+            if !incident.claimed_by.contains(by) {
+                incident.claimed_by.push(by.clone());
+            }
+        }
+        absorb(incident, &before.cited, &before.evidence, &before.entities);
+        if before.rank > from {
+            incident.title.clone_from(&before.title);
+            incident.category = before.category;
+            incident.explanation.clone_from(&before.explanation);
+            incident.recommendation.clone_from(&before.recommendation);
+        }
+        let told_less = |channel: &Arc<str>| incident.told.get(channel).is_none_or(|told| told.rank < before.rank);
+
+        // R8: open rows of the one that ends go out under the survivor; above what it told, that is an escalation.
+        let unclaimed = |row: &OutboxRow| row.incident == ending && row.send.is_none() && row.state.is_open();
+        let open: Vec<_> =
+            self.outbox.iter().filter(|(_, slot)| unclaimed(&slot.row)).map(|(key, _)| key.clone()).collect();
+        let channels: Vec<_> =
+            open.iter().map(|key| key.channel.clone()).collect::<BTreeSet<_>>().into_iter().collect();
+        let louder = channels.iter().any(told_less);
+        for key in &open {
+            if let Some(slot) = self.outbox.get_mut(key) {
+                slot.change().state = OutboxState::Superseded;
+            }
+        }
+        let last = before.last;
+        if !channels.is_empty() {
+            let kind = if louder { EventKind::Escalated { from } } else { EventKind::Reminded };
+            self.emit(survivor, kind, last, &Audience::Named(&channels));
+        }
+        if before.rank > from {
+            self.escalate(survivor, from, last);
+        }
+        self.emit(ending, EventKind::Merged { into: survivor }, last, &Audience::Amending);
+    }
+
+    /// Ends an incident that has not been seen for a window.
+    pub(super) fn quiet(&mut self, id: IncidentId) {
+        let now = self.now;
+        let Some(slot) = self.incidents.get_mut(&id) else { return };
+        slot.change().status = Status::Quiet { since: now };
+        let last = slot.row.last;
+        self.emit(id, EventKind::Quiet, last, &Audience::Told);
+    }
+
+    /// Tells these channels again.
+    pub(super) fn remind(&mut self, id: IncidentId, channels: &[Arc<str>]) {
+        let Some(last) = self.incident(id).map(|incident| incident.last) else { return };
+        self.emit(id, EventKind::Reminded, last, &Audience::Named(channels));
+    }
+
+    /// The channels that take this incident and have nothing of it on their way.
+    pub(super) fn idle_channels(&self, incident: &Incident) -> Vec<Arc<str>> {
+        self.eligible(incident).filter(|channel| !self.has_open_row(incident.id, channel)).collect()
+    }
+
+    /// Messages that waited for the judge of their pass need wait no longer.
+    pub fn release(&mut self, keys: &[Key]) {
+        let owners: BTreeSet<_> = keys.iter().filter_map(|key| self.owner(*key, true)).collect();
+        let now = self.now;
+        for slot in self.outbox.values_mut() {
+            if let OutboxState::Pending { next_at } = slot.row.state
+                && slot.row.send.is_none()
+                && next_at > now
+                && owners.contains(&slot.row.incident)
+            {
+                slot.change().state = OutboxState::Pending { next_at: now };
+            }
+        }
+    }
+
+    /// What has changed.
+    pub fn close(self) -> Vec<Write> {
+        let mut writes = Vec::new();
+        writes.extend(self.installation.written().map(Write::Installation));
+        writes.extend(self.incidents.into_values().filter_map(Slot::written).map(|row| Write::Incident(Box::new(row))));
+        writes.extend(self.keys.into_values().filter_map(Slot::written).map(Write::Key));
+        writes.extend(self.events.into_iter().map(Write::Event));
+        writes.extend(self.outbox.into_values().filter_map(Slot::written).map(Write::Outbox));
+        writes
+    }
+}
+
+fn rank(finding: &Grounded) -> Rank {
+    Rank { detector: !finding.by.is_model(), severity: finding.severity }
+}
+
+fn model(by: &By) -> Option<String> {
+    match by {
+        By::Model { name } => Some(name.clone()),
+        By::Rule { .. } | By::Detector { .. } => None,
+    }
+}
+
+fn claimed_by(by: &By) -> String {
+    match by {
+        By::Rule { id } => format!("rule:{id}"),
+        By::Detector { name } => format!("detector:{name}"),
+        By::Model { name } => format!("model:{name}"),
+    }
+}
+
+/// Adds what is new, within bounds; what does not fit is counted.
+fn absorb(incident: &mut Incident, cited: &[Cited], evidence: &[Evidence], entities: &[Entity]) {
+    for new in cited {
+        let same = |old: &&mut Cited| old.scope == new.scope && old.root == new.root && old.leaf == new.leaf;
+        match incident.cited.iter_mut().find(same) {
+            Some(old) => old.anomalous |= new.anomalous,
+            None if incident.cited.len() < MAX_CITED => incident.cited.push(new.clone()),
+            None => {}
+        }
+    }
+    for new in evidence {
+        if !incident.evidence.contains(new) {
+            incident.evidence.push(new.clone());
+        }
+    }
+    incident.evidence.sort_by_key(|line| line.time);
+    if let Some(excess) = incident.evidence.len().checked_sub(MAX_EVIDENCE) {
+        incident.evidence.drain(MAX_EVIDENCE / 2..MAX_EVIDENCE / 2 + excess);
+    }
+    for new in entities {
+        match incident.entities.iter_mut().find(|old| old.kind == new.kind && old.value == new.value) {
+            Some(old) => old.count = old.count.saturating_add(new.count),
+            None if incident.entities.len() < MAX_ENTITIES => incident.entities.push(new.clone()),
+            None => incident.entities_omitted += 1,
+        }
+    }
+    incident.entities.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value)));
+}

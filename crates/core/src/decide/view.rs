@@ -1,0 +1,64 @@
+//! What a human reads of an incident.
+
+use std::time::Duration;
+
+use logwarden_detectors::EntityKind;
+
+use crate::{
+    Timestamp,
+    decide::Policy,
+    incident::{Incident, Prose, Status},
+    message::{EvidenceView, IncidentView, ProseView, Untrusted},
+};
+
+/// Log lines older than this when they were read are said to be late.
+const LATE: Duration = Duration::from_secs(3600);
+
+/// The incident as messages and lists show it.
+pub fn view(policy: &Policy, incident: &Incident) -> IncidentView {
+    let prose = |prose: &Prose| ProseView { text: Untrusted::new(&*prose.text), model: prose.model.clone() };
+    let origin = incident.cited.first().map(|cited| cited.scope.origin.clone()).unwrap_or_default();
+    let link = incident.query.as_ref().zip(policy.links.as_ref()).and_then(|(query, links)| {
+        let pad = Duration::from_secs(300);
+        links(query, incident.first.minus(pad), incident.last.plus(pad))
+    });
+    let evidence: Vec<_> = incident
+        .evidence
+        .iter()
+        .map(|line| EvidenceView { time: line.time, text: Untrusted::new(&*line.text) })
+        .collect();
+    IncidentView {
+        id: incident.id,
+        severity: incident.rank.severity,
+        category: incident.category,
+        title: Untrusted::new(&*incident.title),
+        host: Untrusted::new(&*origin.host),
+        service: Untrusted::new(&*origin.service),
+        first: incident.first,
+        last: incident.last,
+        count: incident.count,
+        evidence_omitted: incident.count.saturating_sub(evidence.len() as u64),
+        evidence,
+        explanation: incident.explanation.as_ref().map(prose),
+        comment: incident.comment.as_ref().map(prose),
+        recommendation: incident.recommendation.as_ref().map(prose),
+        entities: incident.entities.iter().filter(|entity| entity.kind != EntityKind::Host).cloned().collect(),
+        entities_omitted: incident.entities_omitted,
+        claimed_by: incident.claimed_by.first().cloned().unwrap_or_default().replace(':', " "),
+        link,
+        seen_before: incident.before.map(|(_, last)| last),
+        late_by_seconds: Some(incident.opened.since(incident.last))
+            .filter(|late| *late >= LATE)
+            .map(|late| late.as_secs()),
+        merged_into: match incident.status {
+            Status::Merged { into } => Some(into),
+            Status::Firing | Status::Quiet { .. } => None,
+        },
+        mute: format!("{} {}", policy.mute_command, incident.id.short()),
+    }
+}
+
+/// The latest of the two times; for messages about several incidents.
+pub(super) fn latest(times: impl Iterator<Item = Timestamp>) -> Timestamp {
+    times.max().unwrap_or_default()
+}
