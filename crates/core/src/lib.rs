@@ -21,10 +21,17 @@ pub mod finding;
 pub mod incident;
 #[doc(hidden)]
 pub mod ledger;
+pub mod memory_dedup;
+#[doc(hidden)]
+pub mod memory_ledger;
 pub mod message;
 pub mod notifier;
 pub mod profile;
+#[doc(hidden)]
+pub mod retention;
 pub mod source;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use logwarden_detectors as detectors;
 pub use logwarden_detectors::{Category, ProfileName, Severity};

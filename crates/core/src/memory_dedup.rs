@@ -1,0 +1,169 @@
+//! A deduplication store in memory: for one process, and for tests.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+
+use crate::{
+    Timestamp,
+    dedup::{Claim, DedupError, DedupStore, Outcome, Standing},
+    finding::Key,
+    incident::Rank,
+    message::SendId,
+    notifier::{ChannelHash, Receipt},
+    retention,
+};
+
+/// A time further in the future than this is from before a clock was set back, and counts as long ago: a jump of the clock
+/// may repeat a message, never swallow one.
+pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
+
+/// A deduplication store that ends with the process.
+pub struct MemoryDedup {
+    clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By channel and key: for each rank when it was told last, and with what receipt.
+    told: BTreeMap<(ChannelHash, Key), Vec<(Rank, Timestamp, Receipt)>>,
+    claims: BTreeMap<SendId, Reserved>,
+    settled: BTreeMap<SendId, (Receipt, Timestamp)>,
+    pruned: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+struct Reserved {
+    epoch: u64,
+    channel: ChannelHash,
+    keys: Vec<(Key, Rank)>,
+    at: Timestamp,
+    lease: Duration,
+}
+
+impl MemoryDedup {
+    /// An empty store with this clock.
+    pub fn new(clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self { clock: Box::new(clock), state: Mutex::default() }
+    }
+}
+
+impl fmt::Debug for MemoryDedup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryDedup").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl DedupStore for MemoryDedup {
+    async fn reserve(&self, claim: &Claim<'_>) -> Result<Standing, DedupError> {
+        let now = (self.clock)();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.prune(now);
+        Ok(state.reserve(claim, now))
+    }
+
+    async fn settle(&self, claim: &Claim<'_>, outcome: &Outcome) -> Result<(), DedupError> {
+        let now = (self.clock)();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.settle(claim, outcome, now);
+        Ok(())
+    }
+}
+
+/// How long a lease still runs: nothing when it is over, or was given by a clock that has been set back since.
+pub fn lease_left(at: Timestamp, lease: Duration, now: Timestamp) -> Duration {
+    if at > now.plus(CLOCK_TOLERANCE) { Duration::ZERO } else { at.plus(lease).since(now) }
+}
+
+/// Whether something told at `at` counts as told for an event `age` ago, by the clock that says `now`.
+pub fn counts_as_told(at: Timestamp, now: Timestamp, age: Duration, window: Duration) -> bool {
+    at >= now.minus(age).minus(window) && at <= now.plus(CLOCK_TOLERANCE)
+}
+
+impl State {
+    fn reserve(&mut self, claim: &Claim<'_>, now: Timestamp) -> Standing {
+        if let Some((receipt, _)) = self.settled.get(&claim.id) {
+            return Standing::Delivered { receipt: receipt.clone() };
+        }
+        if let Some(receipt) = self.told_already(claim, now) {
+            return Standing::Repeat { receipt };
+        }
+        let busy = self.claims.iter().filter(|(id, other)| {
+            // Our own earlier attempt counts, too: it may still be sending. The same attempt asking again does not.
+            let same = **id == claim.id;
+            (same && other.epoch != claim.epoch)
+                || (!same
+                    && other.channel == claim.channel
+                    && other.keys.iter().any(|(key, _)| claim.keys.iter().any(|(ours, _)| ours == key)))
+        });
+        let wait = busy.map(|(_, other)| lease_left(other.at, other.lease, now)).max().unwrap_or_default();
+        if !wait.is_zero() {
+            return Standing::Pending { wait };
+        }
+        let reserved = Reserved {
+            epoch: claim.epoch,
+            channel: claim.channel,
+            keys: claim.keys.to_vec(),
+            at: now,
+            lease: claim.lease,
+        };
+        self.claims.insert(claim.id, reserved);
+        Standing::First
+    }
+
+    /// What was given back to whoever told the last of it, when all of it was told (R4).
+    fn told_already(&self, claim: &Claim<'_>, now: Timestamp) -> Option<Receipt> {
+        let mut latest: Option<(Timestamp, &Receipt)> = None;
+        for (key, rank) in claim.keys {
+            let told = self.told.get(&(claim.channel, *key))?;
+            let (_, at, receipt) = told
+                .iter()
+                .filter(|(told, at, _)| told >= rank && counts_as_told(*at, now, claim.age, claim.window))
+                .max_by_key(|(_, at, _)| *at)?;
+            if latest.is_none_or(|(latest, _)| *at > latest) {
+                latest = Some((*at, receipt));
+            }
+        }
+        latest.map(|(_, receipt)| receipt.clone())
+    }
+
+    fn settle(&mut self, claim: &Claim<'_>, outcome: &Outcome, now: Timestamp) {
+        if self.claims.get(&claim.id).is_none_or(|reserved| reserved.epoch != claim.epoch) {
+            return;
+        }
+        let Some(reserved) = self.claims.remove(&claim.id) else { return };
+        let Outcome::Delivered { receipt } = outcome else { return };
+        self.settled.insert(claim.id, (receipt.clone(), now));
+        for (key, rank) in reserved.keys {
+            let told = self.told.entry((reserved.channel, key)).or_default();
+            match told.iter_mut().find(|(known, ..)| *known == rank) {
+                // The last time, unless that is from before the clock was set back.
+                Some((_, at, _)) if *at > reserved.at && *at <= now.plus(CLOCK_TOLERANCE) => {}
+                Some(known) => *known = (rank, reserved.at, receipt.clone()),
+                None => told.push((rank, reserved.at, receipt.clone())),
+            }
+        }
+    }
+
+    /// Forgets what is older than its retention; once a minute, since it looks at everything.
+    fn prune(&mut self, now: Timestamp) {
+        if self.pruned.is_some_and(|last| now >= last && now.since(last) < Duration::from_secs(60)) {
+            return;
+        }
+        self.pruned = Some(now);
+        let before = now.minus(retention::DELIVERED);
+        self.settled.retain(|_, (_, at)| *at >= before);
+        self.claims.retain(|_, claim| claim.at >= before);
+        self.told.retain(|_, told| {
+            told.retain(|(_, at, _)| *at >= before);
+            !told.is_empty()
+        });
+    }
+}

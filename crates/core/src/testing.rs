@@ -1,0 +1,177 @@
+//! For tests: a clock that is set by hand, and one suite per trait that every implementation runs.
+//!
+//! The stores in memory are stricter than those on disk and found in [`memory_ledger`](crate::memory_ledger) and
+//! [`memory_dedup`](crate::memory_dedup), since `scan` uses them, too.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+
+use crate::{Timestamp, env::Env};
+pub use crate::{memory_dedup::MemoryDedup, memory_ledger::MemoryLedger};
+
+/// A clock that stands still until it is moved, and dice with a seed. Clones share both.
+#[derive(Clone, Debug)]
+pub struct FakeEnv(Arc<Mutex<Fake>>);
+
+#[derive(Debug)]
+struct Fake {
+    now: Timestamp,
+    dice: u64,
+    next_sleeper: u64,
+    sleepers: Vec<Sleeper>,
+}
+
+#[derive(Debug)]
+struct Sleeper {
+    number: u64,
+    until: Timestamp,
+    waker: Waker,
+}
+
+impl FakeEnv {
+    /// A clock that says `now`.
+    pub fn new(now: Timestamp, seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(Fake { now, dice: seed, next_sleeper: 0, sleepers: Vec::new() })))
+    }
+
+    /// Moves the clock forward and wakes whoever waited for that time.
+    pub fn advance(&self, by: Duration) {
+        let now = self.now().plus(by);
+        self.set(now);
+    }
+
+    /// Sets the clock, also backwards, and wakes whoever waited for that time.
+    pub fn set(&self, now: Timestamp) {
+        let mut fake = self.fake();
+        fake.now = now;
+        let (due, waiting) = std::mem::take(&mut fake.sleepers).into_iter().partition(|sleeper| sleeper.until <= now);
+        fake.sleepers = waiting;
+        drop(fake);
+        let due: Vec<Sleeper> = due;
+        due.into_iter().for_each(|sleeper| sleeper.waker.wake());
+    }
+
+    /// Moves the clock to the next time that somebody waits for; `None` when nobody waits.
+    pub fn advance_to_next(&self) -> Option<Timestamp> {
+        let next = self.fake().sleepers.iter().map(|sleeper| sleeper.until).min()?;
+        self.set(next.max(self.now()));
+        Some(next)
+    }
+
+    /// How many wait.
+    pub fn sleepers(&self) -> usize {
+        self.fake().sleepers.len()
+    }
+
+    /// The clock alone, as a store wants it.
+    pub fn clock(&self) -> impl Fn() -> Timestamp + Send + Sync + 'static {
+        let env = self.clone();
+        move || env.now()
+    }
+
+    fn fake(&self) -> MutexGuard<'_, Fake> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Env for FakeEnv {
+    fn now(&self) -> Timestamp {
+        self.fake().now
+    }
+
+    async fn sleep_until(&self, time: Timestamp) {
+        Sleep { env: self.clone(), until: time, number: None }.await;
+    }
+
+    fn random(&self) -> u64 {
+        let mut fake = self.fake();
+        fake.dice = fake.dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(fake.dice)
+    }
+}
+
+/// The output step of SplitMix64.
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+struct Sleep {
+    env: FakeEnv,
+    until: Timestamp,
+    number: Option<u64>,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let env = self.env.clone();
+        let mut fake = env.fake();
+        if fake.now >= self.until {
+            return Poll::Ready(());
+        }
+        let number = *self.number.get_or_insert_with(|| {
+            fake.next_sleeper += 1;
+            fake.next_sleeper
+        });
+        let (until, waker) = (self.until, context.waker().clone());
+        match fake.sleepers.iter_mut().find(|sleeper| sleeper.number == number) {
+            Some(sleeper) => sleeper.waker = waker,
+            None => fake.sleepers.push(Sleeper { number, until, waker }),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        self.env.fake().sleepers.retain(|sleeper| Some(sleeper.number) != self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt, executor::block_on, future::join};
+
+    use super::*;
+
+    #[test]
+    fn sleepers_wake_when_the_clock_is_moved_and_leave_when_dropped() {
+        let env = FakeEnv::new(Timestamp::from_secs(100), 1);
+        assert!(env.sleep_until(Timestamp::from_secs(100)).now_or_never().is_some());
+        let (first, second) = (Timestamp::from_secs(110), Timestamp::from_secs(130));
+        let mut early = env.sleep_until(first);
+        let mut late = env.sleep_until(second);
+        assert!((&mut early).now_or_never().is_none() && (&mut late).now_or_never().is_none());
+        assert_eq!(env.sleepers(), 2);
+        assert_eq!(env.advance_to_next(), Some(first));
+        assert!((&mut early).now_or_never().is_some());
+        assert!((&mut late).now_or_never().is_none());
+        drop(late);
+        assert_eq!((env.sleepers(), env.advance_to_next()), (0, None));
+    }
+
+    #[test]
+    fn a_waiting_task_goes_on_by_itself() {
+        let env = FakeEnv::new(Timestamp::from_secs(0), 1);
+        block_on(join(env.sleep_until(Timestamp::from_secs(5)), async { env.advance(Duration::from_secs(5)) }));
+    }
+
+    #[test]
+    fn the_dice_fall_the_same_for_the_same_seed() {
+        let roll =
+            |seed| (0..4).map(move |_| seed).scan(FakeEnv::new(Timestamp::MIN, seed), |env, _| Some(env.random()));
+        assert!(roll(7).eq(roll(7)));
+        assert!(!roll(7).eq(roll(8)));
+    }
+}
