@@ -645,10 +645,10 @@ fn claimed_by(by: &By) -> String {
 fn absorb(incident: &mut Incident, cited: &[Cited], evidence: &[Evidence], entities: &[Entity]) {
     for new in cited {
         let same = |old: &&mut Cited| old.scope == new.scope && old.root == new.root && old.leaf == new.leaf;
-        match incident.cited.iter_mut().find(same) {
-            Some(old) => old.anomalous |= new.anomalous,
-            None if incident.cited.len() < MAX_CITED => incident.cited.push(new.clone()),
-            None => {}
+        if let Some(old) = incident.cited.iter_mut().find(same) {
+            old.anomalous |= new.anomalous;
+        } else if incident.cited.len() < MAX_CITED {
+            incident.cited.push(new.clone());
         }
     }
     for new in evidence {
@@ -661,10 +661,13 @@ fn absorb(incident: &mut Incident, cited: &[Cited], evidence: &[Evidence], entit
         incident.evidence.drain(MAX_EVIDENCE / 2..MAX_EVIDENCE / 2 + excess);
     }
     for new in entities {
-        match incident.entities.iter_mut().find(|old| old.kind == new.kind && old.value == new.value) {
-            Some(old) => old.count = old.count.saturating_add(new.count),
-            None if incident.entities.len() < MAX_ENTITIES => incident.entities.push(new.clone()),
-            None => incident.entities_omitted += 1,
+        let same = |old: &&mut Entity| old.kind == new.kind && old.value == new.value;
+        if let Some(old) = incident.entities.iter_mut().find(same) {
+            old.count = old.count.saturating_add(new.count);
+        } else if incident.entities.len() < MAX_ENTITIES {
+            incident.entities.push(new.clone());
+        } else {
+            incident.entities_omitted += 1;
         }
     }
     incident.entities.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value)));

@@ -120,10 +120,10 @@ pub fn next(
 
     // A message that was formed before goes first, unchanged.
     let retry = snapshot.sendings.iter().filter(|sending| !sending.row.done && sending.row.channel == channel.name);
-    let retry = retry.filter_map(|sending| {
+    let retry = retry.map(|sending| {
         let rows: Vec<_> = sending.row.rows.iter().filter_map(|key| rows.get(key)).cloned().collect();
         let ready = rows.iter().map(|row| ready_at(&row.row.state)).max().unwrap_or(now);
-        Some((sending, rows, ready))
+        (sending, rows, ready)
     });
     let mut at: Option<Timestamp> = None;
     let mut due: Vec<_> = Vec::new();
@@ -368,9 +368,7 @@ fn form(
     (sending, members.into_iter().map(|member| member.row.clone()).collect())
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of one decision")]
 fn claim(
-    policy: &Policy,
     channel: &Channel,
     process: ProcessId,
     now: Timestamp,
