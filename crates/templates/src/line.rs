@@ -112,17 +112,47 @@ impl Zone {
     }
 }
 
-/// A source of lines in order: a label set, a file, a host's program. Compared by its labels.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A source of lines in order: a label set, a file, a host's program. Compared by its labels and zone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stream {
     labels: BTreeMap<String, String>,
     zone: Zone,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    details: BTreeMap<String, String>,
 }
+
+impl PartialEq for Stream {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.labels, &self.zone) == (&other.labels, &other.zone)
+    }
+}
+
+impl Eq for Stream {}
+
+const HOST_NAMES: [&str; 9] =
+    ["host", "hostname", "node_name", "nodename", "node", "_HOSTNAME", "instance", "host_name", "computer"];
+const SERVICE_NAMES: [&str; 14] = [
+    "service",
+    "service_name",
+    "unit",
+    "systemd_unit",
+    "_SYSTEMD_UNIT",
+    "SYSLOG_IDENTIFIER",
+    "syslog_identifier",
+    "app",
+    "app_kubernetes_io_name",
+    "container",
+    "container_name",
+    "compose_service",
+    "job",
+    "filename",
+];
+const LEVEL_NAMES: [&str; 4] = ["detected_level", "level", "severity", "PRIORITY"];
 
 impl Stream {
     /// A stream with these labels; times without a zone are UTC.
     pub fn new(labels: BTreeMap<String, String>) -> Self {
-        Self { labels, zone: Zone::UTC }
+        Self { labels, zone: Zone::UTC, details: BTreeMap::new() }
     }
 
     /// Sets the zone of times that name none.
@@ -130,6 +160,20 @@ impl Stream {
     pub fn with_zone(mut self, zone: Zone) -> Self {
         self.zone = zone;
         self
+    }
+
+    /// Adds what is known about single lines besides the labels (Loki's structured metadata): it helps to name host,
+    /// service and level, and is no part of which stream this is. Only names that [`Self::tells`] are kept.
+    #[must_use]
+    pub fn with_details(mut self, mut details: BTreeMap<String, String>) -> Self {
+        details.retain(|name, _| Self::tells(name));
+        self.details = details;
+        self
+    }
+
+    /// Whether a label of this name may tell the host, the service or the level.
+    pub fn tells(name: &str) -> bool {
+        HOST_NAMES.contains(&name) || SERVICE_NAMES.contains(&name) || LEVEL_NAMES.contains(&name)
     }
 
     /// The labels.
@@ -144,48 +188,27 @@ impl Stream {
 
     /// The host that the labels name. Wins over the host in a line's header, since anybody may write a header.
     pub fn host(&self) -> Option<&str> {
-        self.first(&[
-            "host",
-            "hostname",
-            "node_name",
-            "nodename",
-            "node",
-            "_HOSTNAME",
-            "instance",
-            "host_name",
-            "computer",
-        ])
+        self.first(&HOST_NAMES)
     }
 
     /// The service that the labels name. The program in a syslog header is more precise and wins over it.
     pub fn service(&self) -> Option<&str> {
-        self.first(&[
-            "service",
-            "service_name",
-            "unit",
-            "systemd_unit",
-            "_SYSTEMD_UNIT",
-            "SYSLOG_IDENTIFIER",
-            "syslog_identifier",
-            "app",
-            "app_kubernetes_io_name",
-            "container",
-            "container_name",
-            "compose_service",
-            "job",
-            "filename",
-        ])
+        self.first(&SERVICE_NAMES)
     }
 
     /// The level that the labels name.
     pub fn level(&self) -> Option<Level> {
-        self.first(&["detected_level", "level", "severity", "PRIORITY"])
+        self.first(&LEVEL_NAMES)
             .and_then(|word| word.parse().ok().map_or_else(|| Level::parse(word), Level::from_syslog))
     }
 
     fn first(&self, names: &[&str]) -> Option<&str> {
         let known = |value: &&str| !value.is_empty() && *value != "unknown_service" && *value != "unknown";
-        names.iter().filter_map(|name| self.labels.get(*name)).map(String::as_str).find(known)
+        [&self.labels, &self.details]
+            .into_iter()
+            .flat_map(|labels| names.iter().filter_map(|name| labels.get(*name)))
+            .map(String::as_str)
+            .find(known)
     }
 }
 
@@ -271,5 +294,16 @@ mod tests {
             (stream.host(), stream.service(), stream.level()),
             (Some("web-1"), Some("syslog"), Some(Level::Error))
         );
+    }
+
+    #[test]
+    fn details_help_to_name_and_are_no_part_of_the_stream() {
+        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let plain = Stream::new(map(&[("job", "syslog")]));
+        let told =
+            plain.clone().with_details(map(&[("detected_level", "error"), ("host", "web-1"), ("trace_id", "7")]));
+        assert_eq!(plain, told);
+        assert_eq!((told.host(), told.service(), told.level()), (Some("web-1"), Some("syslog"), Some(Level::Error)));
+        assert!(!Stream::tells("trace_id"));
     }
 }
