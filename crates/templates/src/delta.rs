@@ -16,6 +16,10 @@ pub struct Delta {
     pub rows: Vec<Row>,
     /// Leaves that the miner's memory did not have.
     pub new: Vec<NewLeaf>,
+    /// Those of them that it had once and had to evict: not novel.
+    pub returned: Vec<LeafId>,
+    /// Leaves that memory has no room for any more; [`Counts::evicted`] is their number.
+    pub evicted: Vec<LeafId>,
     /// Leaves, known or new, whose root has moved up.
     pub moves: Vec<Move>,
     /// What became of every physical line.
@@ -25,6 +29,9 @@ pub struct Delta {
     /// With [`FoldOptions::assign`](crate::FoldOptions), the row of each physical line of the input (not of the carry),
     /// in input order; `None` for a line that is in no row (own, or carried on).
     pub assignments: Vec<Option<u32>>,
+    /// With [`FoldOptions::assign`](crate::FoldOptions), the row of each event of the carry that the fold was given, in
+    /// its order; `None` for one that is still open.
+    pub carry_assignments: Vec<Option<u32>>,
 }
 
 /// Physical lines by outcome: `read + carried_in = own + carried + kept`.
@@ -46,6 +53,10 @@ pub struct Counts {
     pub middle: u64,
     /// Leaves that had to leave the miner's memory for new ones.
     pub evicted: u64,
+    /// Of those kept: lines with a word that is new where words vary, in a template that has so many of them that they
+    /// are no longer leaves of their own.
+    #[serde(default)]
+    pub absorbed: u64,
 }
 
 /// A template as one origin used it in this delta.
@@ -175,6 +186,25 @@ pub enum SlotKind {
 }
 
 impl SlotKind {
+    /// All kinds.
+    pub const ALL: [Self; 15] = [
+        Self::Any,
+        Self::Num,
+        Self::Hex,
+        Self::Ip,
+        Self::Mac,
+        Self::Host,
+        Self::Path,
+        Self::Url,
+        Self::User,
+        Self::Email,
+        Self::Time,
+        Self::Duration,
+        Self::Size,
+        Self::Word,
+        Self::Text,
+    ];
+
     /// The name inside `<*:…>`; empty for [`SlotKind::Any`].
     pub fn as_str(self) -> &'static str {
         match self {

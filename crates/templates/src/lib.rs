@@ -6,23 +6,28 @@
 //!
 //! Pure computation: no I/O, no async, no clock. Time comes in with the lines.
 
-#[allow(dead_code, reason = "wired by the miner next")]
 mod access;
 mod bytes;
+mod closure;
 mod delta;
-#[allow(dead_code, reason = "wired by the miner next")]
 mod fields;
-#[allow(dead_code, reason = "wired by the miner next")]
+mod fold;
 mod header;
 mod id;
-#[allow(dead_code, reason = "wired by the miner next")]
 mod join;
+mod lexicon;
 mod line;
 mod miner;
+mod neighbours;
+mod rows;
+mod scan;
+mod slots;
+mod template;
 mod time;
 
 pub use delta::{Carry, Counts, Delta, Histogram, Move, NewLeaf, OpenEvent, Row, Sample, Slot, SlotKind, SlotValue};
 pub use id::{LeafId, LineId, ParseIdError, RootId};
 pub use line::{Clock, Level, Line, Origin, Record, Stream, Zone};
 pub use miner::{Config, End, FoldOptions, Miner, State, StateError};
+pub use neighbours::neighbours;
 pub use time::Timestamp;

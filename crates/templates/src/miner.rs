@@ -1,17 +1,22 @@
 //! The miner: lines in, delta out.
 //!
-//! This one only masks: every token with a digit becomes a slot and lines are grouped by the rest.
+//! [`Miner::fold`] reads committed memory and learns in an overlay of its own, which it throws away: the delta names the
+//! new leaves, and [`Miner::apply`] learns them again. Since roots are the closure of the leaves (see `closure`), both
+//! come to the same.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{HashSet, VecDeque},
+};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Carry, Counts, Delta, Histogram, LeafId, NewLeaf, Origin, Record, RootId, Row, Sample};
+use crate::{Carry, Delta, LeafId, NewLeaf, Record, RootId, closure::Closure, fold::Fold, scan::Keyed};
 
 /// Bounds of a [`Miner`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Leaves kept in memory; the least used make room and are counted. 10,000 are about 24 MiB.
+    /// Leaves kept in memory; the least recently used make room and are counted. 10,000 are about 24 MiB.
     pub max_templates: usize,
     /// Services whose lines are our own and are counted, not folded: exact names or, with a trailing `*`, prefixes.
     pub own_services: Vec<String>,
@@ -20,11 +25,41 @@ pub struct Config {
     /// Keys the hash of the hot table, so that nobody who writes log lines can aim at a collision. Random per
     /// installation; never part of an id.
     pub secret: u64,
+    /// New leaves that one program may make in one fold; its further unknown lines are folded coarsely, by length, first
+    /// and last constant word, and counted.
+    pub max_new_per_program: usize,
+    /// Variables of a template whose values a row keeps.
+    pub slots: usize,
+    /// Values that a row keeps of each variable.
+    pub values: usize,
+    /// Values that a row keeps of variables that are addresses, hosts or users.
+    pub entities: usize,
+    /// Sample events that a row keeps: the first ones and the last.
+    pub samples: usize,
+    /// Longer samples are shortened in the middle.
+    pub sample_bytes: usize,
+    /// Lines of a multi-line event that are kept; those in the middle of a longer one are counted.
+    pub event_lines: u64,
+    /// Bytes of a multi-line event that are kept.
+    pub event_bytes: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { max_templates: 10_000, own_services: vec!["logwarden*".to_owned()], headerless: false, secret: 0 }
+        Self {
+            max_templates: 10_000,
+            own_services: vec!["logwarden*".to_owned()],
+            headerless: false,
+            secret: 0,
+            max_new_per_program: 2_000,
+            slots: 12,
+            values: 8,
+            entities: 128,
+            samples: 5,
+            sample_bytes: 16 * 1024,
+            event_lines: 500,
+            event_bytes: 64 * 1024,
+        }
     }
 }
 
@@ -56,12 +91,17 @@ pub enum StateError {
 }
 
 /// A miner's memory: its leaf set. Roots are not stored: they are the canonical closure of the leaves.
+///
+/// The union of two states (all leaves of both) is the state of one miner that has seen both inputs.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct State {
     /// Format version.
     pub version: u32,
     /// The leaves, in any order.
     pub leaves: Vec<NewLeaf>,
+    /// Leaves that were evicted, oldest first, so that they are not novel when they come back.
+    #[serde(default)]
+    pub gone: Vec<LeafId>,
 }
 
 impl State {
@@ -75,13 +115,41 @@ impl State {
 #[derive(Debug)]
 pub struct Miner {
     config: Config,
-    leaves: HashMap<LeafId, NewLeaf>,
+    closure: Closure,
+    /// For each leaf of the closure the number of the fold that used it last.
+    used: Vec<u32>,
+    folds: u32,
+    gone: Gone,
+}
+
+/// The leaves that were evicted: a bounded memory.
+#[derive(Debug, Default)]
+struct Gone {
+    order: VecDeque<LeafId>,
+    set: HashSet<LeafId>,
+}
+
+/// Evicted leaves are remembered up to this many times [`Config::max_templates`].
+const GONE_PER_TEMPLATE: usize = 4;
+
+impl Gone {
+    fn insert(&mut self, id: LeafId, max: usize) {
+        if self.set.insert(id) {
+            self.order.push_back(id);
+        }
+        while self.order.len() > max {
+            if let Some(oldest) = self.order.pop_front() {
+                self.set.remove(&oldest);
+            }
+        }
+    }
 }
 
 impl Miner {
     /// A miner that knows no template.
     pub fn new(config: Config) -> Self {
-        Self { config, leaves: HashMap::new() }
+        let closure = Closure::new(Keyed::new(config.secret));
+        Self { config, closure, used: Vec::new(), folds: 0, gone: Gone::default() }
     }
 
     /// A miner with the memory of an earlier one.
@@ -93,82 +161,120 @@ impl Miner {
         if state.version > State::VERSION {
             return Err(StateError::Newer(state.version));
         }
-        Ok(Self { config, leaves: state.leaves.into_iter().map(|leaf| (leaf.leaf, leaf)).collect() })
+        let mut miner = Self::new(config);
+        for leaf in state.leaves {
+            miner.closure.insert(leaf);
+        }
+        miner.used.resize(miner.closure.len(), 0);
+        for id in state.gone {
+            miner.forget(id);
+        }
+        Ok(miner)
     }
 
     /// The memory, to be stored.
     pub fn state(&self) -> State {
-        let mut leaves: Vec<_> = self.leaves.values().cloned().collect();
+        let mut leaves: Vec<_> = self.closure.leaves().cloned().collect();
         leaves.sort_by_key(|leaf| leaf.leaf);
-        State { version: State::VERSION, leaves }
+        State { version: State::VERSION, leaves, gone: self.gone.order.iter().copied().collect() }
+    }
+
+    /// Learns the leaves that another miner knows, as if this one had seen them.
+    ///
+    /// # Errors
+    ///
+    /// When the state is from a newer version.
+    pub fn merge(&mut self, state: State) -> Result<(), StateError> {
+        if state.version > State::VERSION {
+            return Err(StateError::Newer(state.version));
+        }
+        for leaf in state.leaves {
+            self.closure.insert(leaf);
+        }
+        self.used.resize(self.closure.len(), self.folds);
+        Ok(())
     }
 
     /// Folds `records`, which follow those that `carry` is from.
     pub fn fold<'a>(&self, carry: Carry, records: impl IntoIterator<Item = Record<'a>>, options: FoldOptions) -> Delta {
-        let _ = (&self.config, options.end);
-        let mut delta = Delta { carry, ..Delta::default() };
-        let mut rows: HashMap<(Origin, LeafId), usize> = HashMap::new();
-        for (number, record) in records.into_iter().enumerate() {
-            let text = mask(&String::from_utf8_lossy(record.text));
-            let leaf = LeafId::of(&[b"1", b"", text.as_bytes()]);
-            let origin = Origin {
-                host: record.stream.host().unwrap_or_default().into(),
-                service: record.stream.service().unwrap_or_default().into(),
-            };
-            let text: Arc<str> = text.into();
-            if !self.leaves.contains_key(&leaf) && !delta.new.iter().any(|new| new.leaf == leaf) {
-                let example = record.text.to_vec();
-                delta.new.push(NewLeaf { leaf, program: "".into(), text: text.clone(), example, first: record.time });
-            }
-            let at = *rows.entry((origin.clone(), leaf)).or_insert_with(|| {
-                delta.rows.push(Row {
-                    origin: Arc::new(origin),
-                    leaf,
-                    root: leaf.as_root(),
-                    template: text,
-                    level: record.stream.level(),
-                    count: 0,
-                    lines: 0,
-                    first: record.time,
-                    last: record.time,
-                    minutes: Histogram::default(),
-                    samples: Vec::new(),
-                    slots: Vec::new(),
-                    tags: 0,
-                    first_line: u32::try_from(number).ok(),
-                });
-                delta.rows.len() - 1
-            });
-            let row = &mut delta.rows[at];
-            row.count += 1;
-            row.lines += 1;
-            row.tags |= record.tags;
-            row.first = row.first.min(record.time);
-            row.last = row.last.max(record.time);
-            row.minutes.add(record.time, 1);
-            if row.samples.len() < 5 {
-                row.samples.push(Sample { time: record.time, text: record.text.to_vec() });
-            }
-            if options.assign {
-                delta.assignments.push(u32::try_from(at).ok());
-            }
-            delta.counts = Counts { read: delta.counts.read + 1, kept: delta.counts.kept + 1, ..delta.counts };
+        let mut fold = Fold::new(self, options, &carry);
+        for record in records {
+            fold.push(record);
         }
-        delta
+        fold.finish()
     }
 
     /// Takes over what `delta` has learned. Call it once its commit has succeeded.
     pub fn apply(&mut self, delta: &Delta) {
-        self.leaves.extend(delta.new.iter().map(|new| (new.leaf, new.clone())));
+        self.folds += 1;
+        for new in &delta.new {
+            self.closure.insert(new.clone());
+        }
+        self.used.resize(self.closure.len(), self.folds);
+        for row in &delta.rows {
+            if let Some(at) = self.closure.by_id(row.leaf) {
+                self.used[at as usize] = self.folds;
+            }
+        }
+        if !delta.evicted.is_empty() {
+            self.evict(&delta.evicted);
+        }
+        self.closure.take_moved();
+    }
+
+    fn evict(&mut self, evicted: &[LeafId]) {
+        let victims: HashSet<_> = evicted.iter().copied().collect();
+        let mut closure = Closure::new(self.closure.keyed());
+        let mut used = Vec::with_capacity(self.used.len());
+        for (leaf, last) in self.closure.leaves().zip(&self.used) {
+            if !victims.contains(&leaf.leaf) {
+                closure.insert(leaf.clone());
+                used.push(*last);
+            }
+        }
+        (self.closure, self.used) = (closure, used);
+        for id in evicted {
+            self.forget(*id);
+        }
+    }
+
+    fn forget(&mut self, id: LeafId) {
+        self.gone.insert(id, self.config.max_templates.saturating_mul(GONE_PER_TEMPLATE));
     }
 
     /// The root of a leaf, if the miner knows it.
     pub fn root_of(&self, leaf: LeafId) -> Option<RootId> {
-        self.leaves.contains_key(&leaf).then(|| leaf.as_root())
+        self.closure.by_id(leaf).map(|at| self.closure.root(at))
     }
-}
 
-fn mask(line: &str) -> String {
-    let token = |word: &str| if word.bytes().any(|b| b.is_ascii_digit()) { "<*>".to_owned() } else { word.to_owned() };
-    line.split(' ').map(token).collect::<Vec<_>>().join(" ")
+    /// The text of the template that a leaf belongs to, if the miner knows it: variables are `<*>` or `<*:type>`.
+    pub fn text_of(&self, leaf: LeafId) -> Option<String> {
+        self.closure.by_id(leaf).map(|at| self.closure.rendered(at).shown)
+    }
+
+    /// How many leaves the miner knows.
+    pub fn len(&self) -> usize {
+        self.closure.len()
+    }
+
+    /// Whether the miner knows no leaf.
+    pub fn is_empty(&self) -> bool {
+        self.closure.len() == 0
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn closure(&self) -> Cow<'_, Closure> {
+        Cow::Borrowed(&self.closure)
+    }
+
+    pub(crate) fn last_used(&self, at: usize) -> u32 {
+        self.used.get(at).copied().unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn is_gone(&self, id: LeafId) -> bool {
+        self.gone.set.contains(&id)
+    }
 }

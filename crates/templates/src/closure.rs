@@ -1,0 +1,629 @@
+//! Which template a leaf belongs to: the canonical closure of the set of leaves.
+//!
+//! A *hole* is a leaf with one word masked (or two that always change together). When enough distinct words have met in
+//! a hole, the masked form is a *general*, and every leaf that it matches is below it. Generals have holes like leaves,
+//! so that several variables emerge one after the other; two generals that match one leaf have a common one above them.
+//! A leaf's root is the one general above it that all others that match it are below.
+//!
+//! Each of these rules only ever adds, and asks only *which* leaves there are. So the result is the least fixed point
+//! over a set: the same in any order, after a restart from the stored leaves, and for the union of two machines' leaves.
+
+use std::{
+    hash::{BuildHasherDefault, Hasher},
+    sync::Arc,
+};
+
+use hashbrown::HashMap;
+
+use crate::{
+    LeafId, NewLeaf, RootId, SlotKind,
+    lexicon::{self, Class},
+    scan::{ANY_CODE, ANY_WORD, Keyed, Masked, What},
+    template::{self, Rendered},
+};
+
+/// The version of scanner and text form that ids are made of.
+const FORMAT: &[u8] = b"1";
+/// Leaves that a general keeps one by one; later ones are counted under the general itself.
+const MEMBERS: u32 = 64;
+/// Pairs of words are looked for among this many leaves that share a third of their words.
+const NEIGHBOURS: usize = 256;
+/// Holes are looked for in this many leading words.
+const HOLES: usize = 48;
+
+/// How many distinct words make a hole a variable, by the constant words that are left.
+fn threshold(constants: usize) -> usize {
+    match constants {
+        0 => usize::MAX,
+        1 => 24,
+        2 => 12,
+        3 => 6,
+        _ => 3,
+    }
+}
+
+/// Distinct code-like words that make a hole a variable.
+const CODES: usize = 24;
+
+/// For keys that are hashes already.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Ready(u64);
+
+impl Hasher for Ready {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+
+    fn write_u128(&mut self, key: u128) {
+        self.0 = key as u64;
+    }
+}
+
+/// A map by hash.
+pub(crate) type ByHash<V> = HashMap<u64, V, BuildHasherDefault<Ready>>;
+
+/// Where a leaf is in the closure.
+pub(crate) type Index = u32;
+
+const NONE: u32 = u32::MAX;
+
+#[derive(Debug)]
+struct Leaf {
+    new: NewLeaf,
+    key: u64,
+    hashes: Box<[u64]>,
+    /// Positions that stand for words: the leaf is a general's own.
+    own: u128,
+}
+
+#[derive(Clone, Debug)]
+struct General {
+    mask: u128,
+    /// A leaf that it matches, which lends it its text.
+    like: Index,
+    members: u32,
+    /// The leaf that stands for the general itself, if there is one.
+    own: Index,
+    root: RootId,
+    /// The kind of each piece, over all leaves below it.
+    kinds: Box<[SlotKind]>,
+}
+
+/// A pair of positions that change together: the distinct words of both.
+#[derive(Clone, Debug, Default)]
+struct Pair {
+    first: Vec<u64>,
+    second: Vec<u64>,
+}
+
+/// The leaves and what follows from them.
+#[derive(Clone, Debug)]
+pub(crate) struct Closure {
+    keyed: Keyed,
+    leaves: Vec<Arc<Leaf>>,
+    /// The root general of each leaf, or [`NONE`].
+    roots: Vec<u32>,
+    by_id: HashMap<LeafId, Index>,
+    by_key: ByHash<Index>,
+    generals: Vec<General>,
+    general_by_key: ByHash<u32>,
+    /// The masks that generals have, by program and number of pieces.
+    patterns: ByHash<Vec<u128>>,
+    /// Leaves by program and number of pieces.
+    alike: ByHash<Vec<Index>>,
+    /// Holes with one word.
+    single: ByHash<u64>,
+    /// Holes with more.
+    holes: ByHash<Vec<u64>>,
+    /// Leaves by a third of their words.
+    thirds: ByHash<Vec<Index>>,
+    pairs: ByHash<Pair>,
+    /// Leaves whose root changed since the last [`Closure::take_moved`]; some more than once.
+    moved: Vec<Index>,
+}
+
+/// The pieces of a leaf or general, for making holes.
+struct Form<'m> {
+    masked: &'m Masked,
+    source: &'m [u8],
+    classes: Vec<Option<Class>>,
+    constants: usize,
+}
+
+impl<'m> Form<'m> {
+    fn new(masked: &'m Masked, text: &'m [u8]) -> Self {
+        let source = masked.source(text);
+        let classes: Vec<_> = masked
+            .pieces
+            .iter()
+            .map(|piece| match piece.what {
+                What::Var => None,
+                What::Status(_) => Some(Class::Protected),
+                What::Word => Some(lexicon::class(Masked::word(source, piece))),
+            })
+            .collect();
+        let is_word = |at: &usize| {
+            classes[*at].is_some() && Masked::word(source, &masked.pieces[*at]).iter().any(u8::is_ascii_alphabetic)
+        };
+        let constants = (0..classes.len()).filter(is_word).count();
+        Self { masked, source, classes, constants }
+    }
+
+    fn may_vary(&self, at: usize) -> Option<Class> {
+        self.classes.get(at).copied().flatten().filter(|class| *class != Class::Protected)
+    }
+
+    /// What masking a position adds to the key.
+    fn change(&self, keyed: &Keyed, at: usize, class: Class) -> u64 {
+        let piece = &self.masked.pieces[at];
+        let any = keyed.placed(if class == Class::Code { ANY_CODE } else { ANY_WORD }, piece.sep_hash);
+        keyed.at(any, at).wrapping_sub(keyed.at(piece.hash, at))
+    }
+
+    /// The key with all positions of `mask` masked, if they may be.
+    fn masked_key(&self, keyed: &Keyed, mask: u128) -> Option<u64> {
+        let mut key = self.masked.key;
+        for at in bits(mask) {
+            key = match self.may_vary(at) {
+                Some(class) => key.wrapping_add(self.change(keyed, at, class)),
+                None if self.stands_for_word(keyed, at) => key,
+                None => return None,
+            };
+        }
+        Some(key)
+    }
+
+    fn stands_for_word(&self, keyed: &Keyed, at: usize) -> bool {
+        self.masked
+            .pieces
+            .get(at)
+            .is_some_and(|piece| piece.what == What::Var && piece.hash == keyed.placed(ANY_WORD, piece.sep_hash))
+    }
+}
+
+fn bits(mask: u128) -> impl Iterator<Item = usize> {
+    (0..128).filter(move |at| mask >> at & 1 == 1)
+}
+
+/// What the closure says about a line that it has no leaf for.
+pub(crate) enum Known {
+    /// It is a new leaf.
+    No,
+    /// A general with enough leaves of its own matches it: it counts there.
+    Under(u32),
+}
+
+impl Closure {
+    pub(crate) fn new(keyed: Keyed) -> Self {
+        Self {
+            keyed,
+            leaves: Vec::new(),
+            roots: Vec::new(),
+            by_id: HashMap::new(),
+            by_key: ByHash::default(),
+            generals: Vec::new(),
+            general_by_key: ByHash::default(),
+            patterns: ByHash::default(),
+            alike: ByHash::default(),
+            single: ByHash::default(),
+            holes: ByHash::default(),
+            thirds: ByHash::default(),
+            pairs: ByHash::default(),
+            moved: Vec::new(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.leaves.len()
+    }
+
+    pub(crate) fn keyed(&self) -> Keyed {
+        self.keyed
+    }
+
+    /// The leaf with this key.
+    pub(crate) fn find(&self, key: u64) -> Option<Index> {
+        self.by_key.get(&key).copied()
+    }
+
+    /// The leaf with this id.
+    pub(crate) fn by_id(&self, id: LeafId) -> Option<Index> {
+        self.by_id.get(&id).copied()
+    }
+
+    pub(crate) fn leaf(&self, at: Index) -> &NewLeaf {
+        &self.leaves[at as usize].new
+    }
+
+    pub(crate) fn leaves(&self) -> impl Iterator<Item = &NewLeaf> {
+        self.leaves.iter().map(|leaf| &leaf.new)
+    }
+
+    /// The root of a leaf.
+    pub(crate) fn root(&self, at: Index) -> RootId {
+        match self.roots[at as usize] {
+            NONE => self.leaves[at as usize].new.leaf.as_root(),
+            general => self.generals[general as usize].root,
+        }
+    }
+
+    /// The positions that are masked in a leaf's root and not in the leaf.
+    pub(crate) fn root_mask(&self, at: Index) -> u128 {
+        match self.roots[at as usize] {
+            NONE => 0,
+            general => self.generals[general as usize].mask,
+        }
+    }
+
+    /// Leaves whose root has changed, each once.
+    pub(crate) fn take_moved(&mut self) -> Vec<Index> {
+        let mut moved = std::mem::take(&mut self.moved);
+        moved.sort_unstable();
+        moved.dedup();
+        moved
+    }
+
+    /// Whether a line without a leaf is known all the same.
+    pub(crate) fn known(&self, program: u64, masked: &Masked, text: &[u8]) -> Known {
+        let Some(patterns) = self.patterns.get(&shape(program, masked.pieces.len())) else { return Known::No };
+        let source = masked.source(text);
+        let mut union = 0;
+        let mut found = NONE;
+        // Only what some general masks is looked at.
+        let mut changes: [Option<u64>; 128] = [None; 128];
+        let mut looked = 0_u128;
+        'patterns: for mask in patterns {
+            let mut key = masked.key;
+            for at in bits(*mask) {
+                if looked >> at & 1 == 0 {
+                    looked |= 1 << at;
+                    changes[at] = self.change(source, masked, at);
+                }
+                match changes[at] {
+                    Some(change) => key = key.wrapping_add(change),
+                    None => continue 'patterns,
+                }
+            }
+            if let Some(general) = self.general_by_key.get(&key) {
+                union |= mask;
+                if *mask == union {
+                    found = *general;
+                }
+            }
+        }
+        match self.generals.get(found as usize) {
+            Some(general) if general.mask == union && general.members >= MEMBERS => Known::Under(found),
+            _ => Known::No,
+        }
+    }
+
+    fn change(&self, source: &[u8], masked: &Masked, at: usize) -> Option<u64> {
+        let piece = masked.pieces.get(at)?;
+        if piece.what != What::Word {
+            return None;
+        }
+        let any = match lexicon::class(Masked::word(source, piece)) {
+            Class::Protected => return None,
+            Class::Plain => ANY_WORD,
+            Class::Code => ANY_CODE,
+        };
+        let any = self.keyed.placed(any, piece.sep_hash);
+        Some(self.keyed.at(any, at).wrapping_sub(self.keyed.at(piece.hash, at)))
+    }
+
+    /// The leaf that stands for a general, if there is one.
+    pub(crate) fn own_leaf(&self, general: u32) -> Option<Index> {
+        let own = self.generals[general as usize].own;
+        (own != NONE).then_some(own)
+    }
+
+    /// The leaf that would stand for a general.
+    pub(crate) fn make_own_leaf(&self, general: u32) -> NewLeaf {
+        let general = &self.generals[general as usize];
+        let like = &self.leaves[general.like as usize].new;
+        let mut masked = Masked::new(self.keyed);
+        masked.template(0, like.text.as_bytes());
+        NewLeaf {
+            leaf: LeafId::from_bits(general.root.bits()),
+            program: like.program.clone(),
+            text: template::mask_words(&masked, like.text.as_bytes(), general.mask).into(),
+            example: like.example.clone(),
+            first: like.first,
+        }
+    }
+
+    /// The general above a leaf.
+    pub(crate) fn general_of(&self, at: Index) -> Option<u32> {
+        let root = self.roots[at as usize];
+        (root != NONE).then_some(root)
+    }
+
+    /// Adds a leaf, unless it is there, and what follows from it.
+    pub(crate) fn insert(&mut self, new: NewLeaf) -> Index {
+        if let Some(at) = self.by_id.get(&new.leaf) {
+            return *at;
+        }
+        let text = new.text.clone();
+        let program = self.keyed.program(new.program.as_bytes());
+        let mut masked = Masked::new(self.keyed);
+        masked.template(program, text.as_bytes());
+        let form = Form::new(&masked, text.as_bytes());
+        let at = self.leaves.len() as Index;
+        let pieces = masked.pieces.len();
+        let own =
+            (0..pieces.min(128)).filter(|at| form.stands_for_word(&self.keyed, *at)).fold(0, |mask, at| mask | 1 << at);
+        let coarse = masked.values.iter().any(|value| value.kind == SlotKind::Text);
+        self.by_id.insert(new.leaf, at);
+        self.by_key.entry(masked.key).or_insert(at);
+        let hashes = masked.pieces.iter().map(|piece| piece.hash).collect();
+        self.leaves.push(Arc::new(Leaf { new, key: masked.key, hashes, own }));
+        self.roots.push(NONE);
+        if coarse {
+            return at;
+        }
+        if own != 0
+            && let Some(general) = self.general_by_key.get(&masked.key)
+        {
+            self.generals[*general as usize].own = at;
+        }
+        let shape = shape(program, pieces);
+        self.alike.entry(shape).or_default().push(at);
+
+        // What is above it already.
+        let mut masks = Vec::new();
+        if own != 0 {
+            masks.push((own, at));
+        }
+        let mut above = own;
+        for mask in self.patterns.get(&shape).into_iter().flatten() {
+            let key = form.masked_key(&self.keyed, *mask);
+            if key.is_some_and(|key| self.general_by_key.contains_key(&key)) {
+                above |= mask;
+            }
+        }
+        if above != 0 {
+            masks.push((above, at));
+        }
+        self.dig(&form, 0, at, &mut masks);
+        if own == 0 {
+            self.dig_pairs(program, &form, at, &mut masks);
+        }
+        self.generalise(program, shape, masks);
+        self.settle(at, &form, above);
+        at
+    }
+
+    /// Notes the holes of a leaf (`mask` zero) or general, and which of them are variables now.
+    fn dig(&mut self, form: &Form<'_>, mask: u128, like: Index, masks: &mut Vec<(u128, Index)>) {
+        let Some(key) = form.masked_key(&self.keyed, mask) else { return };
+        let left = form.constants - bits(mask).filter(|at| form.classes[*at].is_some()).count().min(form.constants);
+        for at in 0..form.classes.len().min(HOLES) {
+            if mask >> at & 1 == 1 {
+                continue;
+            }
+            let Some(class) = form.may_vary(at) else { continue };
+            let hole = key.wrapping_add(form.change(&self.keyed, at, class));
+            let needed = threshold(left.saturating_sub(1)).max(if class == Class::Code { CODES } else { 0 });
+            if self.note(hole, form.masked.pieces[at].hash, needed) {
+                masks.push((mask | 1 << at, like));
+            }
+        }
+    }
+
+    /// Adds a word to a hole. Returns whether the hole has enough of them.
+    fn note(&mut self, hole: u64, word: u64, needed: usize) -> bool {
+        if needed == usize::MAX {
+            return false;
+        }
+        if let Some(words) = self.holes.get_mut(&hole) {
+            if words.len() < needed && !words.contains(&word) {
+                words.push(word);
+            }
+            return words.len() >= needed;
+        }
+        let first = *self.single.entry(hole).or_insert(word);
+        if first != word {
+            self.single.remove(&hole);
+            self.holes.insert(hole, vec![first, word]);
+            return needed <= 2;
+        }
+        false
+    }
+
+    /// Two words that always change together.
+    fn dig_pairs(&mut self, program: u64, form: &Form<'_>, at: Index, masks: &mut Vec<(u128, Index)>) {
+        let pieces = &form.masked.pieces;
+        let (len, third) = (pieces.len(), pieces.len().div_ceil(3));
+        if len < 3 || len > HOLES {
+            return;
+        }
+        for from in (0..len).step_by(third) {
+            let mut key = program ^ (from as u64) << 32 ^ len as u64;
+            for (at, piece) in pieces.iter().enumerate().take(from + third).skip(from) {
+                key = key.wrapping_add(self.keyed.at(piece.hash, at));
+            }
+            let others = self.thirds.entry(key).or_default();
+            let others_now: Vec<Index> = others.iter().rev().take(NEIGHBOURS).copied().collect();
+            others.push(at);
+            for other in others_now {
+                self.compare(form, at, other, masks);
+            }
+        }
+    }
+
+    fn compare(&mut self, form: &Form<'_>, at: Index, other: Index, masks: &mut Vec<(u128, Index)>) {
+        let theirs = self.leaves[other as usize].clone();
+        let pieces = &form.masked.pieces;
+        if theirs.hashes.len() != pieces.len() || theirs.own != 0 {
+            return;
+        }
+        let mut different = pieces.iter().zip(&theirs.hashes).enumerate().filter(|(_, (a, b))| a.hash != **b);
+        let (Some((first, _)), Some((second, _)), None) = (different.next(), different.next(), different.next()) else {
+            return;
+        };
+        let mask = 1 << first | 1 << second;
+        if form.may_vary(first) != Some(Class::Plain) || form.may_vary(second) != Some(Class::Plain) {
+            return;
+        }
+        let Some(key) = form.masked_key(&self.keyed, mask) else { return };
+        // Whether the other's two words may vary, and stand behind the same separators, its own form must tell.
+        let mut masked = Masked::new(self.keyed);
+        masked.template(self.keyed.program(theirs.new.program.as_bytes()), theirs.new.text.as_bytes());
+        if Form::new(&masked, theirs.new.text.as_bytes()).masked_key(&self.keyed, mask) != Some(key) {
+            return;
+        }
+        let needed = threshold(form.constants.saturating_sub(2)).saturating_add(1);
+        let pair = self.pairs.entry(key).or_default();
+        for (words, position) in [(&mut pair.first, first), (&mut pair.second, second)] {
+            for word in [pieces[position].hash, theirs.hashes[position]] {
+                if words.len() < needed && !words.contains(&word) {
+                    words.push(word);
+                }
+            }
+        }
+        if pair.first.len() >= needed && pair.second.len() >= needed {
+            masks.push((mask, at));
+        }
+    }
+
+    /// Makes the generals that `masks` ask for, and those that follow from them.
+    fn generalise(&mut self, program: u64, shape: u64, mut masks: Vec<(u128, Index)>) {
+        while let Some((mask, like)) = masks.pop() {
+            let text = self.leaves[like as usize].new.text.clone();
+            let mut masked = Masked::new(self.keyed);
+            masked.template(program, text.as_bytes());
+            let form = Form::new(&masked, text.as_bytes());
+            let Some(key) = form.masked_key(&self.keyed, mask) else { continue };
+            if self.general_by_key.contains_key(&key) || left_after(&form, mask) == 0 {
+                continue;
+            }
+            let rendered = template::render(&masked, text.as_bytes(), mask, &[]);
+            let root = RootId::from_bits(leaf_id(&self.leaves[like as usize].new.program, &rendered).bits());
+            let general = self.generals.len() as u32;
+            self.generals.push(General { mask, like, members: 0, own: NONE, root, kinds: Box::default() });
+            self.general_by_key.insert(key, general);
+            let patterns = self.patterns.entry(shape).or_default();
+            if !patterns.contains(&mask) {
+                patterns.push(mask);
+            }
+            // The leaves that it matches.
+            let hashes: Vec<u64> = masked.pieces.iter().map(|piece| piece.hash).collect();
+            let candidates = self.alike.get(&shape).cloned().unwrap_or_default();
+            for at in candidates {
+                let leaf = self.leaves[at as usize].clone();
+                let same = |position: usize| mask >> position & 1 == 1 || leaf.hashes[position] == hashes[position];
+                if leaf.hashes.len() != hashes.len() || !(0..hashes.len()).all(same) {
+                    continue;
+                }
+                let mut other = Masked::new(self.keyed);
+                other.template(program, leaf.new.text.as_bytes());
+                let other_form = Form::new(&other, leaf.new.text.as_bytes());
+                if other_form.masked_key(&self.keyed, mask) != Some(key) {
+                    continue;
+                }
+                if leaf.own == mask && leaf.key == key {
+                    self.generals[general as usize].own = at;
+                }
+                let union = mask | self.root_mask(at);
+                if union != mask && left_after(&other_form, union) > 0 {
+                    masks.push((union, at));
+                }
+                self.settle(at, &other_form, union);
+            }
+            self.dig(&form, mask, like, &mut masks);
+        }
+    }
+
+    /// Puts a leaf below the general with this mask, if there is one and the leaf is not below a wider one.
+    fn settle(&mut self, at: Index, form: &Form<'_>, mask: u128) {
+        if mask == 0 {
+            return;
+        }
+        let mut best = mask;
+        let mut general = form.masked_key(&self.keyed, mask).and_then(|key| self.general_by_key.get(&key).copied());
+        if general.is_none() {
+            // The common one would say nothing any more: of those that match, the widest, the first of them.
+            let shape = shape(self.keyed.program(self.leaves[at as usize].new.program.as_bytes()), form.classes.len());
+            best = 0;
+            for mask in self.patterns.get(&shape).into_iter().flatten() {
+                let found = form.masked_key(&self.keyed, *mask).and_then(|key| self.general_by_key.get(&key).copied());
+                if found.is_some() && (mask.count_ones(), *mask) > (best.count_ones(), best) {
+                    (best, general) = (*mask, found);
+                }
+            }
+        }
+        let (Some(general), old) = (general, self.roots[at as usize]) else { return };
+        if old == general {
+            return;
+        }
+        self.moved.push(at);
+        if old != NONE {
+            let members = &mut self.generals[old as usize].members;
+            *members = members.saturating_sub(1);
+        }
+        self.roots[at as usize] = general;
+        let general = &mut self.generals[general as usize];
+        general.members += 1;
+        let mut values = form.masked.values.iter().map(|value| value.kind);
+        let kinds = form.masked.pieces.iter().map(|piece| match piece.what {
+            What::Var => values.next().unwrap_or(SlotKind::Any),
+            _ => SlotKind::Word,
+        });
+        if general.kinds.is_empty() {
+            general.kinds = kinds.collect();
+        } else {
+            for (old, new) in general.kinds.iter_mut().zip(kinds) {
+                *old = template::join(*old, new);
+            }
+        }
+    }
+
+    /// The words of a leaf that are variables in its root, by piece.
+    pub(crate) fn masked_words(&self, at: Index) -> Vec<(usize, String)> {
+        let mask = self.root_mask(at);
+        if mask == 0 {
+            return Vec::new();
+        }
+        let text = self.leaves[at as usize].new.text.as_bytes();
+        let mut masked = Masked::new(self.keyed);
+        masked.template(0, text);
+        let words = masked.pieces.iter().enumerate();
+        words
+            .filter(|(at, piece)| *at < 128 && mask >> at & 1 == 1 && piece.what == What::Word)
+            .map(|(at, piece)| (at, String::from_utf8_lossy(Masked::word(text, piece)).into_owned()))
+            .collect()
+    }
+
+    /// A leaf's template as people read it, with its root's variables.
+    pub(crate) fn rendered(&self, at: Index) -> Rendered {
+        let leaf = &self.leaves[at as usize].new;
+        let mut masked = Masked::new(self.keyed);
+        masked.template(0, leaf.text.as_bytes());
+        let kinds = self.general_of(at).map_or(&[][..], |general| &self.generals[general as usize].kinds);
+        template::render(&masked, leaf.text.as_bytes(), self.root_mask(at), kinds)
+    }
+}
+
+fn left_after(form: &Form<'_>, mask: u128) -> usize {
+    form.constants
+        - bits(mask).filter(|at| form.classes.get(*at).is_some_and(Option::is_some)).count().min(form.constants)
+}
+
+fn shape(program: u64, pieces: usize) -> u64 {
+    program ^ (pieces as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// The id of a leaf or root with this text.
+pub(crate) fn leaf_id(program: &str, rendered: &Rendered) -> LeafId {
+    LeafId::of(&[FORMAT, program.as_bytes(), rendered.canonical.as_bytes()])
+}

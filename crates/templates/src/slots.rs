@@ -1,0 +1,202 @@
+//! The values that a variable takes: the most frequent ones with counts, and about how many there are.
+//!
+//! Counts are exact until a slot overflows. Then the rarer half leaves; a value of it that comes back starts anew, so that
+//! counts are lower bounds, and a frequent value never leaves.
+
+use crate::{Histogram, SlotKind, SlotValue, Timestamp, lexicon, template};
+
+/// Values longer than this are shortened: they are no value that anybody compares.
+const MAX_VALUE: usize = 256;
+
+/// The values of one variable in a row, as they come in.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    pub(crate) kind: SlotKind,
+    /// The hashes of `values`, apart to be searched fast.
+    hashes: Vec<u64>,
+    values: Vec<Value>,
+    /// Values beyond `live` are empty and keep their memory.
+    live: usize,
+    /// How many there are, once the slot has overflowed.
+    sketch: Option<Box<Sketch>>,
+}
+
+#[derive(Debug, Default)]
+struct Value {
+    count: u64,
+    bytes: Vec<u8>,
+    minute: i64,
+    in_minute: u32,
+    minutes: Histogram,
+}
+
+/// How many values are kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) values: usize,
+    pub(crate) entities: usize,
+}
+
+fn is_entity(kind: SlotKind) -> bool {
+    matches!(kind, SlotKind::Ip | SlotKind::User | SlotKind::Host)
+}
+
+impl Counted {
+    pub(crate) fn new(kind: SlotKind) -> Self {
+        Self { kind, hashes: Vec::new(), values: Vec::new(), live: 0, sketch: None }
+    }
+
+    /// Counts a value.
+    pub(crate) fn add(&mut self, kind: SlotKind, value: &[u8], time: Timestamp, limits: &Limits) {
+        if kind != self.kind {
+            self.kind = template::join(self.kind, kind);
+        }
+        let value = &value[..value.len().min(MAX_VALUE)];
+        let hash = lexicon::hash(value);
+        if let Some(sketch) = &mut self.sketch {
+            sketch.add(hash);
+        }
+        if let Some(at) = self.hashes[..self.live].iter().position(|known| *known == hash) {
+            let value = &mut self.values[at];
+            value.count += 1;
+            value.tick(time);
+            if at > 0 && self.values[at].count > self.values[at - 1].count {
+                self.values.swap(at, at - 1);
+                self.hashes.swap(at, at - 1);
+            }
+            return;
+        }
+        let room = 2 * if is_entity(self.kind) { limits.entities } else { limits.values };
+        if self.live >= room.max(2) {
+            self.overflow(room.max(2) / 2);
+        }
+        if self.live == self.values.len() {
+            self.values.push(Value::default());
+            self.hashes.push(0);
+        }
+        self.hashes[self.live] = hash;
+        let new = &mut self.values[self.live];
+        new.count = 1;
+        new.bytes.clear();
+        new.bytes.extend_from_slice(value);
+        new.minute = time.minute();
+        new.in_minute = 1;
+        new.minutes = Histogram::default();
+        self.live += 1;
+    }
+
+    fn overflow(&mut self, keep: usize) {
+        if self.sketch.is_none() {
+            let mut sketch = Box::new(Sketch::default());
+            self.hashes[..self.live].iter().for_each(|hash| sketch.add(*hash));
+            self.sketch = Some(sketch);
+        }
+        let mut counts: Vec<u64> = self.values[..self.live].iter().map(|value| value.count).collect();
+        let at = counts.len().saturating_sub(keep + 1);
+        let lost = *counts.select_nth_unstable(at).1;
+        let mut kept = 0;
+        for at in 0..self.live {
+            if self.values[at].count > lost {
+                self.values.swap(at, kept);
+                self.hashes.swap(at, kept);
+                kept += 1;
+            }
+        }
+        self.live = kept;
+    }
+
+    /// The values, most frequent first.
+    pub(crate) fn finish(mut self, limits: &Limits) -> (SlotKind, Vec<SlotValue>, u64) {
+        let distinct = self.sketch.as_ref().map_or(self.live as u64, |sketch| sketch.estimate().max(self.live as u64));
+        let entity = is_entity(self.kind);
+        self.values.truncate(self.live);
+        self.values.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.bytes.cmp(&b.bytes)));
+        self.values.truncate(if entity { limits.entities } else { limits.values });
+        let values = self.values.into_iter().map(|value| SlotValue {
+            count: value.count,
+            minutes: if entity { value.histogram() } else { Histogram::default() },
+            value: String::from_utf8_lossy(&value.bytes).as_ref().into(),
+        });
+        (self.kind, values.collect(), distinct)
+    }
+}
+
+impl Value {
+    fn tick(&mut self, time: Timestamp) {
+        let minute = time.minute();
+        if minute == self.minute {
+            self.in_minute = self.in_minute.saturating_add(1);
+        } else {
+            self.minutes.add(Timestamp::from_secs(self.minute.saturating_mul(60)), self.in_minute);
+            (self.minute, self.in_minute) = (minute, 1);
+        }
+    }
+
+    fn histogram(&self) -> Histogram {
+        let mut minutes = self.minutes.clone();
+        minutes.add(Timestamp::from_secs(self.minute.saturating_mul(60)), self.in_minute);
+        minutes
+    }
+}
+
+/// About how many distinct values there were (HyperLogLog with 256 registers: 6.5 % standard error).
+#[derive(Debug)]
+struct Sketch([u8; 256]);
+
+impl Default for Sketch {
+    fn default() -> Self {
+        Self([0; 256])
+    }
+}
+
+impl Sketch {
+    fn add(&mut self, hash: u64) {
+        let rank = ((hash << 8) | 0x80).leading_zeros() as u8 + 1;
+        let register = &mut self.0[(hash >> 56) as usize];
+        *register = (*register).max(rank);
+    }
+
+    fn estimate(&self) -> u64 {
+        let m = 256.0_f64;
+        let sum: f64 = self.0.iter().map(|rank| (-f64::from(*rank)).exp2()).sum();
+        let raw = 0.7213 / (1.0 + 1.079 / m) * m * m / sum;
+        let empty = self.0.iter().filter(|rank| **rank == 0).count();
+        let estimate = if raw < 2.5 * m && empty > 0 { m * (m / empty as f64).ln() } else { raw };
+        estimate.round() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { values: 8, entities: 64 };
+
+    fn count<'a>(values: impl IntoIterator<Item = &'a str>, kind: SlotKind) -> (Vec<SlotValue>, u64) {
+        let mut counted = Counted::new(kind);
+        for (at, value) in values.into_iter().enumerate() {
+            counted.add(kind, value.as_bytes(), Timestamp::from_secs(at as i64), &LIMITS);
+        }
+        let (_, values, distinct) = counted.finish(&LIMITS);
+        (values, distinct)
+    }
+
+    #[test]
+    fn few_values_are_counted_exactly() {
+        let (values, distinct) = count(["b", "a", "b", "c", "b", "a"], SlotKind::Num);
+        let shown: Vec<_> = values.iter().map(|v| (&*v.value, v.count)).collect();
+        assert_eq!((shown, distinct), (vec![("b", 3), ("a", 2), ("c", 1)], 3));
+        assert_eq!(values[0].minutes, Histogram::default());
+    }
+
+    #[test]
+    fn a_frequent_value_survives_ten_thousand_rare_ones() {
+        let rare: Vec<String> = (0..10_000).map(|n| format!("v{n}")).collect();
+        let mixed = rare.iter().flat_map(|value| [value.as_str(), "203.0.113.7"]);
+        let (values, distinct) = count(mixed, SlotKind::Ip);
+        assert_eq!(&*values[0].value, "203.0.113.7");
+        assert_eq!(values[0].count, 10_000);
+        assert_eq!(values[0].minutes.iter().map(|(_, n)| u64::from(n)).sum::<u64>(), 10_000);
+        assert!((8_000..12_000).contains(&distinct), "{distinct}");
+    }
+}
