@@ -94,3 +94,8 @@ impl<'a> Joiner<'a> {
         })
     }
 }
+
+/// The text that stands for a joined event in its template.
+pub(crate) fn summary(first: &[u8], _rest: &[u8]) -> Vec<u8> {
+    first.to_vec()
+}

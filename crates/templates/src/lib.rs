@@ -12,7 +12,7 @@ mod closure;
 mod delta;
 mod fields;
 mod fold;
-mod header;
+pub mod header;
 mod id;
 mod join;
 mod lexicon;
