@@ -14,10 +14,12 @@
 pub mod classifier;
 pub mod decide;
 pub mod dedup;
+pub mod detectors_only;
 pub mod digest;
 pub mod env;
 pub mod error;
 pub mod finding;
+pub mod grounding;
 pub mod incident;
 #[doc(hidden)]
 pub mod ledger;
@@ -26,12 +28,18 @@ pub mod memory_dedup;
 pub mod memory_ledger;
 pub mod message;
 pub mod notifier;
+mod plain;
 pub mod profile;
+pub mod prompt;
+pub mod redact;
+pub mod reply;
+pub mod report;
 #[doc(hidden)]
 pub mod retention;
 pub mod source;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod tripwire;
 
 pub use logwarden_detectors as detectors;
 pub use logwarden_detectors::{Category, ProfileName, Severity};

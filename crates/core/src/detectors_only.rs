@@ -1,0 +1,111 @@
+//! The classifier that needs no model.
+//!
+//! The detectors' findings are in the segment already: what is left to do is to say in a few sentences what happened.
+//! Used by `scan`, by installations without a model, and through every outage of one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_trait::async_trait;
+use logwarden_detectors::Severity;
+
+use crate::{
+    classifier::{Capacity, Classifier, ClassifyError, Judgement, Usage},
+    digest::{Digest, SegmentRow, Verdict},
+    finding::Grounded,
+    plain,
+};
+
+/// The name of this classifier, in fingerprints and reports.
+pub const NAME: &str = "detectors";
+
+/// Judges by counts alone; claims nothing that the detectors have not claimed, and calls nothing benign.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DetectorsOnly;
+
+#[async_trait]
+impl Classifier for DetectorsOnly {
+    fn capacity(&self) -> Capacity {
+        Capacity { row_tokens: u32::MAX, chars_per_token: 1.0, rows: u32::MAX }
+    }
+
+    fn fingerprint(&self) -> String {
+        NAME.to_owned()
+    }
+
+    async fn classify(&self, digest: &Digest) -> Result<Judgement, ClassifyError> {
+        let severity = digest.rows.iter().filter_map(|row| row.floor).max();
+        let unusual = digest.rows.iter().filter(|row| row.is_unusual()).count();
+        let patterns = digest.rows.len() as u64 + digest.background.iter().map(|one| one.templates).sum::<u64>();
+        let mut summary = format!("{} in {}.", plural(digest.lines, "line"), plural(patterns, "pattern"));
+        summary.push_str(&match unusual {
+            0 => " Nothing unusual was measured.".to_owned(),
+            n => format!(" Something unusual was measured about {} of them.", n),
+        });
+        let verdict = Verdict { summary, severity, ..Verdict::default() };
+        let usage = Usage { fingerprint: self.fingerprint(), ..Usage::default() };
+        Ok(Judgement { verdict, usage })
+    }
+}
+
+/// What happened in a segment, in one to six plain sentences, and how bad it is: from the detectors' findings about it.
+pub fn summarise<'a>(
+    rows: impl IntoIterator<Item = &'a SegmentRow>,
+    findings: &[Grounded],
+) -> (String, Option<Severity>) {
+    let (mut lines, mut patterns) = (0_u64, 0_u64);
+    let mut programs = BTreeSet::new();
+    for row in rows {
+        lines = lines.saturating_add(row.row.lines);
+        patterns += 1;
+        programs.insert(&row.row.origin);
+    }
+    if patterns == 0 {
+        return ("No lines were read.".to_owned(), None);
+    }
+    let mut text = format!(
+        "{} from {} in {}.",
+        plural(lines, "line"),
+        plural(programs.len() as u64, "program"),
+        plural(patterns, "pattern")
+    );
+    if findings.is_empty() {
+        text.push_str(" The detectors found nothing wrong.");
+        return (text, None);
+    }
+    let mut worst: Vec<&Grounded> = findings.iter().collect();
+    worst.sort_by(|a, b| {
+        (b.severity, b.score).partial_cmp(&(a.severity, a.score)).unwrap_or(b.severity.cmp(&a.severity))
+    });
+    let mut counts: BTreeMap<Severity, u64> = BTreeMap::new();
+    for finding in findings {
+        *counts.entry(finding.severity).or_default() += 1;
+    }
+    let counts: Vec<String> = counts.iter().rev().map(|(severity, n)| format!("{n} {severity}")).collect();
+    text.push_str(&format!(" {}: {}.", plural(findings.len() as u64, "finding"), counts.join(", ")));
+    for finding in worst.iter().take(3) {
+        let title = plain::head(finding.title.trim_end_matches(['.', '!', '?']), 120);
+        let place =
+            finding.scope().map(|scope| &*scope.origin.host).filter(|host| !host.is_empty() && !title.contains(host));
+        text.push_str(&match place {
+            Some(host) => format!(" {title} (on {}).", plain::head(&plain::line(host), 60)),
+            None => format!(" {title}."),
+        });
+    }
+    if worst.len() > 3 {
+        text.push_str(&format!(" And {} more.", worst.len() - 3));
+    }
+    (text, worst.first().map(|finding| finding.severity))
+}
+
+/// `1 line`, `1,234 lines`.
+fn plural(n: u64, word: &str) -> String {
+    let digits = n.to_string();
+    let mut grouped = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    format!("{grouped} {word}{}", if n == 1 { "" } else { "s" })
+}

@@ -1,0 +1,298 @@
+//! Turns claims into findings whose every fact comes from our own store.
+//!
+//! A claim names rows; addresses, host, service, times, counts and lines are then read from those rows. Of a model's words
+//! only prose is kept: capped, on one line, without links, mentions, markup or anything invisible. Detectors' claims are
+//! our own, so their counts and words stay.
+//!
+//! What a model claims about a row that a detector has a finding about carries that finding's keys, so whoever decides can
+//! attach it; it is never less severe.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap, HashSet},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use logwarden_detectors::{Entity, EntityKind, Finding, Severity};
+use logwarden_templates::SlotKind;
+
+use crate::{
+    digest::SegmentRow,
+    finding::{Cited, Evidence, Grounded, Key, Scope},
+    plain,
+};
+
+/// Lines that a finding shows.
+const EVIDENCE: usize = 8;
+/// Addresses, users and hosts that are taken from the rows of a model's finding.
+const ENTITIES: usize = 32;
+/// Characters of a title, an explanation, a recommendation.
+const TITLE_CHARS: usize = 160;
+const EXPLANATION_CHARS: usize = 1000;
+const RECOMMENDATION_CHARS: usize = 500;
+
+/// Severities that nothing may go below: what detectors say, by what it is about.
+#[derive(Clone, Debug, Default)]
+pub struct Floors {
+    tenant: Arc<str>,
+    by_key: HashMap<Key, Severity>,
+}
+
+impl Floors {
+    /// The floors that the detectors' findings of a segment set. A model's findings set none.
+    pub fn new<'a>(tenant: &Arc<str>, findings: impl IntoIterator<Item = &'a Grounded>) -> Self {
+        let mut by_key: HashMap<Key, Severity> = HashMap::new();
+        for finding in findings.into_iter().filter(|finding| !finding.by.is_model()) {
+            for key in finding.keys() {
+                let floor = by_key.entry(key).or_insert(finding.severity);
+                *floor = finding.severity.max(*floor);
+            }
+        }
+        Self { tenant: tenant.clone(), by_key }
+    }
+
+    /// The floor of a row, if a detector claims something about its leaf or its root.
+    pub fn of(&self, row: &SegmentRow) -> Option<Severity> {
+        if self.by_key.is_empty() {
+            return None;
+        }
+        let cited = cited(&self.tenant, row, true);
+        cited.keys().filter_map(|key| self.by_key.get(&key).copied()).max()
+    }
+}
+
+/// What was made of claims.
+#[derive(Clone, Debug, Default)]
+pub struct Grounding {
+    /// Findings with their evidence, in the order of the claims.
+    pub findings: Vec<Grounded>,
+    /// Claims that were refused: they cite a row that does not exist, or nothing anomalous.
+    pub refused: u32,
+}
+
+/// Grounds claims about `rows`, all rows of one segment; the claims' rows are indices into it.
+///
+/// A model's claim that cites a single row which does not exist is refused. Of a detector's claim such a row is left out
+/// and counted, since an alert must not be lost for it.
+pub fn ground(findings: Vec<Finding>, rows: &[Arc<SegmentRow>], tenant: &Arc<str>, floors: &Floors) -> Grounding {
+    let mut grounding = Grounding::default();
+    for finding in findings {
+        let known = |row: &u32| rows.get(*row as usize).is_some();
+        let invented = finding.rows.iter().chain(&finding.anomalous).any(|row| !known(row));
+        let grounded = if finding.by.is_model() {
+            (!invented).then(|| ground_model(finding, rows, tenant, floors)).flatten()
+        } else {
+            ground_detector(finding, rows, tenant)
+        };
+        grounding.refused += u32::from(invented || grounded.is_none());
+        grounding.findings.extend(grounded);
+    }
+    grounding
+}
+
+fn ground_detector(finding: Finding, rows: &[Arc<SegmentRow>], tenant: &Arc<str>) -> Option<Grounded> {
+    let mut cited = citations(&finding, rows, tenant);
+    let absent = finding.absent.iter().map(|subject| Cited {
+        scope: Scope { tenant: tenant.clone(), origin: subject.origin.clone() },
+        leaf: subject.leaf,
+        root: subject.root,
+        template: subject.template.clone(),
+        anomalous: true,
+    });
+    cited.splice(0..0, absent);
+    cited.sort_by_key(|cited| !cited.anomalous);
+    if !cited.first().is_some_and(|cited| cited.anomalous) {
+        return None;
+    }
+    let entities: Vec<Entity> = finding.entities.iter().map(checked).collect();
+    Some(Grounded {
+        evidence: evidence(&finding, rows, &entities),
+        entities,
+        severity: finding.severity.max(finding.floor.unwrap_or(Severity::Low)),
+        title: plain::head(&plain::line(&finding.title), TITLE_CHARS),
+        explanation: plain::head(&plain::line(&finding.explanation), EXPLANATION_CHARS),
+        recommendation: plain::head(&plain::line(&finding.recommendation), RECOMMENDATION_CHARS),
+        cited,
+        by: finding.by,
+        profile: finding.profile,
+        category: finding.category,
+        route: finding.route,
+        score: finding.score,
+        count: finding.count,
+        first: finding.first,
+        query: None,
+        last: finding.last,
+    })
+}
+
+fn ground_model(finding: Finding, rows: &[Arc<SegmentRow>], tenant: &Arc<str>, floors: &Floors) -> Option<Grounded> {
+    let cited = citations(&finding, rows, tenant);
+    let mut anomalous = HashSet::new();
+    let anomalous: Vec<_> = finding
+        .anomalous
+        .iter()
+        .filter(|row| anomalous.insert(**row))
+        .filter_map(|row| rows.get(*row as usize))
+        .collect();
+    let first = anomalous.iter().map(|row| row.row.first).min()?;
+    let last = anomalous.iter().map(|row| row.row.last).max()?;
+    let floor =
+        finding.rows.iter().chain(&finding.anomalous).filter_map(|row| floors.of(rows.get(*row as usize)?)).max();
+    let entities = entities(&anomalous);
+    let title = match prose(&finding.title, TITLE_CHARS) {
+        title if title.is_empty() => finding.category.label().to_owned(),
+        title => title,
+    };
+    Some(Grounded {
+        evidence: evidence(&finding, rows, &entities),
+        entities,
+        severity: finding.severity.max(floor.unwrap_or(Severity::Low)),
+        title,
+        explanation: prose(&finding.explanation, EXPLANATION_CHARS),
+        recommendation: prose(&finding.recommendation, RECOMMENDATION_CHARS),
+        cited,
+        count: anomalous.iter().map(|row| row.row.count).fold(0, u64::saturating_add),
+        first,
+        query: None,
+        last,
+        by: finding.by,
+        profile: finding.profile,
+        category: finding.category,
+        route: finding.route,
+        score: if finding.score.is_finite() { finding.score } else { 0.0 },
+    })
+}
+
+/// What a finding cites, anomalous rows first, each once.
+fn citations(finding: &Finding, rows: &[Arc<SegmentRow>], tenant: &Arc<str>) -> Vec<Cited> {
+    let mut seen = HashSet::new();
+    let anomalous = finding.anomalous.iter().map(|row| (*row, true));
+    let context = finding.rows.iter().map(|row| (*row, false));
+    anomalous
+        .chain(context)
+        .filter(|(row, _)| seen.insert(*row))
+        .filter_map(|(row, anomalous)| Some(cited(tenant, rows.get(row as usize)?, anomalous)))
+        .collect()
+}
+
+fn cited(tenant: &Arc<str>, row: &SegmentRow, anomalous: bool) -> Cited {
+    Cited {
+        scope: Scope { tenant: tenant.clone(), origin: row.row.origin.clone() },
+        leaf: Some(row.row.leaf),
+        root: row.row.root,
+        template: row.row.template.clone(),
+        anomalous,
+    }
+}
+
+/// Lines of the cited rows: of each row first one that names whom it is about, then more of the anomalous ones.
+fn evidence(finding: &Finding, rows: &[Arc<SegmentRow>], entities: &[Entity]) -> Vec<Evidence> {
+    let mut by_row: Vec<Vec<Evidence>> = Vec::new();
+    let mut seen = HashSet::new();
+    for row in finding.anomalous.iter().chain(&finding.rows).filter(|row| seen.insert(**row)) {
+        let Some(row) = rows.get(*row as usize) else { continue };
+        let mut lines: Vec<Evidence> = (row.row.samples.iter())
+            .map(|sample| Evidence {
+                time: sample.time,
+                origin: row.row.origin.clone(),
+                text: String::from_utf8_lossy(&sample.text).into_owned(),
+            })
+            .collect();
+        let named = |line: &Evidence| entities.iter().take(3).any(|entity| line.text.contains(&*entity.value));
+        lines.sort_by_key(|line| !named(line));
+        by_row.push(lines);
+    }
+    let deepest = by_row.iter().map(Vec::len).max().unwrap_or(0);
+    let mut chosen: Vec<Evidence> = Vec::new();
+    for depth in 0..deepest {
+        for line in by_row.iter().filter_map(|lines| lines.get(depth)) {
+            if chosen.len() < EVIDENCE && !chosen.contains(line) {
+                chosen.push(line.clone());
+            }
+        }
+    }
+    chosen.sort_by(|a, b| (a.time, &a.text).cmp(&(b.time, &b.text)));
+    chosen
+}
+
+/// Addresses, users and hosts in the slots of rows, the most frequent first.
+fn entities(rows: &[&Arc<SegmentRow>]) -> Vec<Entity> {
+    let mut counts: BTreeMap<(EntityKind, Arc<str>), u64> = BTreeMap::new();
+    for slot in rows.iter().flat_map(|row| &row.row.slots) {
+        for value in &slot.values {
+            let entity = match slot.kind {
+                SlotKind::Ip => address(&value.value).map(|address| (EntityKind::Ip, address)),
+                SlotKind::User => Some((EntityKind::User, value.value.clone())),
+                SlotKind::Host => Some((EntityKind::Host, value.value.clone())),
+                _ => None,
+            };
+            if let Some(entity) = entity {
+                let count = counts.entry(entity).or_default();
+                *count = count.saturating_add(value.count);
+            }
+        }
+    }
+    let mut entities: Vec<Entity> =
+        counts.into_iter().map(|((kind, value), count)| Entity { kind, value, count }).collect();
+    entities.sort_by_key(|entity| (entity.kind, Reverse(entity.count)));
+    entities.truncate(ENTITIES);
+    entities
+}
+
+/// An entity of a detector; what is not an address is not called one.
+fn checked(entity: &Entity) -> Entity {
+    match (entity.kind, address(&entity.value)) {
+        (EntityKind::Ip, Some(value)) => Entity { value, ..entity.clone() },
+        (EntityKind::Ip, None) => Entity { kind: EntityKind::Other, ..entity.clone() },
+        _ => entity.clone(),
+    }
+}
+
+/// The address in a slot's value, without port, brackets and zone.
+fn address(value: &str) -> Option<Arc<str>> {
+    let bare = value.trim_start_matches('[').split([']', '%', '/']).next().unwrap_or(value);
+    let address = match bare.parse::<IpAddr>() {
+        Ok(address) => address,
+        Err(_) => value.parse::<SocketAddr>().ok()?.ip(),
+    };
+    Some(address.to_string().into())
+}
+
+/// A model's words: on one line, capped, with nothing in them that a channel could make active.
+pub fn prose(text: &str, max: usize) -> String {
+    let text = plain::line(text);
+    let mut out = String::with_capacity(text.len());
+    for word in text.split(' ') {
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        if is_link(word) {
+            out.push_str("[link removed]");
+        } else {
+            out.extend(word.chars().filter_map(harmless));
+        }
+    }
+    plain::head(&out, max)
+}
+
+fn is_link(word: &str) -> bool {
+    let word = word.to_ascii_lowercase();
+    let word = word.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+    ["://", ":\\/\\/", "](", "hxxp", "javascript:", "mailto:", "data:text", "discord.gg/"]
+        .iter()
+        .any(|mark| word.contains(mark))
+        || word.starts_with("www.")
+}
+
+/// A character as it may stand in a model's prose: no mention, no markup, no code.
+fn harmless(c: char) -> Option<char> {
+    match c {
+        '`' => Some('\''),
+        '<' => Some('‹'),
+        '>' => Some('›'),
+        '@' => Some('＠'),
+        '*' | '~' | '|' => None,
+        _ => Some(c),
+    }
+}
