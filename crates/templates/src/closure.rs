@@ -17,8 +17,8 @@ use hashbrown::HashMap;
 
 use crate::{
     LeafId, NewLeaf, RootId, SlotKind,
-    lexicon::{self, Class},
-    scan::{ANY_CODE, ANY_WORD, Keyed, Masked, What},
+    lexicon::{self, Class, ENOUGH, PLAIN_WEIGHT},
+    scan::{ANY_WORD, Keyed, Masked, Piece, What},
     template::{self, Rendered},
 };
 
@@ -42,8 +42,40 @@ fn threshold(constants: usize) -> usize {
     }
 }
 
-/// Distinct code-like words that make a hole a variable.
-const CODES: usize = 24;
+/// The same, for holes that values with digits have been seen in too.
+fn threshold_beside_values(constants: usize) -> usize {
+    match constants {
+        0 => usize::MAX,
+        1 => 6,
+        2 => 4,
+        3 => 3,
+        _ => 2,
+    }
+}
+
+/// Stands for "a value with digits" among the words of a hole.
+const VALUE: Word = Word { hash: 0, weight: 0 };
+
+/// A word that was seen in a hole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Word {
+    hash: u64,
+    /// Zero for plain words.
+    weight: u16,
+}
+
+/// Words of a hole that are remembered at most: more change nothing.
+const WORDS: usize = 128;
+
+/// What a hole has become.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hole {
+    Constant,
+    /// Plain words are values there.
+    Words,
+    /// Code-like words too.
+    Codes,
+}
 
 /// For keys that are hashes already.
 #[derive(Clone, Copy, Default)]
@@ -89,6 +121,8 @@ struct Leaf {
 #[derive(Clone, Debug)]
 struct General {
     mask: u128,
+    /// Those positions where code-like words are values too.
+    codes: u128,
     /// A leaf that it matches, which lends it its text.
     like: Index,
     members: u32,
@@ -122,9 +156,9 @@ pub(crate) struct Closure {
     /// Leaves by program and number of pieces.
     alike: ByHash<Vec<Index>>,
     /// Holes with one word.
-    single: ByHash<u64>,
+    single: ByHash<Word>,
     /// Holes with more.
-    holes: ByHash<Vec<u64>>,
+    holes: ByHash<Vec<Word>>,
     /// Leaves by a third of their words.
     thirds: ByHash<Vec<Index>>,
     pairs: ByHash<Pair>,
@@ -132,42 +166,42 @@ pub(crate) struct Closure {
     moved: Vec<Index>,
 }
 
-/// The pieces of a leaf or general, for making holes.
+/// The pieces of a leaf or line, for making holes.
 struct Form<'m> {
+    program: u64,
     masked: &'m Masked,
-    source: &'m [u8],
     classes: Vec<Option<Class>>,
     constants: usize,
 }
 
+/// The class of a piece; `None` for variables.
+fn class(source: &[u8], pieces: &[Piece], at: usize) -> Option<Class> {
+    let word =
+        |at: Option<usize>| at.and_then(|at| pieces.get(at)).map_or(&b""[..], |piece| Masked::word(source, piece));
+    match pieces.get(at)?.what {
+        What::Var => None,
+        What::Status(_) => Some(Class::Protected),
+        What::Word => Some(lexicon::class(word(at.checked_sub(1)), word(Some(at)), word(Some(at + 1)))),
+    }
+}
+
 impl<'m> Form<'m> {
-    fn new(masked: &'m Masked, text: &'m [u8]) -> Self {
+    fn new(program: u64, masked: &'m Masked, text: &'m [u8]) -> Self {
         let source = masked.source(text);
-        let classes: Vec<_> = masked
-            .pieces
-            .iter()
-            .map(|piece| match piece.what {
-                What::Var => None,
-                What::Status(_) => Some(Class::Protected),
-                What::Word => Some(lexicon::class(Masked::word(source, piece))),
-            })
-            .collect();
-        let is_word = |at: &usize| {
-            classes[*at].is_some() && Masked::word(source, &masked.pieces[*at]).iter().any(u8::is_ascii_alphabetic)
-        };
-        let constants = (0..classes.len()).filter(is_word).count();
-        Self { masked, source, classes, constants }
+        let pieces = &masked.pieces;
+        let classes = (0..pieces.len()).map(|at| class(source, pieces, at)).collect();
+        let is_word = |piece: &&Piece| Masked::word(source, piece).iter().any(u8::is_ascii_alphabetic);
+        Self { program, masked, classes, constants: pieces.iter().filter(is_word).count() }
     }
 
     fn may_vary(&self, at: usize) -> Option<Class> {
         self.classes.get(at).copied().flatten().filter(|class| *class != Class::Protected)
     }
 
-    /// What masking a position adds to the key.
-    fn change(&self, keyed: &Keyed, at: usize, class: Class) -> u64 {
-        let piece = &self.masked.pieces[at];
-        let any = keyed.placed(if class == Class::Code { ANY_CODE } else { ANY_WORD }, piece.sep_hash);
-        keyed.at(any, at).wrapping_sub(keyed.at(piece.hash, at))
+    /// Where code-like words are.
+    fn codes(&self) -> u128 {
+        let codes = self.classes.iter().enumerate().filter(|(_, class)| matches!(class, Some(Class::Code(_))));
+        codes.filter(|(at, _)| *at < 128).fold(0, |mask, (at, _)| mask | 1 << at)
     }
 
     /// The key with all positions of `mask` masked, if they may be.
@@ -175,7 +209,7 @@ impl<'m> Form<'m> {
         let mut key = self.masked.key;
         for at in bits(mask) {
             key = match self.may_vary(at) {
-                Some(class) => key.wrapping_add(self.change(keyed, at, class)),
+                Some(_) => key.wrapping_add(change(keyed, &self.masked.pieces[at], at)),
                 None if self.stands_for_word(keyed, at) => key,
                 None => return None,
             };
@@ -184,12 +218,24 @@ impl<'m> Form<'m> {
     }
 
     fn stands_for_word(&self, keyed: &Keyed, at: usize) -> bool {
-        self.masked
-            .pieces
-            .get(at)
-            .is_some_and(|piece| piece.what == What::Var && piece.hash == keyed.placed(ANY_WORD, piece.sep_hash))
+        let piece = self.masked.pieces.get(at);
+        piece.is_some_and(|piece| piece.what == What::Var && piece.hash == keyed.placed(ANY_WORD, piece.sep_hash))
+    }
+
+    /// How many constant words are left when those of `mask` are masked.
+    fn left(&self, mask: u128) -> usize {
+        let masked = bits(mask).filter(|at| self.classes.get(*at).is_some_and(Option::is_some)).count();
+        self.constants.saturating_sub(masked)
     }
 }
+
+/// What masking a piece adds to the key.
+fn change(keyed: &Keyed, piece: &Piece, at: usize) -> u64 {
+    keyed.at(keyed.placed(ANY_WORD, piece.sep_hash), at).wrapping_sub(keyed.at(piece.hash, at))
+}
+
+/// A general that is to be made: the mask, the positions where codes count too, and a leaf like it.
+type Wanted = (u128, u128, Index);
 
 fn bits(mask: u128) -> impl Iterator<Item = usize> {
     (0..128).filter(move |at| mask >> at & 1 == 1)
@@ -277,27 +323,32 @@ impl Closure {
     pub(crate) fn known(&self, program: u64, masked: &Masked, text: &[u8]) -> Known {
         let Some(patterns) = self.patterns.get(&shape(program, masked.pieces.len())) else { return Known::No };
         let source = masked.source(text);
-        let mut union = 0;
-        let mut found = NONE;
+        let (mut union, mut found) = (0, NONE);
         // Only what some general masks is looked at.
         let mut changes: [Option<u64>; 128] = [None; 128];
-        let mut looked = 0_u128;
+        let (mut looked, mut codes) = (0_u128, 0_u128);
         'patterns: for mask in patterns {
             let mut key = masked.key;
             for at in bits(*mask) {
                 if looked >> at & 1 == 0 {
                     looked |= 1 << at;
-                    changes[at] = self.change(source, masked, at);
+                    changes[at] = match class(source, &masked.pieces, at) {
+                        None | Some(Class::Protected) => None,
+                        Some(class) => {
+                            codes |= u128::from(class != Class::Plain) << at;
+                            Some(change(&self.keyed, &masked.pieces[at], at))
+                        }
+                    };
                 }
                 match changes[at] {
                     Some(change) => key = key.wrapping_add(change),
                     None => continue 'patterns,
                 }
             }
-            if let Some(general) = self.general_by_key.get(&key) {
+            if let Some(general) = self.general(key, codes & mask) {
                 union |= mask;
                 if *mask == union {
-                    found = *general;
+                    found = general;
                 }
             }
         }
@@ -307,18 +358,10 @@ impl Closure {
         }
     }
 
-    fn change(&self, source: &[u8], masked: &Masked, at: usize) -> Option<u64> {
-        let piece = masked.pieces.get(at)?;
-        if piece.what != What::Word {
-            return None;
-        }
-        let any = match lexicon::class(Masked::word(source, piece)) {
-            Class::Protected => return None,
-            Class::Plain => ANY_WORD,
-            Class::Code => ANY_CODE,
-        };
-        let any = self.keyed.placed(any, piece.sep_hash);
-        Some(self.keyed.at(any, at).wrapping_sub(self.keyed.at(piece.hash, at)))
+    /// The general with this key, if it takes code-like words where `codes` says that there are some.
+    fn general(&self, key: u64, codes: u128) -> Option<u32> {
+        let general = *self.general_by_key.get(&key)?;
+        (codes & !self.generals[general as usize].codes == 0).then_some(general)
     }
 
     /// The leaf that stands for a general, if there is one.
@@ -357,7 +400,7 @@ impl Closure {
         let program = self.keyed.program(new.program.as_bytes());
         let mut masked = Masked::new(self.keyed);
         masked.template(program, text.as_bytes());
-        let form = Form::new(&masked, text.as_bytes());
+        let form = Form::new(program, &masked, text.as_bytes());
         let at = self.leaves.len() as Index;
         let pieces = masked.pieces.len();
         let own =
@@ -380,68 +423,98 @@ impl Closure {
         self.alike.entry(shape).or_default().push(at);
 
         // What is above it already.
-        let mut masks = Vec::new();
+        let mut wanted: Vec<Wanted> = Vec::new();
         if own != 0 {
-            masks.push((own, at));
+            wanted.push((own, 0, at));
         }
-        let mut above = own;
+        let (mut above, mut codes) = (own, 0);
         for mask in self.patterns.get(&shape).into_iter().flatten() {
             let key = form.masked_key(&self.keyed, *mask);
-            if key.is_some_and(|key| self.general_by_key.contains_key(&key)) {
+            if let Some(general) = key.and_then(|key| self.general(key, form.codes() & mask)) {
                 above |= mask;
+                codes |= self.generals[general as usize].codes;
             }
         }
         if above != 0 {
-            masks.push((above, at));
+            wanted.push((above, codes, at));
         }
-        self.dig(&form, 0, at, &mut masks);
+        self.dig(&form, 0, 0, at, &mut wanted);
         if own == 0 {
-            self.dig_pairs(program, &form, at, &mut masks);
+            self.dig_pairs(program, &form, at, &mut wanted);
         }
-        self.generalise(program, shape, masks);
+        self.generalise(program, shape, wanted);
         self.settle(at, &form, above);
         at
     }
 
     /// Notes the holes of a leaf (`mask` zero) or general, and which of them are variables now.
-    fn dig(&mut self, form: &Form<'_>, mask: u128, like: Index, masks: &mut Vec<(u128, Index)>) {
+    fn dig(&mut self, form: &Form<'_>, mask: u128, codes: u128, like: Index, wanted: &mut Vec<Wanted>) {
         let Some(key) = form.masked_key(&self.keyed, mask) else { return };
-        let left = form.constants - bits(mask).filter(|at| form.classes[*at].is_some()).count().min(form.constants);
-        for at in 0..form.classes.len().min(HOLES) {
+        let left = form.left(mask).saturating_sub(1);
+        for (at, piece) in form.masked.pieces.iter().enumerate().take(HOLES) {
             if mask >> at & 1 == 1 {
                 continue;
             }
-            let Some(class) = form.may_vary(at) else { continue };
-            let hole = key.wrapping_add(form.change(&self.keyed, at, class));
-            let needed = threshold(left.saturating_sub(1)).max(if class == Class::Code { CODES } else { 0 });
-            if self.note(hole, form.masked.pieces[at].hash, needed) {
-                masks.push((mask | 1 << at, like));
+            let (word, left) = match form.may_vary(at) {
+                Some(Class::Code(weight)) => (Word { hash: piece.hash, weight }, left),
+                Some(_) => (Word { hash: piece.hash, weight: 0 }, left),
+                None if piece.what == What::Var && !form.stands_for_word(&self.keyed, at) => (VALUE, left + 1),
+                None => continue,
+            };
+            let hole = key.wrapping_add(change(&self.keyed, piece, at));
+            let wider = mask | 1 << at;
+            match self.note(hole, word, left) {
+                Hole::Constant => {}
+                _ if word == VALUE => wanted.extend(self.like(hole, wider, form).map(|like| (wider, codes, like))),
+                Hole::Words if word.weight > 0 => {}
+                Hole::Words => wanted.push((wider, codes, like)),
+                Hole::Codes => wanted.push((wider, codes | 1 << at, like)),
             }
         }
     }
 
-    /// Adds a word to a hole. Returns whether the hole has enough of them.
-    fn note(&mut self, hole: u64, word: u64, needed: usize) -> bool {
-        if needed == usize::MAX {
-            return false;
+    /// A leaf with words in a hole that a leaf with a value there has made a variable.
+    fn like(&self, hole: u64, mask: u128, form: &Form<'_>) -> Option<Index> {
+        if self.general_by_key.contains_key(&hole) {
+            return None;
         }
-        if let Some(words) = self.holes.get_mut(&hole) {
-            if words.len() < needed && !words.contains(&word) {
-                words.push(word);
+        let pieces = &form.masked.pieces;
+        let shape = shape(form.program, pieces.len());
+        self.alike.get(&shape)?.iter().copied().find(|at| {
+            let leaf = &self.leaves[*at as usize];
+            let same = |(position, piece): (usize, &Piece)| mask >> position & 1 == 1 || leaf.hashes[position] == piece.hash;
+            if leaf.hashes.len() != pieces.len() || !pieces.iter().enumerate().all(same) {
+                return false;
             }
-            return words.len() >= needed;
+            let mut masked = Masked::new(self.keyed);
+            masked.template(form.program, leaf.new.text.as_bytes());
+            let form = Form::new(form.program, &masked, leaf.new.text.as_bytes());
+            form.masked_key(&self.keyed, mask) == Some(hole) && form.codes() & mask == 0
+        })
+    }
+
+    /// Adds a word to a hole that leaves so many constant words. Returns what the hole is now.
+    fn note(&mut self, hole: u64, word: Word, left: usize) -> Hole {
+        if left == 0 {
+            return Hole::Constant;
         }
-        let first = *self.single.entry(hole).or_insert(word);
-        if first != word {
+        let Some(words) = self.holes.get_mut(&hole) else {
+            let first = *self.single.entry(hole).or_insert(word);
+            if first == word {
+                return Hole::Constant;
+            }
             self.single.remove(&hole);
             self.holes.insert(hole, vec![first, word]);
-            return needed <= 2;
+            return weigh(&[first, word], left);
+        };
+        if words.len() < WORDS && !words.contains(&word) {
+            words.push(word);
         }
-        false
+        weigh(words, left)
     }
 
     /// Two words that always change together.
-    fn dig_pairs(&mut self, program: u64, form: &Form<'_>, at: Index, masks: &mut Vec<(u128, Index)>) {
+    fn dig_pairs(&mut self, program: u64, form: &Form<'_>, at: Index, wanted: &mut Vec<Wanted>) {
         let pieces = &form.masked.pieces;
         let (len, third) = (pieces.len(), pieces.len().div_ceil(3));
         if len < 3 || len > HOLES {
@@ -456,12 +529,12 @@ impl Closure {
             let others_now: Vec<Index> = others.iter().rev().take(NEIGHBOURS).copied().collect();
             others.push(at);
             for other in others_now {
-                self.compare(form, at, other, masks);
+                self.compare(form, at, other, wanted);
             }
         }
     }
 
-    fn compare(&mut self, form: &Form<'_>, at: Index, other: Index, masks: &mut Vec<(u128, Index)>) {
+    fn compare(&mut self, form: &Form<'_>, at: Index, other: Index, wanted: &mut Vec<Wanted>) {
         let theirs = self.leaves[other as usize].clone();
         let pieces = &form.masked.pieces;
         if theirs.hashes.len() != pieces.len() || theirs.own != 0 {
@@ -478,11 +551,11 @@ impl Closure {
         let Some(key) = form.masked_key(&self.keyed, mask) else { return };
         // Whether the other's two words may vary, and stand behind the same separators, its own form must tell.
         let mut masked = Masked::new(self.keyed);
-        masked.template(self.keyed.program(theirs.new.program.as_bytes()), theirs.new.text.as_bytes());
-        if Form::new(&masked, theirs.new.text.as_bytes()).masked_key(&self.keyed, mask) != Some(key) {
+        masked.template(form.program, theirs.new.text.as_bytes());
+        if Form::new(form.program, &masked, theirs.new.text.as_bytes()).masked_key(&self.keyed, mask) != Some(key) {
             return;
         }
-        let needed = threshold(form.constants.saturating_sub(2)).saturating_add(1);
+        let needed = threshold(form.left(mask)).saturating_add(1);
         let pair = self.pairs.entry(key).or_default();
         for (words, position) in [(&mut pair.first, first), (&mut pair.second, second)] {
             for word in [pieces[position].hash, theirs.hashes[position]] {
@@ -492,34 +565,51 @@ impl Closure {
             }
         }
         if pair.first.len() >= needed && pair.second.len() >= needed {
-            masks.push((mask, at));
+            wanted.push((mask, 0, at));
         }
     }
 
-    /// Makes the generals that `masks` ask for, and those that follow from them.
-    fn generalise(&mut self, program: u64, shape: u64, mut masks: Vec<(u128, Index)>) {
-        while let Some((mask, like)) = masks.pop() {
+    /// Makes the generals that are wanted, and those that follow from them.
+    fn generalise(&mut self, program: u64, shape: u64, mut wanted: Vec<Wanted>) {
+        while let Some((mask, codes, like)) = wanted.pop() {
             let text = self.leaves[like as usize].new.text.clone();
             let mut masked = Masked::new(self.keyed);
             masked.template(program, text.as_bytes());
-            let form = Form::new(&masked, text.as_bytes());
+            let form = Form::new(program, &masked, text.as_bytes());
             let Some(key) = form.masked_key(&self.keyed, mask) else { continue };
-            if self.general_by_key.contains_key(&key) || left_after(&form, mask) == 0 {
+            if form.left(mask) == 0 {
                 continue;
             }
-            let rendered = template::render(&masked, text.as_bytes(), mask, &[]);
-            let root = RootId::from_bits(leaf_id(&self.leaves[like as usize].new.program, &rendered).bits());
-            let general = self.generals.len() as u32;
-            self.generals.push(General { mask, like, members: 0, own: NONE, root, kinds: Box::default() });
+            let general = match self.general_by_key.get(&key).copied() {
+                Some(known) if codes & !self.generals[known as usize].codes == 0 => continue,
+                Some(known) => {
+                    self.generals[known as usize].codes |= codes;
+                    known
+                }
+                None => {
+                    let rendered = template::render(&masked, text.as_bytes(), mask, &[]);
+                    let root = RootId::from_bits(leaf_id(&self.leaves[like as usize].new.program, &rendered).bits());
+                    self.generals.push(General {
+                        mask,
+                        codes,
+                        like,
+                        members: 0,
+                        own: NONE,
+                        root,
+                        kinds: Box::default(),
+                    });
+                    (self.generals.len() - 1) as u32
+                }
+            };
             self.general_by_key.insert(key, general);
+            let codes = self.generals[general as usize].codes;
             let patterns = self.patterns.entry(shape).or_default();
             if !patterns.contains(&mask) {
                 patterns.push(mask);
             }
             // The leaves that it matches.
             let hashes: Vec<u64> = masked.pieces.iter().map(|piece| piece.hash).collect();
-            let candidates = self.alike.get(&shape).cloned().unwrap_or_default();
-            for at in candidates {
+            for at in self.alike.get(&shape).cloned().unwrap_or_default() {
                 let leaf = self.leaves[at as usize].clone();
                 let same = |position: usize| mask >> position & 1 == 1 || leaf.hashes[position] == hashes[position];
                 if leaf.hashes.len() != hashes.len() || !(0..hashes.len()).all(same) {
@@ -527,49 +617,43 @@ impl Closure {
                 }
                 let mut other = Masked::new(self.keyed);
                 other.template(program, leaf.new.text.as_bytes());
-                let other_form = Form::new(&other, leaf.new.text.as_bytes());
-                if other_form.masked_key(&self.keyed, mask) != Some(key) {
+                let other_form = Form::new(program, &other, leaf.new.text.as_bytes());
+                if other_form.masked_key(&self.keyed, mask) != Some(key) || other_form.codes() & mask & !codes != 0 {
                     continue;
                 }
                 if leaf.own == mask && leaf.key == key {
                     self.generals[general as usize].own = at;
                 }
-                let union = mask | self.root_mask(at);
-                if union != mask && left_after(&other_form, union) > 0 {
-                    masks.push((union, at));
+                let root = self.general_of(at).map(|root| &self.generals[root as usize]);
+                let (root_mask, root_codes) = root.map_or((0, 0), |root| (root.mask, root.codes));
+                let union = mask | root_mask;
+                if union != mask && other_form.left(union) > 0 {
+                    wanted.push((union, codes | root_codes, at));
                 }
                 self.settle(at, &other_form, union);
             }
-            self.dig(&form, mask, like, &mut masks);
+            self.dig(&form, mask, codes, like, &mut wanted);
         }
     }
 
-    /// Puts a leaf below the general with this mask, if there is one and the leaf is not below a wider one.
+    /// Puts a leaf below the general with this mask, if there is one; otherwise below the widest that matches.
     fn settle(&mut self, at: Index, form: &Form<'_>, mask: u128) {
         if mask == 0 {
             return;
         }
-        let mut best = mask;
-        let mut general = form.masked_key(&self.keyed, mask).and_then(|key| self.general_by_key.get(&key).copied());
-        if general.is_none() {
-            // The common one would say nothing any more: of those that match, the widest, the first of them.
-            let shape = shape(self.keyed.program(self.leaves[at as usize].new.program.as_bytes()), form.classes.len());
-            best = 0;
-            for mask in self.patterns.get(&shape).into_iter().flatten() {
-                let found = form.masked_key(&self.keyed, *mask).and_then(|key| self.general_by_key.get(&key).copied());
-                if found.is_some() && (mask.count_ones(), *mask) > (best.count_ones(), best) {
-                    (best, general) = (*mask, found);
-                }
-            }
-        }
-        let (Some(general), old) = (general, self.roots[at as usize]) else { return };
-        if old == general {
-            return;
-        }
+        let codes = form.codes();
+        let find = |mask: u128| self.general(form.masked_key(&self.keyed, mask)?, codes & mask);
+        let general = find(mask).or_else(|| {
+            // A common one would say nothing any more.
+            let shape = shape(form.program, form.classes.len());
+            let masks = self.patterns.get(&shape).into_iter().flatten();
+            masks.filter_map(|mask| Some((mask.count_ones(), *mask, find(*mask)?))).max().map(|(_, _, general)| general)
+        });
+        let old = self.roots[at as usize];
+        let Some(general) = general.filter(|general| *general != old) else { return };
         self.moved.push(at);
-        if old != NONE {
-            let members = &mut self.generals[old as usize].members;
-            *members = members.saturating_sub(1);
+        if let Some(old) = self.generals.get_mut(old as usize) {
+            old.members = old.members.saturating_sub(1);
         }
         self.roots[at as usize] = general;
         let general = &mut self.generals[general as usize];
@@ -614,9 +698,17 @@ impl Closure {
     }
 }
 
-fn left_after(form: &Form<'_>, mask: u128) -> usize {
-    form.constants
-        - bits(mask).filter(|at| form.classes.get(*at).is_some_and(Option::is_some)).count().min(form.constants)
+/// What a hole with these words is.
+fn weigh(words: &[Word], left: usize) -> Hole {
+    let plain = words.iter().filter(|word| word.weight == 0 && **word != VALUE).count();
+    let all: usize = words.iter().filter(|word| **word != VALUE).map(|word| usize::from(word.weight)).sum();
+    let all = all + plain * usize::from(PLAIN_WEIGHT);
+    let needed = if words.contains(&VALUE) { threshold_beside_values(left) } else { threshold(left) };
+    match () {
+        () if all >= ENOUGH.max(threshold(left).saturating_mul(usize::from(PLAIN_WEIGHT))) => Hole::Codes,
+        () if plain >= needed => Hole::Words,
+        () => Hole::Constant,
+    }
 }
 
 fn shape(program: u64, pieces: usize) -> u64 {

@@ -11,19 +11,79 @@ pub(crate) enum Class {
     Protected,
     /// It may turn out to vary.
     Plain,
-    /// An error code or constant's name: varies only when very many have been seen.
-    Code,
+    /// The name of a constant, an error code, a route: it varies only when very many have been seen. How much one of
+    /// them says for that; [`ENOUGH`] is all.
+    Code(u16),
 }
 
-/// The class of a constant word.
-pub(crate) fn class(word: &[u8]) -> Class {
-    if !word.iter().any(|b| b.is_ascii_alphanumeric() || *b >= 0x80) || is_protected(word) {
+/// What the weights of a hole's words must come to before code-like words are taken for values.
+pub(crate) const ENOUGH: usize = 600;
+/// The weight of a plain word among them.
+pub(crate) const PLAIN_WEIGHT: u16 = 75;
+
+/// The class of a constant word between two others.
+pub(crate) fn class(before: &[u8], word: &[u8], after: &[u8]) -> Class {
+    if !word.iter().any(|b| b.is_ascii_alphanumeric() || *b >= 0x80) {
         return Class::Protected;
+    }
+    if is_user_key(before) || is_one(before, &[b"for", b"by"]) && is_one(after, &[b"from"]) {
+        // People may be called anything.
+        return Class::Plain;
+    }
+    if word[0] == b'/' {
+        return Class::Code(6);
     }
     let shouted = word.len() >= 2
         && word.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-' | b'.'));
-    if shouted { Class::Code } else { Class::Plain }
+    match () {
+        () if is_protected(word) => Class::Protected,
+        () if !shouted => Class::Plain,
+        () if word.len() >= 5 && word[0] == b'E' && word.iter().all(u8::is_ascii_uppercase) => Class::Protected,
+        () if word.iter().all(u8::is_ascii_uppercase) => Class::Code(75),
+        () => Class::Code(25),
+    }
 }
+
+fn is_one(word: &[u8], names: &[&[u8]]) -> bool {
+    names.iter().any(|name| word.eq_ignore_ascii_case(name))
+}
+
+/// Keys and words whose value is a user's name.
+pub(crate) fn is_user_key(word: &[u8]) -> bool {
+    const USERS: &[&[u8]] = &[
+        b"user",
+        b"username",
+        b"user_name",
+        b"ruser",
+        b"logname",
+        b"acct",
+        b"auid",
+        b"euser",
+        b"uname",
+        b"remote_user",
+        b"sasl_username",
+        b"usr",
+        b"principal",
+    ];
+    matches!(word.len(), 3..=13) && is_one(word, USERS)
+}
+
+/// Whether a value says how something went, rather than what it was about.
+pub(crate) fn is_outcome(word: &[u8]) -> bool {
+    // Of the protected words, those that are no mere grammar.
+    is_protected(word) && !is_one(word, GRAMMAR)
+}
+
+#[rustfmt::skip]
+const GRAMMAR: &[&[u8]] = &[
+    b"a", b"across", b"after", b"all", b"already", b"an", b"and", b"any", b"are", b"as", b"at", b"be", b"because", b"been",
+    b"before", b"below", b"between", b"but", b"by", b"can", b"could", b"did", b"do", b"does", b"done", b"due", b"during", b"first",
+    b"for", b"from", b"get", b"had", b"has", b"have", b"head", b"in", b"into", b"is", b"it", b"its", b"last", b"left", b"less",
+    b"more", b"must", b"my", b"new", b"next", b"now", b"of", b"old", b"on", b"only", b"or", b"other", b"out", b"over", b"post",
+    b"previous", b"put", b"same", b"session", b"set", b"shall", b"should", b"since", b"some", b"than", b"that", b"the", b"their",
+    b"then", b"there", b"these", b"they", b"this", b"through", b"to", b"too", b"under", b"until", b"upon", b"using", b"via",
+    b"was", b"were", b"when", b"where", b"which", b"while", b"will", b"with", b"within", b"without", b"would",
+];
 
 /// Words that are never turned into variables: methods, outcomes, states, severities, function words.
 pub(crate) fn is_protected(word: &[u8]) -> bool {
@@ -575,39 +635,17 @@ pub(crate) fn placeholder_kind(text: &[u8]) -> SlotKind {
 /// `before` are the words before it, nearest first; `key` says that it follows `=`, `after` is the word behind it.
 pub(crate) fn role(before: [&[u8]; 2], key: bool, after: &[u8], kind: SlotKind) -> SlotKind {
     let name_like = matches!(kind, SlotKind::Any | SlotKind::Word | SlotKind::Hex | SlotKind::Host | SlotKind::User);
-    let is = |word: &[u8], names: &[&[u8]]| names.iter().any(|name| word.eq_ignore_ascii_case(name));
     let [last, earlier] = before;
-    if name_like || kind == SlotKind::Num && key {
-        const USERS: &[&[u8]] = &[
-            b"user",
-            b"username",
-            b"user_name",
-            b"ruser",
-            b"logname",
-            b"login",
-            b"acct",
-            b"account",
-            b"auid",
-            b"euser",
-            b"uname",
-            b"remote_user",
-            b"sasl_username",
-            b"usr",
-            b"principal",
-        ];
-        if is(last, USERS) && (key || is(last, &[b"user"]) || is(last, &[b"username"]) || is(last, &[b"account"])) {
-            return SlotKind::User;
-        }
+    if (name_like || key) && is_user_key(last) {
+        return SlotKind::User;
     }
-    if name_like {
-        if is(last, &[b"for", b"by"]) && is(after, &[b"from", b"on"]) && !is(earlier, &[b"waiting"]) {
-            return SlotKind::User;
-        }
-        if key
-            && is(last, &[b"rhost", b"host", b"hostname", b"server", b"node", b"client", b"remote_host", b"upstream"])
-        {
-            return SlotKind::Host;
-        }
+    if name_like && is_one(last, &[b"for", b"by"]) && is_one(after, &[b"from"]) && !is_one(earlier, &[b"waiting"]) {
+        return SlotKind::User;
+    }
+    const HOSTS: &[&[u8]] =
+        &[b"rhost", b"host", b"hostname", b"server", b"node", b"client", b"remote_host", b"upstream", b"peer"];
+    if name_like && key && is_one(last, HOSTS) {
+        return SlotKind::Host;
     }
     kind
 }

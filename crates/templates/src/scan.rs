@@ -55,8 +55,6 @@ pub(crate) struct Keyed {
 const VAR: u64 = 0x9e37_79b9_7f4a_7c15;
 /// The hash of a word position that varies.
 pub(crate) const ANY_WORD: u64 = 0xc2b2_ae3d_27d4_eb4f;
-/// The hash of a position of code-like words that varies.
-pub(crate) const ANY_CODE: u64 = 0x1656_67b1_9e37_79f9;
 
 const MIX: u64 = 0xa076_1d64_78bd_642f;
 
@@ -69,7 +67,7 @@ impl Keyed {
     pub(crate) fn new(secret: u64) -> Self {
         let seed = fold(secret ^ 0xe703_7ed1_a0b4_28db, MIX) | 1;
         let mut keyed = Self { seed, user: 0 };
-        keyed.user = keyed.word(b"user", b' '.into());
+        keyed.user = keyed.word(b"user", BLANK);
         keyed
     }
 
@@ -619,8 +617,15 @@ impl Masked {
             self.join_over_punctuation(text, &sep);
             return self.push_var(sep, start, end, kind);
         }
-        if sep.assigns() && !(sep.blank_after && next == Some(b'=')) && !lexicon::is_protected(word) {
-            return self.push_var(sep, start, end, SlotKind::Any);
+        if sep.assigns() && !(sep.blank_after && next == Some(b'=')) {
+            let key = self
+                .pieces
+                .last()
+                .filter(|last| last.what == What::Word)
+                .map_or(&b""[..], |last| Self::word(text, last));
+            if !lexicon::is_outcome(word) || lexicon::is_user_key(key) {
+                return self.push_var(sep, start, end, SlotKind::Any);
+            }
         }
         if last_is_var && sep.is_blank() && word.len() <= 7 {
             let value = self.values.last().map_or(SlotKind::Any, |value| value.kind);
@@ -651,7 +656,6 @@ impl Masked {
             && last.hash == self.keyed.user
             && sep.is_blank()
             && lexicon::announces_user(Self::word(text, before))
-            && !lexicon::is_protected(word)
         {
             return self.push_var(sep, start, end, SlotKind::User);
         }
