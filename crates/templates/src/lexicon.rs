@@ -242,6 +242,13 @@ pub(crate) fn outcome_after_slash(word: &[u8]) -> Option<usize> {
     fits.then_some(at)
 }
 
+/// The length of word and dots in `exception.......1`.
+pub(crate) fn dot_leader(word: &[u8]) -> Option<usize> {
+    let value = word.iter().rposition(|b| *b == b'.')? + 1;
+    let fits = value < word.len() && word[..value].ends_with(b"...") && !word[..value].iter().any(u8::is_ascii_digit);
+    (fits && word[0] != b'.').then_some(value)
+}
+
 /// Whether a number stays in the template because of the words before it.
 pub(crate) fn number_after(before: &[u8], last: &[u8], number: &[u8]) -> Option<What> {
     let is = |word: &[u8], name: &[u8]| word.eq_ignore_ascii_case(name);

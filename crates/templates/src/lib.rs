@@ -28,6 +28,6 @@ mod time;
 pub use delta::{Carry, Counts, Delta, Histogram, Move, NewLeaf, OpenEvent, Row, Sample, Slot, SlotKind, SlotValue};
 pub use id::{LeafId, LineId, ParseIdError, RootId};
 pub use line::{Clock, Level, Line, Origin, Record, Stream, Zone};
-pub use miner::{Config, End, FoldOptions, Miner, State, StateError};
+pub use miner::{Config, End, FoldOptions, Matcher, Miner, State, StateError};
 pub use neighbours::neighbours;
 pub use time::Timestamp;

@@ -11,7 +11,12 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Carry, Delta, LeafId, NewLeaf, Record, RootId, closure::Closure, fold::Fold, scan::Keyed};
+use crate::{
+    Carry, Delta, LeafId, NewLeaf, Record, RootId,
+    closure::{Closure, Known},
+    fold::Fold,
+    scan::{Keyed, Masked},
+};
 
 /// Bounds of a [`Miner`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +125,28 @@ pub struct Miner {
     used: Vec<u32>,
     folds: u32,
     gone: Gone,
+}
+
+/// Finds the known leaves of messages; see [`Miner::matcher`].
+#[derive(Debug)]
+pub struct Matcher<'m> {
+    closure: &'m Closure,
+    masked: Masked,
+}
+
+impl Matcher<'_> {
+    /// The leaf of a message without a header, as `program` wrote it; `None` when a fold would make a new one.
+    pub fn leaf(&mut self, program: &str, message: &[u8]) -> Option<LeafId> {
+        let program = self.closure.keyed().program(program.as_bytes());
+        self.masked.line(program, message);
+        let at = self.closure.find(self.masked.key).or_else(|| {
+            match self.closure.known(program, &self.masked, message) {
+                Known::Under(general) => self.closure.own_leaf(general),
+                Known::No => None,
+            }
+        });
+        at.map(|at| self.closure.leaf(at).leaf)
+    }
 }
 
 /// The leaves that were evicted: a bounded memory.
@@ -250,6 +277,11 @@ impl Miner {
     /// The text of the template that a leaf belongs to, if the miner knows it: variables are `<*>` or `<*:type>`.
     pub fn text_of(&self, leaf: LeafId) -> Option<String> {
         self.closure.by_id(leaf).map(|at| self.closure.rendered(at).shown)
+    }
+
+    /// Finds the known leaves of messages without counting them.
+    pub fn matcher(&self) -> Matcher<'_> {
+        Matcher { closure: &self.closure, masked: Masked::new(self.closure.keyed()) }
     }
 
     /// How many leaves the miner knows.

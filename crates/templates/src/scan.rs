@@ -357,6 +357,14 @@ impl Masked {
                     sep = Sep::new(at);
                     continue;
                 }
+                if matches!(byte, b'<' | b'>')
+                    && mode == Mode::Line
+                    && sep.blank_after
+                    && text.get(at + 1).is_some_and(u8::is_ascii_digit)
+                {
+                    // `<1 sec`: belongs to the number.
+                    break;
+                }
                 if byte == b')' && mode == Mode::Line {
                     if sep.start == at && self.drop_optional(text, at) {
                         at += 1;
@@ -386,6 +394,7 @@ impl Masked {
             }
             // The word.
             let start = at;
+            at += usize::from(CLASS[usize::from(text[at])] == SEP);
             let mut bits = 0;
             for byte in &text[at..end] {
                 let class = CLASS[usize::from(*byte)];
@@ -571,6 +580,15 @@ impl Masked {
             }
             self.join_over_punctuation(text, &sep);
             self.push_var(sep, start, end, SlotKind::Num);
+            return;
+        }
+        if bits & DOT != 0
+            && let Some(leader) = lexicon::dot_leader(word)
+        {
+            // `exception.......1`
+            self.push_word(text, sep, start, start + leader);
+            self.push(What::Var, self.keyed.var(0), Sep::new(start + leader), start + leader, end);
+            self.values.push(Value { kind: SlotKind::Num, start: (start + leader) as u32, end: end as u32 });
             return;
         }
         let first = word[0];
