@@ -12,6 +12,7 @@
 //! | `Ledger` | one transaction per step | `ledger` (unstable until 1.0) |
 
 pub mod classifier;
+#[doc(hidden)]
 pub mod decide;
 pub mod dedup;
 pub mod detectors_only;
@@ -28,6 +29,7 @@ pub mod memory_dedup;
 pub mod memory_ledger;
 pub mod message;
 pub mod notifier;
+pub mod pipeline;
 mod plain;
 pub mod profile;
 pub mod prompt;

@@ -102,7 +102,7 @@ pub fn next(
     for row in snapshot.outbox.iter().filter(|row| row.row.channel == channel.name && row.row.state.is_open()) {
         let incident = snapshot.incidents.get(&row.row.incident).map(|incident| &incident.row);
         let end = match incident {
-            None => Some(OutboxState::Superseded),
+            None => continue, // nothing can be said about it now, and nothing must be lost
             Some(incident) if row.row.send.is_none() => pointless(policy, snapshot, &row.row, incident, now),
             Some(_) => None,
         };
@@ -435,8 +435,12 @@ pub fn settle(
 ) -> Vec<Write> {
     let mut writes = Vec::new();
     let mut sending = turn.sending.clone();
-    let mut state = turn.channel.clone();
-    state.row.lease = None;
+    // Others may have held the channel since; only its lease must still be ours.
+    let known = snapshot.channels.iter().find(|known| known.row.name == turn.channel.row.name);
+    let mut state = known.cloned().unwrap_or_else(|| turn.channel.clone());
+    if state.row.lease == turn.channel.row.lease {
+        state.row.lease = None;
+    }
     let all = |state: &OutboxState, writes: &mut Vec<Write>| {
         writes.extend(turn.rows.iter().map(|row| set_state(row, state.clone(), row.row.send)));
     };

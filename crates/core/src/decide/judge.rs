@@ -83,11 +83,15 @@ pub enum Judged {
         /// What happened, in a few sentences.
         summary: Option<Summary>,
     },
-    /// Only the detectors count.
+    /// Of some rows at least only the detectors count.
     DetectorsOnly {
         /// Why.
         reason: String,
-        /// What happened, from the detectors' counts.
+        /// What the model claims about the rows that it could cope with, grounded.
+        findings: Vec<Grounded>,
+        /// Of those rows, leaves without a finding and without a signal.
+        benign: Vec<BenignVerdict>,
+        /// What happened.
         summary: Option<Summary>,
     },
     /// Later: the model is away or rests. No attempt is counted.
@@ -138,8 +142,12 @@ pub fn settle(
             writes.push(count("lines_detectors_only"));
             writes.push(settled(job, JobState::DetectorsOnly { reason: reason.clone() }));
         }
-        Judged::DetectorsOnly { reason, summary } => {
+        Judged::DetectorsOnly { reason, findings, benign, summary } => {
+            for finding in findings {
+                book.take(finding);
+            }
             book.release(segment_keys);
+            writes.extend(benign.iter().cloned().map(Write::Verdict));
             writes.extend(summary.iter().cloned().map(Write::Summary));
             writes.push(count("lines_detectors_only"));
             writes.push(settled(job, JobState::DetectorsOnly { reason: reason.clone() }));

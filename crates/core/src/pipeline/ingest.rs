@@ -1,0 +1,450 @@
+//! Ingest: reads lines after a cursor, folds them, runs the detectors, redacts what is kept, and commits it all at once.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use logwarden_detectors::{Detection, Memory, detect};
+use logwarden_templates::{Carry, Delta, End, FoldOptions, Miner, NewLeaf, Sample, State, neighbours};
+
+use super::{Pipeline, PipelineError, SourceSlot, own::Trouble};
+use crate::{
+    Line, ProfileName, Timestamp,
+    decide::ingest::{self, Ingested, Ownership},
+    detectors_only,
+    digest::SegmentRow,
+    error::chain,
+    grounding::{self, Floors},
+    ledger::{Query, Segment, SegmentId, Summary, Write},
+    source::{Budget, Cursor, Page, ProblemKind, Seen, SourceId},
+};
+
+/// Reads in a row that must fail before it is told.
+const TELL_AFTER: u32 = 2;
+
+/// What the owner of a source keeps in memory between commits.
+pub(super) struct Cache {
+    epoch: u64,
+    cursor: Option<Cursor>,
+    carry: Carry,
+    miner: Miner,
+    memory: Memory,
+    seen: Seen,
+}
+
+/// What one ingest did with a source.
+#[derive(Debug)]
+pub struct IngestReport {
+    /// Which source.
+    pub source: SourceId,
+    /// How it ended.
+    pub outcome: SourceOutcome,
+    /// Lines brought by each query.
+    pub per_query: Vec<(String, u64)>,
+    /// Physical lines read.
+    pub read: u64,
+    /// Of them: our own program's, left out.
+    pub own: u64,
+    /// Pairs of line and query that were known.
+    pub duplicates: u64,
+    /// Lines that came late.
+    pub late: u64,
+    /// Templates that were new.
+    pub new_templates: u64,
+    /// Incidents that began.
+    pub opened: u64,
+    /// Findings that belong to an open incident.
+    pub joined: u64,
+    /// What could not be read, in words for people.
+    pub problems: Vec<String>,
+}
+
+/// How an ingest ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceOutcome {
+    /// Everything there was is read.
+    Done,
+    /// The time was up; the rest waits.
+    OutOfTime,
+    /// Another process reads this source.
+    Busy {
+        /// Until when, unless it goes on.
+        until: Timestamp,
+    },
+    /// The source could not be read.
+    Failed {
+        /// Why.
+        reason: String,
+        /// What to do, where known.
+        hint: Option<String>,
+    },
+    /// No more will ever come.
+    Finished,
+}
+
+impl IngestReport {
+    fn new(source: SourceId) -> Self {
+        Self {
+            source,
+            outcome: SourceOutcome::Done,
+            per_query: Vec::new(),
+            read: 0,
+            own: 0,
+            duplicates: 0,
+            late: 0,
+            new_templates: 0,
+            opened: 0,
+            joined: 0,
+            problems: Vec::new(),
+        }
+    }
+
+    /// Whether another run may make good what this one could not.
+    pub fn is_incomplete(&self) -> bool {
+        matches!(self.outcome, SourceOutcome::Failed { .. }) || !self.problems.is_empty()
+    }
+}
+
+impl Pipeline {
+    /// Reads all there is of the source with that number, page by page, until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// When the ledger cannot be used; that a source cannot be read is in the report.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such source.
+    pub async fn ingest(&self, number: usize, deadline: Timestamp) -> Result<IngestReport, PipelineError> {
+        let slot = &self.sources[number];
+        let mut report = IngestReport::new(slot.source.id().clone());
+        report.per_query = slot.source.queries().iter().map(|query| (query.text.clone(), 0)).collect();
+        let mut cache = slot.cache.lock().await;
+        loop {
+            match self.own_source(slot, &mut cache).await? {
+                Ok(()) => {}
+                Err(until) => {
+                    report.outcome = SourceOutcome::Busy { until };
+                    return Ok(report);
+                }
+            }
+            let Some(known) = cache.as_mut() else { return Ok(report) };
+            let now = self.env.now();
+            let budget = Budget { lines: self.limits.lines, bytes: self.limits.bytes, now };
+            let page = match slot.source.read(known.cursor.as_ref(), &known.seen, budget).await {
+                Ok(page) => page,
+                Err(error) => {
+                    self.note_failure(slot, &chain(&error)).await?;
+                    let hint = error.hint().map(str::to_owned);
+                    report.outcome = SourceOutcome::Failed { reason: chain(&error), hint };
+                    return Ok(report);
+                }
+            };
+            let (more, finished) = (page.more, page.finished);
+            if !self.take_page(slot, known, page, &mut report).await? {
+                // Somebody else owns it now, or the commit's fate is unknown: begin again from what is committed.
+                *cache = None;
+                continue;
+            }
+            if finished {
+                report.outcome = SourceOutcome::Finished;
+                return Ok(report);
+            }
+            if !more {
+                return Ok(report);
+            }
+            if self.env.now() >= deadline {
+                report.outcome = SourceOutcome::OutOfTime;
+                return Ok(report);
+            }
+        }
+    }
+
+    /// Makes sure that the source is ours and its cache is what is committed. `Err` with the time until which another
+    /// process has it.
+    async fn own_source(
+        &self,
+        slot: &SourceSlot,
+        cache: &mut Option<Cache>,
+    ) -> Result<Result<(), Timestamp>, PipelineError> {
+        let id = slot.source.id();
+        let query = Query { source: Some(id.clone()), ..Query::default() };
+        let owned = self
+            .decide(&query, |snapshot| {
+                match ingest::own(snapshot, id, self.process, self.limits.own_for, self.env.now()) {
+                    Ownership::Ours { writes, epoch } => {
+                        let cursor = snapshot.source.as_ref().and_then(|source| source.row.cursor.clone());
+                        Some((writes, Ok((epoch, cursor))))
+                    }
+                    Ownership::Theirs { until, .. } => Some((Vec::new(), Err(until))),
+                }
+            })
+            .await?;
+        let (epoch, cursor) = match owned {
+            Some(Ok(owned)) => owned,
+            Some(Err(until)) => return Ok(Err(until)),
+            None => return Ok(Err(self.env.now())),
+        };
+        if cache.as_ref().is_none_or(|cache| cache.epoch != epoch || cache.cursor != cursor) {
+            *cache = Some(self.load(id, epoch).await?);
+        }
+        Ok(Ok(()))
+    }
+
+    async fn load(&self, id: &SourceId, epoch: u64) -> Result<Cache, PipelineError> {
+        let all = Query { source: Some(id.clone()), leaves: true, memory: true, seen: true, ..Query::default() };
+        let snapshot = self.ledger.read(&all).await.map_err(PipelineError::Ledger)?;
+        let state = State { version: State::VERSION, leaves: snapshot.leaves, ..State::default() };
+        let secret = snapshot.installation.as_ref().map_or(0, |installation| installation.row.secret);
+        let config = logwarden_templates::Config { secret, ..self.miner.clone() };
+        let miner = Miner::restore(config.clone(), state).unwrap_or_else(|_| Miner::new(config));
+        let source = snapshot.source.map(|source| source.row);
+        Ok(Cache {
+            epoch,
+            cursor: source.as_ref().and_then(|source| source.cursor.clone()),
+            carry: source.map(|source| source.carry).unwrap_or_default(),
+            miner,
+            memory: Memory::new(snapshot.memory_source, snapshot.memory),
+            seen: snapshot.seen,
+        })
+    }
+
+    /// Folds, detects and commits a page. `false` when the commit was refused because the source is no longer ours.
+    async fn take_page(
+        &self,
+        slot: &SourceSlot,
+        cache: &mut Cache,
+        page: Page,
+        report: &mut IngestReport,
+    ) -> Result<bool, PipelineError> {
+        let id = slot.source.id();
+        let now = self.env.now();
+        if let Some(trail) = &self.trail {
+            for line in &page.lines {
+                trail.received(&id.0, line.time, &self.redactor.redact(&String::from_utf8_lossy(&line.text)));
+            }
+        }
+        let end = match page.horizon {
+            _ if page.finished => End::Closed,
+            Some(horizon) => End::Open(horizon.minus(self.limits.settle)),
+            None => End::Open(now.minus(self.limits.settle)),
+        };
+        let carry = cache.carry.clone();
+        let records = page.lines.iter().map(Line::record);
+        let delta = cache.miner.fold(carry, records, FoldOptions { end, assign: false });
+        let detection = detect(&delta, &cache.memory, &self.rules, &self.settings, now);
+        let (segment, jobs) = self.segment(slot, &page.lines, &delta, &detection, now);
+
+        let mut counters = vec![
+            ("lines_read".to_owned(), delta.counts.read),
+            ("lines_own".to_owned(), delta.counts.own),
+            ("lines_kept".to_owned(), delta.counts.kept),
+            ("lines_duplicate".to_owned(), page.duplicates),
+            ("lines_late".to_owned(), page.late),
+            ("templates_evicted".to_owned(), delta.counts.evicted),
+            ("lines_coarse".to_owned(), delta.counts.coarse),
+            ("lines_middle".to_owned(), delta.counts.middle),
+        ];
+        let mut writes_without_model = Vec::new();
+        let mut waiting = Vec::new();
+        for (profile, lines) in &jobs {
+            counters.push((format!("lines_kept.{profile}"), *lines));
+            if self.classifier.is_some() {
+                waiting.push((profile.clone(), *lines));
+            } else {
+                counters.push((format!("lines_detectors_only.{profile}"), *lines));
+                writes_without_model
+                    .extend(segment.as_ref().map(|segment| Write::Summary(self.plain_summary(segment, profile, now))));
+            }
+        }
+        let ingested = Ingested {
+            process: self.process,
+            epoch: cache.epoch,
+            cursor: cache.cursor.clone(),
+            next: Some(page.next.clone()),
+            complete: !page.more && page.problems.iter().all(|problem| problem.kind != ProblemKind::Retry),
+            carry: delta.carry.clone(),
+            seen: page.lines.iter().map(|line| (line.time, line.id, line.tags)).collect(),
+            leaves: delta.new.iter().map(|leaf| self.redacted(leaf)).collect(),
+            used: delta.rows.iter().map(|row| row.leaf).collect(),
+            moves: delta.moves.clone(),
+            learned: detection.learned.clone(),
+            segment,
+            jobs: waiting,
+            spool: Vec::new(),
+            counters,
+        };
+        let decided = self
+            .decide(&ingest::query(id, &ingested), |snapshot| {
+                let decided = ingest::decide(&self.policy, snapshot, id, &ingested, self.env.now())?;
+                let mut writes = decided.writes;
+                writes.extend(writes_without_model.iter().cloned());
+                Some((writes, (decided.opened, decided.joined)))
+            })
+            .await?;
+        let Some((opened, joined)) = decided else { return Ok(false) };
+
+        for (time, line, queries) in &ingested.seen {
+            cache.seen.insert(*time, *line, *queries);
+        }
+        if let Some(newest) = cache.seen.minutes().last() {
+            cache.seen.forget_before(newest - 75, newest - 24 * 60);
+        }
+        cache.miner.apply(&delta);
+        cache.memory.apply(&ingested.learned);
+        cache.cursor = ingested.next;
+        cache.carry = ingested.carry;
+
+        report.read += delta.counts.read;
+        report.own += delta.counts.own;
+        report.duplicates += page.duplicates;
+        report.late += page.late;
+        report.new_templates += delta.new.len() as u64;
+        report.opened += opened;
+        report.joined += joined;
+        for ((_, count), brought) in report.per_query.iter_mut().zip(&page.per_query) {
+            *count += brought;
+        }
+        self.note_problems(&page, report).await?;
+        Ok(true)
+    }
+
+    /// What is kept of a fold, redacted, and the lines per profile.
+    fn segment(
+        &self,
+        slot: &SourceSlot,
+        lines: &[Line],
+        delta: &Delta,
+        detection: &Detection,
+        now: Timestamp,
+    ) -> (Option<Segment>, Vec<(ProfileName, u64)>) {
+        let (Some(from), Some(to)) =
+            (delta.rows.iter().map(|row| row.first).min(), delta.rows.iter().map(|row| row.last).max())
+        else {
+            return (None, Vec::new());
+        };
+        let queries = slot.source.queries();
+        let mut signalled = vec![false; delta.rows.len()];
+        let of_findings = detection.findings.iter().flat_map(|finding| &finding.rows);
+        for row in detection.signals.iter().flat_map(|signal| &signal.rows).chain(of_findings) {
+            if let Some(flag) = signalled.get_mut(*row as usize) {
+                *flag = true;
+            }
+        }
+        let mut per_profile: BTreeMap<ProfileName, u64> = BTreeMap::new();
+        let mut rows = Vec::with_capacity(delta.rows.len());
+        for (row, signalled) in delta.rows.iter().zip(signalled) {
+            for profile in profiles_of(queries, row.tags) {
+                *per_profile.entry(profile).or_default() += row.lines;
+            }
+            let mut row = row.clone();
+            self.redactor.redact_row(&mut row);
+            let around = self.limits.around;
+            let around = row.first_line.filter(|_| signalled).map(|at| neighbours(lines, at as usize, around, around));
+            let (before, after) = around.unwrap_or_default();
+            let sample =
+                |line: &Line| Sample { time: line.time, text: self.redactor.redact_bytes(&line.text).into_owned() };
+            let before = before.into_iter().map(sample).collect();
+            let after = after.into_iter().map(sample).collect();
+            rows.push(Arc::new(SegmentRow { row, before, after }));
+        }
+        let mut findings = grounding::ground(detection.findings.clone(), &rows, &self.tenant, &Floors::default());
+        for finding in &mut findings.findings {
+            finding.query = finding.cited.first().and_then(|cited| {
+                let row = rows.iter().find(|row| Some(row.row.leaf) == cited.leaf)?;
+                let query = queries.get(row.row.tags.trailing_zeros() as usize)?;
+                Some(query.text.clone())
+            });
+        }
+        let segment = Segment {
+            id: SegmentId(self.random128()),
+            source: slot.source.id().clone(),
+            tenant: self.tenant.clone(),
+            at: now,
+            from,
+            to,
+            counts: delta.counts,
+            rows,
+            signals: detection.signals.clone(),
+            findings: findings.findings,
+        };
+        (Some(segment), per_profile.into_iter().collect())
+    }
+
+    /// A new leaf as the ledger keeps it.
+    fn redacted(&self, leaf: &NewLeaf) -> NewLeaf {
+        NewLeaf {
+            text: self.redactor.redact(&leaf.text).into(),
+            example: self.redactor.redact_bytes(&leaf.example).into_owned(),
+            ..leaf.clone()
+        }
+    }
+
+    /// A summary in our own words, from the detectors' counts.
+    pub(super) fn plain_summary(&self, segment: &Segment, profile: &ProfileName, now: Timestamp) -> Summary {
+        let rows = segment.rows.iter().map(|row| &**row);
+        let (text, severity) = detectors_only::summarise(rows, &segment.findings);
+        Summary {
+            segment: segment.id,
+            profile: profile.clone(),
+            at: now,
+            from: segment.from,
+            to: segment.to,
+            lines: segment.counts.kept,
+            severity,
+            text,
+            model: None,
+        }
+    }
+
+    async fn note_failure(&self, slot: &SourceSlot, reason: &str) -> Result<(), PipelineError> {
+        let id = slot.source.id();
+        let query = Query { source: Some(id.clone()), ..Query::default() };
+        let times = self.decide(&query, |snapshot| Some(ingest::failed(snapshot, id, self.env.now()))).await?;
+        match times {
+            Some(times) if times >= TELL_AFTER => {
+                let trouble = Trouble::SourceUnreadable { source: id.to_string(), reason: reason.to_owned(), times };
+                self.report_trouble(&[trouble]).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn note_problems(&self, page: &Page, report: &mut IngestReport) -> Result<(), PipelineError> {
+        let mut troubles = Vec::new();
+        for problem in &page.problems {
+            let reason = chain(&problem.error);
+            let text = match problem.error.hint() {
+                Some(hint) => format!("{}: {reason} (hint: {hint})", problem.subject),
+                None => format!("{}: {reason}", problem.subject),
+            };
+            if !report.problems.contains(&text) {
+                report.problems.push(text);
+            }
+            match problem.kind {
+                ProblemKind::Gap { .. } => {
+                    troubles.push(Trouble::LinesMissing { subject: problem.subject.clone(), reason });
+                }
+                ProblemKind::Quarantined { .. } => {
+                    troubles.push(Trouble::Unreadable { sender: problem.subject.clone(), reason });
+                }
+                // A query that can never work is told at once, others after a second failure.
+                ProblemKind::Retry if !problem.error.is_transient() => {
+                    troubles.push(Trouble::SourceUnreadable { source: problem.subject.clone(), reason, times: 1 })
+                }
+                ProblemKind::Retry => {}
+            }
+        }
+        self.report_trouble(&troubles).await
+    }
+}
+
+/// The profiles that a row is judged under: those of the queries that brought it; all of the source's when that is not
+/// known (the row began in a fold before).
+pub(super) fn profiles_of(queries: &[crate::source::QueryInfo], tags: u64) -> Vec<ProfileName> {
+    let brought = |number: usize| tags == 0 || tags & (1 << number.min(63)) != 0;
+    let named =
+        queries.iter().enumerate().filter(|(number, _)| brought(*number)).flat_map(|(_, query)| &query.profiles);
+    let mut profiles: Vec<_> = named.cloned().collect();
+    profiles.sort();
+    profiles.dedup();
+    profiles
+}

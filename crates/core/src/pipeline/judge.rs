@@ -1,0 +1,289 @@
+//! Judge: asks the classifier about what is waiting, grounds the answer, commits.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use futures::{FutureExt, pin_mut, select_biased};
+
+use super::{Pipeline, PipelineError, own::Trouble};
+use crate::{
+    Timestamp,
+    classifier::{Classifier, ClassifyError, Judgement},
+    decide::judge::{self, Judged, Next},
+    digest::{self, Digest, Material, Verdict},
+    error::chain,
+    finding::{Grounded, Key},
+    grounding::{self, Floors},
+    ledger::{BenignVerdict, Committed, Job, Jobs, Query, Segment, Summary, Versioned},
+};
+
+/// How long a job waits when the model cannot be reached and does not say for how long.
+const RETRY: Duration = Duration::from_secs(60);
+/// Jobs looked at when one is chosen.
+const LOOK_AT: usize = 256;
+
+/// What judge did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JudgeReport {
+    /// Segments judged by the classifier.
+    pub analysed: u64,
+    /// Segments that only the detectors have looked at.
+    pub detectors_only: u64,
+    /// Segments that wait for a later run.
+    pub waiting: u64,
+    /// Findings of the classifier that hold.
+    pub findings: u64,
+    /// Claims that were refused: rows that do not exist, and the like.
+    pub refused: u64,
+    /// Calls made.
+    pub calls: u64,
+    /// Tokens of prompts and answers.
+    pub tokens: u64,
+    /// The model's name.
+    pub model: String,
+    /// Why the classifier was not used, if it was not.
+    pub reason: Option<String>,
+}
+
+/// What all calls about one job have come to.
+#[derive(Default)]
+struct Answers {
+    verdict: Verdict,
+    model: String,
+    fingerprint: String,
+    unusable: Option<String>,
+}
+
+impl Pipeline {
+    /// Judges what is waiting, newest first, until nothing is or `until` has come; what is under way then is given up and
+    /// waits for the next run.
+    ///
+    /// # Errors
+    ///
+    /// When the ledger cannot be used.
+    pub async fn judge(&self, until: Timestamp) -> Result<JudgeReport, PipelineError> {
+        let mut report = JudgeReport::default();
+        let Some(classifier) = &self.classifier else { return Ok(report) };
+        loop {
+            if self.env.now() >= until {
+                return Ok(report);
+            }
+            let query = Query { jobs: Jobs::Open { limit: LOOK_AT }, ..Query::default() };
+            let snapshot = self.ledger.read(&query).await.map_err(PipelineError::Ledger)?;
+            match judge::next(&self.policy, &snapshot, self.process, self.env.now()) {
+                Next::Nothing { writes, .. } => {
+                    let _ = self.commit(writes).await?;
+                    return Ok(report);
+                }
+                Next::Work { writes, job } => {
+                    if self.commit(writes).await? == Committed::Done
+                        && !self.work_at(classifier, &job, until, &mut report).await?
+                    {
+                        return Ok(report);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Works at one job. `false` when the classifier is away, so that trying the next job makes no sense.
+    async fn work_at(
+        &self,
+        classifier: &Arc<dyn Classifier>,
+        job: &Versioned<Job>,
+        until: Timestamp,
+        report: &mut JudgeReport,
+    ) -> Result<bool, PipelineError> {
+        let query = Query { segments: vec![job.row.segment], ..Query::default() };
+        let snapshot = self.ledger.read(&query).await.map_err(PipelineError::Ledger)?;
+        let Some(segment) = snapshot.segments.into_iter().next() else {
+            let judged = Judged::DetectorsOnly {
+                reason: "its segment is no longer kept".to_owned(),
+                findings: Vec::new(),
+                benign: Vec::new(),
+                summary: None,
+            };
+            self.settle_job(job, &judged, &[]).await?;
+            return Ok(true);
+        };
+        let keys: Vec<Key> = segment.findings.iter().flat_map(Grounded::keys).collect();
+        let answer = {
+            let work = self.ask(classifier, job, &segment, report).fuse();
+            let late = self.env.sleep_until(until).fuse();
+            pin_mut!(work, late);
+            select_biased! {
+                answer = work => answer?,
+                () = late => Err(ClassifyError::Resting {
+                    until: self.env.now(),
+                    reason: "the time for this pass is up".to_owned(),
+                }),
+            }
+        };
+        let now = self.env.now();
+        let (judged, go_on) = match answer {
+            Ok(answers) => (self.judged(job, &segment, answers, report, now), true),
+            Err(ClassifyError::Resting { until: again, .. }) if now >= until => (Judged::Later { at: again }, false),
+            Err(ClassifyError::Resting { reason, .. }) => (self.plain(job, &segment, reason, now), true),
+            Err(error @ ClassifyError::Misconfigured { .. }) => {
+                if let ClassifyError::Misconfigured { reason, hint } = &error {
+                    let hint = hint.clone().unwrap_or_else(|| "Run `logwarden-analyzer doctor`.".to_owned());
+                    self.report_trouble(&[Trouble::ModelUnusable { reason: reason.clone(), hint }]).await?;
+                }
+                (self.plain(job, &segment, chain(&error), now), true)
+            }
+            Err(ClassifyError::Unavailable { retry_after, ref cause, ref origin }) => {
+                let reason = format!("the model at {origin} is not available: {cause}");
+                tracing::warn!(reason, "the model is away; its segments wait, the detectors' alerts go out");
+                report.reason = Some(reason);
+                (Judged::Later { at: now.plus(retry_after.unwrap_or(RETRY)) }, false)
+            }
+            Err(error) => {
+                let reason = chain(&error);
+                (Judged::Failed { at: now.plus(RETRY), reason }, true)
+            }
+        };
+        match &judged {
+            Judged::Analysed { findings, .. } => {
+                report.analysed += 1;
+                report.findings += findings.len() as u64;
+            }
+            Judged::DetectorsOnly { reason, .. } => {
+                report.detectors_only += 1;
+                report.reason = Some(reason.clone());
+            }
+            Judged::Later { .. } | Judged::Failed { .. } => report.waiting += 1,
+        }
+        self.settle_job(job, &judged, &keys).await?;
+        Ok(go_on)
+    }
+
+    async fn settle_job(&self, job: &Versioned<Job>, judged: &Judged, segment: &[Key]) -> Result<(), PipelineError> {
+        let mut keys = segment.to_vec();
+        if let Judged::Analysed { findings, .. } | Judged::DetectorsOnly { findings, .. } = judged {
+            keys.extend(findings.iter().flat_map(Grounded::keys));
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        let query = Query { jobs: Jobs::Open { limit: LOOK_AT }, ..judge::query(keys) };
+        self.decide(&query, |snapshot| {
+            let same = |known: &&Versioned<Job>| {
+                (known.row.segment, &known.row.profile) == (job.row.segment, &job.row.profile)
+            };
+            let ours = snapshot.jobs.iter().find(same).is_some_and(|known| known.version == job.version);
+            ours.then(|| (judge::settle(&self.policy, snapshot, job, judged, segment, self.env.now()), ()))
+        })
+        .await
+        .map(|_| ())
+    }
+
+    /// Asks about all open rows of a segment, in as many calls as it takes.
+    async fn ask(
+        &self,
+        classifier: &Arc<dyn Classifier>,
+        job: &Versioned<Job>,
+        segment: &Segment,
+        report: &mut JudgeReport,
+    ) -> Result<Result<Answers, ClassifyError>, PipelineError> {
+        let Some(profile) = self.profiles.get(&job.row.profile).cloned() else {
+            let reason = format!("the profile `{}` does not exist any more", job.row.profile);
+            return Ok(Err(ClassifyError::Misconfigured { reason, hint: None }));
+        };
+        let rows = self.rows_of(job, segment);
+        let fingerprint = classifier.fingerprint();
+        let leaves = rows.iter().map(|number| segment.rows[*number as usize].row.leaf).collect();
+        let query =
+            Query { verdicts: Some((job.row.profile.clone(), fingerprint.clone(), leaves)), ..Query::default() };
+        let known = self.ledger.read(&query).await.map_err(PipelineError::Ledger)?;
+        let benign: HashSet<_> = known.verdicts.iter().map(|verdict| verdict.leaf).collect();
+        let floors = Floors::new(&segment.tenant, &segment.findings);
+        let material = Material {
+            profile: &profile,
+            rows: &segment.rows,
+            of_profile: &rows,
+            signals: &segment.signals,
+            floors: &floors,
+            benign: &benign,
+        };
+        let mut waiting = digest::plan(&material, classifier.capacity()).digests;
+        waiting.reverse();
+        let mut answers = Answers { fingerprint, ..Answers::default() };
+        while let Some(digest) = waiting.pop() {
+            match classifier.classify(&digest).await {
+                Ok(judgement) => answers.take(&digest, judgement, report),
+                Err(error @ (ClassifyError::TooLarge { .. } | ClassifyError::Unusable { .. })) => {
+                    report.calls += 1;
+                    match digest.split() {
+                        Some((worse, rest)) => waiting.extend([rest, worse]),
+                        // A single row that the model cannot cope with: the detectors have looked at it.
+                        None => answers.unusable = Some(chain(&error)),
+                    }
+                }
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        Ok(Ok(answers))
+    }
+
+    /// The rows of a segment that belong to a job's profile.
+    fn rows_of(&self, job: &Versioned<Job>, segment: &Segment) -> Vec<u32> {
+        let slot = self.sources.iter().find(|slot| *slot.source.id() == segment.source);
+        let queries = slot.map(|slot| slot.source.queries()).unwrap_or_default();
+        let wanted = |row: &crate::digest::SegmentRow| {
+            queries.is_empty() || super::ingest::profiles_of(queries, row.row.tags).contains(&job.row.profile)
+        };
+        (0_u32..).zip(&segment.rows).filter(|(_, row)| wanted(row)).map(|(number, _)| number).collect()
+    }
+
+    fn judged(
+        &self,
+        job: &Versioned<Job>,
+        segment: &Segment,
+        answers: Answers,
+        report: &mut JudgeReport,
+        now: Timestamp,
+    ) -> Judged {
+        let Answers { verdict, model, fingerprint, unusable } = answers;
+        let floors = Floors::new(&segment.tenant, &segment.findings);
+        let grounding = grounding::ground(verdict.findings, &segment.rows, &segment.tenant, &floors);
+        report.refused += u64::from(grounding.refused);
+        let until = now.plus(self.limits.verdicts_last);
+        let cited: HashSet<_> =
+            grounding.findings.iter().flat_map(|finding| &finding.cited).filter_map(|cited| cited.leaf).collect();
+        let signalled: HashSet<u32> = segment.signals.iter().flat_map(|signal| &signal.rows).copied().collect();
+        let benign = verdict.judged.iter().filter(|number| !signalled.contains(number));
+        let benign = benign.filter_map(|number| segment.rows.get(*number as usize)).map(|row| row.row.leaf);
+        let benign = benign.filter(|leaf| !cited.contains(leaf)).map(|leaf| BenignVerdict {
+            leaf,
+            profile: job.row.profile.clone(),
+            fingerprint: fingerprint.clone(),
+            until,
+        });
+        let benign: Vec<_> = benign.collect();
+        let mut summary = self.plain_summary(segment, &job.row.profile, now);
+        if !verdict.summary.is_empty() {
+            summary = Summary { text: verdict.summary, model: Some(model), ..summary };
+        }
+        summary.severity = summary.severity.max(verdict.severity);
+        let (findings, summary) = (grounding.findings, Some(summary));
+        match unusable {
+            None => Judged::Analysed { findings, benign, summary },
+            Some(reason) => Judged::DetectorsOnly { reason, findings, benign, summary },
+        }
+    }
+
+    fn plain(&self, job: &Versioned<Job>, segment: &Segment, reason: String, now: Timestamp) -> Judged {
+        let summary = Some(self.plain_summary(segment, &job.row.profile, now));
+        Judged::DetectorsOnly { reason, findings: Vec::new(), benign: Vec::new(), summary }
+    }
+}
+
+impl Answers {
+    fn take(&mut self, digest: &Digest, judgement: Judgement, report: &mut JudgeReport) {
+        let Judgement { verdict, usage } = judgement;
+        report.calls += u64::from(usage.calls);
+        report.tokens += usage.prompt_tokens + usage.answer_tokens;
+        report.refused += u64::from(usage.refused);
+        report.model.clone_from(&usage.model);
+        self.model = usage.model;
+        self.verdict.absorb(digest.in_segment(verdict));
+    }
+}

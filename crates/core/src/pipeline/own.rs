@@ -1,0 +1,156 @@
+//! Troubles of logwarden itself, told through the same incidents, channels and deduplication as everything else: "no
+//! alert" must never look like "not working".
+
+use std::sync::Arc;
+
+use logwarden_detectors::{By, Category, ProfileName, Route, Severity};
+use logwarden_templates::{Origin, RootId};
+
+use super::{Pipeline, PipelineError};
+use crate::{
+    decide::book::Book,
+    finding::{Cited, Grounded, Scope},
+    source::SourceId,
+};
+
+/// The source that our own incidents belong to.
+pub(super) fn source() -> SourceId {
+    SourceId("logwarden".to_owned())
+}
+
+/// What is wrong with us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Trouble {
+    /// A source could not be read several times in a row.
+    SourceUnreadable {
+        /// Which one.
+        source: String,
+        /// Why; free of secrets.
+        reason: String,
+        /// How often in a row.
+        times: u32,
+    },
+    /// Lines that can never be had.
+    LinesMissing {
+        /// The query or file.
+        subject: String,
+        /// Which and why.
+        reason: String,
+    },
+    /// Input that is not what it claims to be was set aside.
+    Unreadable {
+        /// Who sent it, or where it was.
+        sender: String,
+        /// What was wrong.
+        reason: String,
+    },
+    /// A channel takes nothing until somebody acts.
+    ChannelBroken {
+        /// Its name.
+        channel: String,
+        /// Why; free of secrets.
+        reason: String,
+    },
+    /// The model cannot be used until somebody acts.
+    ModelUnusable {
+        /// Why.
+        reason: String,
+        /// What to do.
+        hint: String,
+    },
+}
+
+impl Trouble {
+    fn finding(&self, tenant: Arc<str>, host: Arc<str>, now: crate::Timestamp) -> Grounded {
+        let (name, subject, severity, title, explanation, recommendation) = match self {
+            Self::SourceUnreadable { source, reason, times } => (
+                "source-unreadable",
+                source,
+                Severity::High,
+                format!("logwarden cannot read {source}"),
+                format!("{times} reads in a row failed: {reason}. Nothing is lost: reading goes on where it stopped."),
+                "Run `logwarden-analyzer doctor`.".to_owned(),
+            ),
+            Self::LinesMissing { subject, reason } => (
+                "lines-missing",
+                subject,
+                Severity::Medium,
+                format!("logwarden cannot have some lines of {subject}"),
+                reason.clone(),
+                "Run `logwarden-analyzer doctor`.".to_owned(),
+            ),
+            Self::Unreadable { sender, reason } => (
+                "unreadable-input",
+                sender,
+                Severity::Medium,
+                format!("input from {sender} cannot be read"),
+                format!("{reason}. It was set aside and can be looked at."),
+                "Run `logwarden-receiver quarantine`.".to_owned(),
+            ),
+            Self::ChannelBroken { channel, reason } => (
+                "channel-broken",
+                channel,
+                Severity::High,
+                format!("logwarden cannot send to `{channel}`"),
+                format!("{reason}. Its messages are kept until it works again."),
+                format!("Give it a new address, then run `logwarden-analyzer test-alert {channel}`."),
+            ),
+            Self::ModelUnusable { reason, hint } => (
+                "model-unusable",
+                reason,
+                Severity::Medium,
+                "logwarden works without its model".to_owned(),
+                format!("{reason}. The detectors go on finding what they know; explanations are missing."),
+                hint.clone(),
+            ),
+        };
+        let scope = Scope { tenant, origin: Arc::new(Origin { host, service: "logwarden".into() }) };
+        let root = RootId::of(&[b"logwarden", name.as_bytes(), subject.as_bytes()]);
+        let cited = Cited { scope, leaf: None, root, template: title.as_str().into(), anomalous: true };
+        Grounded {
+            by: By::Detector { name: name.to_owned() },
+            profile: ProfileName::general(),
+            category: Category::Service,
+            severity,
+            route: Route::Alert,
+            title,
+            explanation,
+            recommendation,
+            cited: vec![cited],
+            evidence: Vec::new(),
+            entities: Vec::new(),
+            query: None,
+            score: 0.0,
+            count: 1,
+            first: now,
+            last: now,
+        }
+    }
+}
+
+impl Pipeline {
+    /// Tells about troubles of our own.
+    ///
+    /// # Errors
+    ///
+    /// When the ledger cannot be used.
+    pub async fn report_trouble(&self, troubles: &[Trouble]) -> Result<(), PipelineError> {
+        if troubles.is_empty() {
+            return Ok(());
+        }
+        let now = self.env.now();
+        let findings: Vec<_> =
+            troubles.iter().map(|trouble| trouble.finding(self.tenant.clone(), self.host.clone(), now)).collect();
+        let keys = findings.iter().flat_map(Grounded::keys).collect();
+        self.decide(&Book::query(keys), |snapshot| {
+            let mut book = Book::open(&self.policy, snapshot, source(), now)?;
+            for finding in &findings {
+                book.take(finding);
+            }
+            Some((book.close(), ()))
+        })
+        .await
+        .map(|_| ())
+    }
+}

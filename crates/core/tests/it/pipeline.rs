@@ -1,0 +1,239 @@
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::executor::block_on;
+use logwarden_core::{
+    Line, LineId, ProfileName, Severity, Stream, Timestamp,
+    env::Env,
+    message::{Body, Message, Occasion},
+    notifier::{Channel, ChannelHash, Form, Notifier, NotifyError, Receipt},
+    pipeline::Pipeline,
+    source::{Budget, Cursor, LogSource, Page, QueryInfo, Seen, SourceError, SourceId},
+    templates::Clock,
+    testing::FakeEnv,
+};
+
+const OOM: &str = "kernel: Out of memory: Killed process 4711 (mysqld) total-vm:2831232kB, anon-rss:1912340kB";
+
+/// Lines in memory; the cursor is how many were read.
+#[derive(Debug)]
+struct Lines {
+    id: SourceId,
+    queries: Vec<QueryInfo>,
+    lines: Mutex<Vec<(Timestamp, String)>>,
+    down: Mutex<bool>,
+}
+
+impl Lines {
+    fn new() -> Arc<Self> {
+        let profiles = vec![ProfileName::general()];
+        Arc::new(Self {
+            id: SourceId("test".into()),
+            queries: vec![QueryInfo { text: "{job=\"test\"}".into(), profiles }],
+            lines: Mutex::default(),
+            down: Mutex::default(),
+        })
+    }
+
+    fn push(&self, time: Timestamp, text: &str) {
+        self.lines.lock().unwrap().push((time, text.to_owned()));
+    }
+}
+
+#[async_trait]
+impl LogSource for Lines {
+    fn id(&self) -> &SourceId {
+        &self.id
+    }
+
+    fn queries(&self) -> &[QueryInfo] {
+        &self.queries
+    }
+
+    async fn read(&self, cursor: Option<&Cursor>, _: &Seen, budget: Budget) -> Result<Page, SourceError> {
+        if *self.down.lock().unwrap() {
+            return Err(SourceError::Unreachable { origin: "http://loki".into(), cause: "refused".into() });
+        }
+        let from: usize = cursor.map_or(0, |cursor| cursor.0.parse().unwrap());
+        let all = self.lines.lock().unwrap();
+        let stream = Arc::new(Stream::new(BTreeMap::from([("host".to_owned(), "web-1".to_owned())])));
+        let taken = all.iter().enumerate().skip(from).take(budget.lines);
+        let lines: Vec<_> = taken
+            .map(|(number, (time, text))| Line {
+                id: LineId::of(&[&number.to_le_bytes()]),
+                time: *time,
+                clock: Clock::Record,
+                stream: stream.clone(),
+                text: text.clone().into_bytes(),
+                tags: 1,
+            })
+            .collect();
+        let next = from + lines.len();
+        Ok(Page {
+            per_query: vec![lines.len() as u64],
+            next: Cursor(next.to_string()),
+            more: next < all.len(),
+            horizon: Some(budget.now.plus(Duration::from_secs(60))),
+            lines,
+            ..Page::default()
+        })
+    }
+}
+
+/// Remembers what it was sent; fails as often as it is told to.
+#[derive(Debug)]
+struct Recorder {
+    channel: Channel,
+    sent: Mutex<Vec<(Message, Option<Receipt>)>>,
+    errors: Mutex<Vec<NotifyError>>,
+}
+
+impl Recorder {
+    fn new(name: &str, amends: bool) -> Arc<Self> {
+        let channel = Channel {
+            name: name.into(),
+            destination: ChannelHash(LineId::of(&[name.as_bytes()]).bits()),
+            vendor: "test",
+            min_severity: Severity::Low,
+            amends,
+            longest_send: Duration::from_secs(15),
+            gap: Duration::ZERO,
+            per_minute: 1000,
+        };
+        Arc::new(Self { channel, sent: Mutex::default(), errors: Mutex::default() })
+    }
+
+    fn occasions(&self) -> Vec<Occasion> {
+        let sent = self.sent.lock().unwrap();
+        sent.iter()
+            .map(|(message, _)| match &message.body {
+                Body::Incidents { occasion, .. } => *occasion,
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+}
+
+#[async_trait]
+impl Notifier for Recorder {
+    fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    async fn send(&self, message: &Message, _: Form, amend: Option<&Receipt>) -> Result<Receipt, NotifyError> {
+        if let Some(error) = self.errors.lock().unwrap().pop() {
+            return Err(error);
+        }
+        let mut sent = self.sent.lock().unwrap();
+        sent.push((message.clone(), amend.cloned()));
+        Ok(amend.cloned().unwrap_or(Receipt(sent.len().to_string())))
+    }
+}
+
+struct World {
+    env: FakeEnv,
+    source: Arc<Lines>,
+    pipeline: Pipeline,
+}
+
+fn world(notifiers: &[Arc<Recorder>]) -> World {
+    let env = FakeEnv::new(Timestamp::from_secs(1_795_233_600), 1);
+    let source = Lines::new();
+    let mut builder = Pipeline::builder().env(Arc::new(env.clone())).source(source.clone()).host("web-1");
+    for notifier in notifiers {
+        builder = builder.notifier(notifier.clone());
+    }
+    World { env, source, pipeline: builder.build().unwrap() }
+}
+
+impl World {
+    fn pass(&self) -> logwarden_core::pipeline::PassReport {
+        block_on(self.pipeline.pass(self.env.now())).unwrap()
+    }
+
+    fn oom(&self) {
+        self.source.push(self.env.now(), OOM);
+    }
+}
+
+#[test]
+fn an_incident_fires_once_is_amended_goes_quiet_and_fires_anew() {
+    let discord = Recorder::new("discord", true);
+    let slack = Recorder::new("slack", false);
+    let world = world(&[discord.clone(), slack.clone()]);
+    world.oom();
+    let report = world.pass();
+    assert_eq!((report.ingest[0].opened, report.deliver.sent), (1, 2));
+
+    world.env.advance(Duration::from_secs(300));
+    world.oom();
+    world.pass();
+    assert_eq!(discord.occasions(), [Occasion::Fired, Occasion::Grew]);
+    assert_eq!(slack.occasions(), [Occasion::Fired]);
+    assert_eq!(discord.sent.lock().unwrap()[1].1, Some(Receipt("1".into())), "the same message is amended");
+
+    world.env.advance(Duration::from_secs(3600));
+    world.pass();
+    assert_eq!(slack.occasions(), [Occasion::Fired, Occasion::Quiet]);
+
+    world.env.advance(Duration::from_secs(3600));
+    world.oom();
+    world.pass();
+    assert_eq!(slack.occasions(), [Occasion::Fired, Occasion::Quiet, Occasion::Fired]);
+    let sent = slack.sent.lock().unwrap();
+    let Body::Incidents { incidents, .. } = &sent[2].0.body else { panic!() };
+    assert_eq!(incidents[0].seen_before, Some(Timestamp::from_secs(1_795_233_900)));
+}
+
+#[test]
+fn a_channel_that_fails_delays_nothing_else_and_loses_nothing() {
+    let good = Recorder::new("good", false);
+    let bad = Recorder::new("bad", false);
+    let limited = || NotifyError::RateLimited { channel: "bad".into(), retry_after: Duration::from_secs(65) };
+    bad.errors.lock().unwrap().push(limited());
+    let world = world(&[good.clone(), bad.clone()]);
+    world.oom();
+    let report = world.pass();
+    assert_eq!((report.deliver.sent, report.deliver.failed), (1, 1));
+    assert!(report.is_incomplete());
+
+    world.env.advance(Duration::from_secs(30));
+    assert_eq!(world.pass().deliver.sent, 0, "the channel is held for 65 s");
+    world.env.advance(Duration::from_secs(40));
+    assert_eq!(world.pass().deliver.sent, 1);
+    assert_eq!((good.occasions(), bad.occasions()), (vec![Occasion::Fired], vec![Occasion::Fired]));
+}
+
+#[test]
+fn a_broken_channel_is_told_about_on_the_others_and_keeps_its_messages() {
+    let good = Recorder::new("good", false);
+    let bad = Recorder::new("bad", false);
+    let broken = NotifyError::Broken { channel: "bad".into(), reason: "unknown webhook".into() };
+    bad.errors.lock().unwrap().push(broken);
+    let world = world(&[good.clone(), bad.clone()]);
+    world.oom();
+    world.pass();
+    let titles: Vec<_> = good.sent.lock().unwrap().iter().map(|(message, _)| format!("{message:?}")).collect();
+    assert_eq!(titles.len(), 2);
+    assert!(titles[1].contains("logwarden cannot send to `bad`"), "{}", titles[1]);
+    assert_eq!(bad.sent.lock().unwrap().len(), 0);
+}
+
+#[test]
+fn a_source_that_cannot_be_read_twice_is_told_and_nothing_is_lost() {
+    let channel = Recorder::new("channel", false);
+    let world = world(&[channel.clone()]);
+    *world.source.down.lock().unwrap() = true;
+    world.oom();
+    assert!(world.pass().is_incomplete());
+    assert_eq!(channel.occasions(), []);
+    world.pass();
+    assert_eq!(channel.occasions(), [Occasion::Fired], "told after the second failure");
+    *world.source.down.lock().unwrap() = false;
+    assert_eq!(world.pass().ingest[0].read, 1);
+    assert_eq!(channel.occasions(), [Occasion::Fired, Occasion::Fired]);
+}
