@@ -170,11 +170,26 @@ impl Context<'_> {
             }
         }
         let first = text[..end].strip_suffix(b"\r").unwrap_or(&text[..end]);
+        let rest = &text[end + 1..];
         let mut parsed = self.line(first, MAX_LAYERS);
-        if let Body::Text(body) = &parsed.body {
-            parsed.body = Body::Text(Cow::Owned(join::summary(body, &text[end + 1..])));
-        }
+        let Body::Text(body) = &parsed.body else { return parsed };
+        // Java's own logging states the level in the second line; a stack trace means an error anyway.
+        let second = rest.split(|b| *b == b'\n').next().and_then(level::at_front);
+        let messages: Vec<_> = rest.split(|b| *b == b'\n').map(|line| self.message_of(line)).collect();
+        let messages = messages.join(&b'\n');
+        let trace = || join::is_trace(body, &messages).then_some(Level::Error);
+        parsed.level = parsed.level.or(second).or_else(trace);
+        let summary = join::summary(body, &messages);
+        parsed.body = Body::Text(Cow::Owned(summary));
         parsed
+    }
+
+    /// The message of a line inside an event whose lines are wrapped.
+    fn message_of(&self, line: &[u8]) -> Vec<u8> {
+        match self.line(line, MAX_LAYERS).body {
+            Body::Text(text) => text.into_owned(),
+            Body::Fields(_) | Body::Access(_) => line.to_vec(),
+        }
     }
 
     /// One line, with as many wrappers as `layers`.
@@ -277,10 +292,10 @@ impl Context<'_> {
     fn carried<'a>(&self, text: &'a [u8], mut parsed: Parsed<'a>, layers: u8) -> Parsed<'a> {
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         let text = text.strip_prefix(b"@cee:").map_or(text, <[u8]>::trim_ascii_start);
-        if parsed.program == Some(b"kernel") {
-            if let Some(at) = scan::uptime(text) {
-                return self.finish(&text[at + usize::from(text.get(at) == Some(&b' '))..], parsed);
-            }
+        if parsed.program == Some(b"kernel")
+            && let Some(at) = scan::uptime(text)
+        {
+            return self.finish(&text[at + usize::from(text.get(at) == Some(&b' '))..], parsed);
         }
         let dated = clock::read(text).is_some_and(|(moment, _)| moment.has_date() && !moment.is_epoch())
             || text.starts_with(b"[") && clock::read(&text[1..]).is_some_and(|(moment, _)| moment.has_date());
@@ -291,9 +306,6 @@ impl Context<'_> {
             // A program's own time is as good as the carrier's, and usually finer.
             parsed.time = inner.time.or(outer);
             return Parsed { frame, ..inner.under(parsed) };
-        }
-        if let Some(level) = level::severity_of_message_id(text) {
-            parsed.level = Some(level);
         }
         self.finish(text, parsed)
     }
@@ -401,10 +413,10 @@ impl Context<'_> {
 
     /// What is left behind the header.
     fn finish<'a>(&self, text: &'a [u8], mut parsed: Parsed<'a>) -> Parsed<'a> {
-        if text.first() == Some(&b'{') {
-            if let Some(object) = fields::json(text) {
-                return self.fields(object, parsed);
-            }
+        if text.first() == Some(&b'{')
+            && let Some(object) = fields::json(text)
+        {
+            return self.fields(object, parsed);
         }
         if let Some(object) = fields::logfmt(text) {
             let bare = parsed.frame == Frame::Bare;
@@ -499,5 +511,436 @@ fn plausible(moment: &Moment, text: &[u8], end: usize) -> bool {
         (true, _) => matches!(text.get(end), Some(b' ' | b'\t' | b':' | b',' | b'|')),
         (false, true) => true,
         (false, false) => blank && memchr::memchr(b':', &text[..end]).is_some() && end >= 8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Clock;
+
+    fn parse_with<T>(text: &[u8], show: impl FnOnce(&Parsed<'_>) -> T) -> T {
+        let stream = Arc::new(Stream::new(std::collections::BTreeMap::new()));
+        let time = Timestamp::from_secs(1_795_233_600); // 2026-11-21T04:00:00Z
+        show(&HeaderState::default().parse(&Record { stream: &stream, time, clock: Clock::Arrival, text, tags: 0 }))
+    }
+
+    /// `time level host:… program:… pid:… thread:… logger:… | message`, without what there is not.
+    fn show(parsed: &Parsed<'_>) -> String {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let mut out: Vec<String> = Vec::new();
+        out.extend(parsed.time.map(|time| time.to_string().replace("2026-11-21T", "")));
+        out.extend(parsed.level.map(|level| level.to_string()));
+        for (name, part) in [
+            ("host", parsed.host),
+            ("program", parsed.program),
+            ("pid", parsed.pid),
+            ("thread", parsed.thread),
+            ("logger", parsed.logger),
+        ] {
+            out.extend(part.map(|part| format!("{name}:{}", text(part))));
+        }
+        let body = match &parsed.body {
+            Body::Text(body) => text(body),
+            Body::Fields(fields) => {
+                let keys: Vec<_> = fields.fields.iter().map(|field| text(&field.key)).collect();
+                format!("{} {{{}}}", text(&fields.message), keys.join(","))
+            }
+            Body::Access(access) => format!("{} {} {}", text(access.method), text(&access.route), access.status),
+        };
+        out.push(format!("| {body}"));
+        out.join(" ")
+    }
+
+    fn check(cases: &[(&str, &str)]) {
+        let wrong: Vec<_> = cases
+            .iter()
+            .map(|(line, expected)| (*line, parse_with(line.as_bytes(), show), *expected))
+            .filter(|(_, found, expected)| found != expected)
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn syslog_and_the_journal() {
+        check(&[
+            (
+                "<34>Nov 21 03:59:00 web su[7]: failed for root",
+                "03:59:00Z critical host:web program:su pid:7 | failed for root",
+            ),
+            ("Nov 21 03:59:00 web CRON[7]: (root) CMD (x)", "03:59:00Z host:web program:CRON pid:7 | (root) CMD (x)"),
+            ("Nov 21 03:59:00.123456 web app: x", "03:59:00.123456Z host:web program:app | x"),
+            ("2026-11-21T04:00:00.123456+01:00 web app[7]: x", "03:00:00.123456Z host:web program:app pid:7 | x"),
+            (
+                "2026-11-21T04:00:00+0100 web systemd[1]: Started x.",
+                "03:00:00Z host:web program:systemd pid:1 | Started x.",
+            ),
+            (
+                "Sat 2026-11-21 04:00:00 UTC web sshd[7]: error: x",
+                "04:00:00Z error host:web program:sshd pid:7 | error: x",
+            ),
+            (
+                r#"<165>1 2026-11-21T04:00:00.003Z web app 7 ID47 [ex@1 iut="3"] started"#,
+                "04:00:00.003Z notice host:web program:app pid:7 | started",
+            ),
+            ("<13>1 - - - - - - hello", "notice | hello"),
+            (
+                r#"<13>1 2026-11-21T04:00:00Z web app - - [a@1 k="v"]"#,
+                r#"04:00:00Z notice host:web program:app | [a@1 k="v"]"#,
+            ),
+            ("<6>[   12.345678] usb 1-1: new device", "info | usb 1-1: new device"),
+            (
+                "Nov 21 03:59:00 web kernel: [   12.345678] usb 1-1: new device",
+                "03:59:00Z host:web program:kernel | usb 1-1: new device",
+            ),
+            ("[   12.345678] usb 1-1: new device", "| usb 1-1: new device"),
+            ("[Sat Nov 21 04:00:00 2026] usb 1-1: new device", "04:00:00Z | usb 1-1: new device"),
+            ("<166>Nov 21 03:59:00 fw %ASA-6-302013: Built x", "03:59:00Z info host:fw | %ASA-6-302013: Built x"),
+            ("*Nov 21 03:59:00.123: %LINK-3-UPDOWN: Interface x", "03:59:00.123Z error | %LINK-3-UPDOWN: Interface x"),
+            (
+                "<30>Nov 21 03:59:00 web app[7]: @cee: {\"msg\":\"x\",\"k\":1}",
+                "03:59:00Z info host:web program:app pid:7 | x {k}",
+            ),
+            (
+                r#"{"MESSAGE":"x y","PRIORITY":"4","SYSLOG_IDENTIFIER":"app","_PID":"7","_HOSTNAME":"web","__REALTIME_TIMESTAMP":"1795233600250000"}"#,
+                "04:00:00.25Z warn host:web program:app pid:7 | x y",
+            ),
+            (
+                "Nov 21 03:59:00 web nginx: 2026/11/21 03:59:00 [error] 7#8: *9 open() failed",
+                "03:59:00Z error host:web program:nginx pid:7 thread:8 | *9 open() failed",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn programs_own_headers() {
+        check(&[
+            ("2026-11-21T04:00:00Z INFO started", "04:00:00Z info | started"),
+            (
+                "2026-11-21 04:00:00,123 INFO  [main] org.example.App: started",
+                "04:00:00.123Z info thread:main logger:org.example.App | started",
+            ),
+            (
+                "2026-11-21 04:00:00,123 - WARN  [Worker:7:Peer@12] - slow",
+                "04:00:00.123Z warn thread:Worker:7:Peer@12 | slow",
+            ),
+            (
+                "2026-11-21 04:00:00.123 [http-nio-1] WARN  o.e.Cart - slow",
+                "04:00:00.123Z warn thread:http-nio-1 logger:o.e.Cart | slow",
+            ),
+            (
+                "2026-11-21T04:00:00.123+01:00  INFO 7 --- [shop] [           main] c.e.App   : started",
+                "03:00:00.123Z info pid:7 thread:shop logger:c.e.App | started",
+            ),
+            (
+                "2026-11-21 04:00:00,123 - shop.cart - ERROR - cannot pay",
+                "04:00:00.123Z error logger:shop.cart | cannot pay",
+            ),
+            ("2026-11-21 04:00:00,123 - root - ERROR - cannot pay", "04:00:00.123Z error logger:root | cannot pay"),
+            (
+                "2026-11-21 04:00:00.123 | INFO     | shop.cart:pay:12 - paid",
+                "04:00:00.123Z info logger:shop.cart:pay:12 | paid",
+            ),
+            ("INFO:root:started", "info logger:root | started"),
+            ("WARNING: disk is nearly full", "warn | disk is nearly full"),
+            ("[2026-11-21 04:00:00 +0000] [7] [INFO] Booting worker", "04:00:00Z info pid:7 | Booting worker"),
+            ("[2026-11-21 04:00:00,123: INFO/MainProcess] ready", "04:00:00.123Z info logger:MainProcess | ready"),
+            ("I1121 03:59:00.123456    7 cart.cc:12] paid", "03:59:00.123456Z info thread:7 logger:cart.cc | paid"),
+            (
+                "E1121 03:59:00.123456       7 reflector.go:138] cannot list",
+                "03:59:00.123456Z error thread:7 logger:reflector.go | cannot list",
+            ),
+            ("2026/11/21 04:00:00 listening on :80", "04:00:00Z | listening on :80"),
+            ("2026/11/21 04:00:00 main.go:12: listening", "04:00:00Z | main.go:12: listening"),
+            (
+                "time=2026-11-21T04:00:00Z level=WARN msg=\"slow disk\" took=7s",
+                "04:00:00Z warn | slow disk {level,took}",
+            ),
+            (
+                "2026-11-21T04:00:00.123456Z  INFO shop::cart: paid id=7",
+                "04:00:00.123456Z info logger:shop::cart | paid id=7",
+            ),
+            ("[2026-11-21T04:00:00Z INFO  shop::cart] paid", "04:00:00Z info logger:shop::cart | paid"),
+            (
+                "2026-11-21T04:00:00.123Z\tWARN\tcart\tcart/pay.go:12\tslow\t{\"ms\": 7}",
+                "04:00:00.123Z warn logger:cart | slow {ms}",
+            ),
+            ("2026/11/21 04:00:00 [error] 7#8: *9 open() failed", "04:00:00Z error pid:7 thread:8 | *9 open() failed"),
+            (
+                "[Sat Nov 21 04:00:00.123456 2026] [core:error] [pid 7:tid 8] [client 10.0.0.7:51] AH00126: Invalid URI",
+                "04:00:00.123456Z error pid:7 thread:8 logger:core | [client 10.0.0.7:51] AH00126: Invalid URI",
+            ),
+            ("[Sat Nov 21 04:00:00 2026] [notice] caught SIGTERM", "04:00:00Z notice | caught SIGTERM"),
+            (
+                "2026-11-21 04:00:00.123 UTC [7] app@db FATAL:  too many clients",
+                "04:00:00.123Z critical pid:7 logger:app@db | too many clients",
+            ),
+            (
+                "2026-11-21 04:00:00.123 UTC [7] LOG:  checkpoint starting",
+                "04:00:00.123Z info pid:7 | checkpoint starting",
+            ),
+            (
+                "10.0.0.7 2026-11-21 04:00:00 UTC [7] a@b FATAL:  no",
+                "04:00:00Z critical pid:7 logger:a@b | 10.0.0.7 no",
+            ),
+            (
+                "2026-11-21T04:00:00.123456Z 7 [Warning] [MY-010055] [Server] slow",
+                "04:00:00.123456Z warn pid:7 | [MY-010055] [Server] slow",
+            ),
+            ("261121  4:00:00 [Note] ready", "04:00:00Z notice | ready"),
+            ("2026-11-21  4:00:00 7 [Warning] Aborted", "04:00:00Z warn pid:7 | Aborted"),
+            ("7:M 21 Nov 2026 04:00:00.123 * Ready to accept", "04:00:00.123Z notice pid:7 | Ready to accept"),
+            (
+                "2026-11-21T04:00:00.123+0000 I NETWORK  [conn7] end",
+                "04:00:00.123Z info thread:conn7 logger:NETWORK | end",
+            ),
+            (
+                "W, [2026-11-21T04:00:00.123456 #7]  WARN -- shop: slow",
+                "04:00:00.123456Z warn pid:7 logger:shop | slow",
+            ),
+            (
+                "[2026-11-21 04:00:00] production.ERROR: cannot pay {\"id\":7}",
+                "04:00:00Z error logger:production | cannot pay {id}",
+            ),
+            (
+                "11-21 03:59:00.811  1702  2395 D WindowManager: draw x",
+                "03:59:00.811Z debug pid:1702 thread:2395 logger:WindowManager | draw x",
+            ),
+            ("11-21 03:59:00.811 W/Cart  ( 1702): slow", "03:59:00.811Z warn pid:1702 logger:Cart | slow"),
+            ("2026-11-21 04:00:00, Info                  CBS    Loaded x", "04:00:00Z info logger:CBS | Loaded x"),
+            ("261121 040000 148 INFO dfs.Node$Task: block 1", "04:00:00Z info pid:148 logger:dfs.Node$Task | block 1"),
+            (
+                "26/11/21 04:00:00 INFO executor.Backend: Registered x",
+                "04:00:00Z info logger:executor.Backend | Registered x",
+            ),
+            ("20261121-04:00:00:606|Step_LSC|300|onStep 7", "04:00:00.606Z pid:300 logger:Step_LSC | onStep 7"),
+            (
+                "[11.21 03:59:00] chrome.exe *64 - cache.example:80 open",
+                "03:59:00Z program:chrome.exe | cache.example:80 open",
+            ),
+            (
+                "1795233600 2026.11.21 R02-M1 2026-11-21-04.00.00.675872 R02-M1 RAS KERNEL INFO cache corrected",
+                "04:00:00Z info logger:R02-M1 | cache corrected",
+            ),
+            (
+                "1795233600 2026.11.21 dn2 Nov 21 04:00:00 dn2/dn2 crond(pam_unix)[7]: session closed",
+                "04:00:00Z host:dn2/dn2 program:crond(pam_unix) pid:7 | session closed",
+            ),
+            (
+                "134681 node-246 unix.hw state.change 1795233600 1 Component x",
+                "04:00:00Z host:node-246 logger:unix.hw state.change | 1 Component x",
+            ),
+            (
+                "api.log.1 2026-11-21 04:00:00.008 7 INFO shop.api.server [req-3810-1 11 54 - - -] 10.0.0.7 \"GET /x\" status: 200",
+                "04:00:00.008Z info pid:7 thread:req-3810-1 11 54 - - - logger:shop.api.server | 10.0.0.7 \"GET /x\" status: 200",
+            ),
+            (
+                "2026.11.21 04:00:00.123456 [ 7 ] {} <Information> App: ready",
+                "04:00:00.123456Z info pid:7 | App: ready",
+            ),
+            (
+                "[2026/11/21 04:00:00.123 +00:00] [INFO] [server.rs:12] [\"ready\"]",
+                "04:00:00.123Z info logger:server.rs:12 | [\"ready\"]",
+            ),
+            ("2026-11-21 04:00:00.123456+00:00 [info] <0.123.0> ready", "04:00:00.123456Z info thread:0.123.0 | ready"),
+            ("(W) 2026-11-21T04:00:00 - login failed", "04:00:00Z warn | login failed"),
+            (
+                "[Nest] 7  - 11/21/2026, 4:00:00 AM    WARN [Auth] Failed",
+                "04:00:00Z warn thread:Auth logger:Nest | Failed",
+            ),
+            (
+                "[Nov 21 03:59:00] NOTICE[7][C-01]: chan_sip.c:12 x: no",
+                "03:59:00Z notice pid:7 thread:C-01 logger:chan_sip.c | x: no",
+            ),
+            (
+                "21-Nov-2026 04:00:00.123 INFO [main] org.example.App.start Ready",
+                "04:00:00.123Z info thread:main logger:org.example.App.start | Ready",
+            ),
+            (
+                "\u{1b}[2m2026-11-21T04:00:00Z\u{1b}[0m \u{1b}[32m INFO\u{1b}[0m \u{1b}[2mshop::cart\u{1b}[0m: paid",
+                "04:00:00Z info logger:shop::cart | paid",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn wrapped_and_structured_lines() {
+        check(&[
+            ("2026-11-21T04:00:00.1Z stdout F INFO started", "04:00:00.1Z info | started"),
+            (
+                r#"{"log":"2026-11-21 04:00:00 WARN slow\n","stream":"stderr","time":"2026-11-21T04:00:00.1Z"}"#,
+                "04:00:00.1Z warn | slow",
+            ),
+            (
+                r#"{"log":"{\"level\":\"warn\",\"msg\":\"slow\"}\n","stream":"stderr","time":"2026-11-21T04:00:00.1Z"}"#,
+                "04:00:00.1Z warn | slow {level}",
+            ),
+            ("web-1  | 2026-11-21 04:00:00 WARN slow", "04:00:00Z warn program:web-1 | slow"),
+            (
+                r#"{"ts":1795233600.25,"level":"info","logger":"http","msg":"ready"}"#,
+                "04:00:00.25Z info logger:http | ready {level}",
+            ),
+            (
+                r#"{"ts":1795233600.25,"status":404,"request":{"remote_ip":"10.0.0.7","method":"GET","uri":"/a/1234?x=1"},"msg":"handled request"}"#,
+                "04:00:00.25Z | GET /a/<*> 404",
+            ),
+            (
+                r#"10.0.0.7 - - [21/Nov/2026:04:00:00 +0000] "GET /a HTTP/1.1" 200 5 "-" "curl/8""#,
+                "04:00:00Z | GET /a 200",
+            ),
+            (
+                r#"Nov 21 03:59:00 web nginx[7]: 10.0.0.7 - - [21/Nov/2026:03:59:00 +0000] "GET /a HTTP/1.1" 200 5"#,
+                "03:59:00Z host:web program:nginx pid:7 | GET /a 200",
+            ),
+            ("INFO:     10.0.0.7:51 - \"GET /a HTTP/1.1\" 200 OK", "info | GET /a 200"),
+            (
+                "1795233600.603    310 10.0.0.7 TCP_MISS/200 19 GET http://example.com/a - DIRECT/- text/html",
+                "04:00:00.603Z | GET /a 200",
+            ),
+            (
+                "[GIN] 2026/11/21 - 04:00:00 | 401 |     5.3µs |   10.0.0.7 | POST     \"/a\"",
+                "04:00:00Z logger:GIN | POST /a 401",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn text_without_a_header_stays_whole() {
+        for line in [
+            "",
+            "   ",
+            "hello world",
+            "  indented: text",
+            "10.0.0.7 connected to 10.0.0.8",
+            "Failed to start: no such file",
+            "12 items in 3.5 s",
+            "[connection] was closed by peer",
+            "see http://example.com/a=b for more",
+            "key=value and then a sentence follows here",
+            "{not json}",
+            "<Event><System/></Event>",
+            "2026 was a good year",
+            "May the force be with you",
+            "at com.example.Main.main(Main.java:3)",
+            "Message: x",
+        ] {
+            assert_eq!(
+                parse_with(line.as_bytes(), |p| (p.frame, show(p))),
+                (Frame::Bare, format!("| {line}")),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_outcome_depends_on_the_line_alone() {
+        let stream = Arc::new(Stream::new(std::collections::BTreeMap::new()));
+        let mut state = HeaderState::default();
+        for line in
+            ["Nov 21 03:59:00 web sshd[1]: x", "Nov 21 03:59:00 web no program", "{}", "2026-11-21 04:00:00 INFO x"]
+        {
+            let time = Timestamp::from_secs(1_795_233_600);
+            let record = Record { stream: &stream, time, clock: Clock::Arrival, text: line.as_bytes(), tags: 0 };
+            assert_eq!(state.parse(&record), HeaderState::default().parse(&record));
+        }
+    }
+
+    /// Pieces that headers are made of, so that random lines get deep into the grammars.
+    fn piece() -> impl Strategy<Value = Vec<u8>> {
+        const PIECES: [&str; 64] = [
+            "<34>",
+            "1 ",
+            "2026-11-21T04:00:00Z",
+            "2026-11-21 04:00:00,123",
+            "Nov 21 04:00:00",
+            "[",
+            "]",
+            "(",
+            ")",
+            "{",
+            "}",
+            "\"",
+            " ",
+            " ",
+            "  ",
+            "\t",
+            ":",
+            ": ",
+            " - ",
+            "|",
+            " | ",
+            ",",
+            "=",
+            "\\",
+            "\\u12",
+            "/",
+            "INFO",
+            "error",
+            "W",
+            "web-1",
+            "sshd[7]:",
+            "app:",
+            "org.example.App",
+            "a::b",
+            "10.0.0.7",
+            "2001:db8::1",
+            "-",
+            "--- ",
+            "7",
+            "1795233600",
+            "@4000",
+            "%A-3-X:",
+            "GET /a/1 HTTP/1.1",
+            "200",
+            "stdout F ",
+            "stderr P ",
+            "{\"a\":",
+            "[1,2",
+            "null",
+            "msg",
+            "time=",
+            "level=",
+            "\n",
+            "\r",
+            "\x1b[31m",
+            "\x1b]",
+            "at a.b(c:1)",
+            "Traceback (most recent call last):",
+            "Caused by: ",
+            "é",
+            "I1121 ",
+            "W, [",
+            "#12",
+            "req-1",
+        ];
+        prop_oneof![
+            8 => proptest::sample::select(&PIECES[..]).prop_map(|piece| piece.as_bytes().to_vec()),
+            1 => proptest::collection::vec(any::<u8>(), 0..6),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(pieces in proptest::collection::vec(piece(), 0..24)) {
+            let line = pieces.concat();
+            parse_with(&line, |parsed| {
+                // What is said to be in the line is in the line.
+                for part in [parsed.host, parsed.program, parsed.pid, parsed.thread, parsed.logger].into_iter().flatten() {
+                    assert!(memchr::memmem::find(&line, part).is_some());
+                }
+                if let (Body::Text(Cow::Borrowed(body)), false) = (&parsed.body, line.contains(&b'\n')) {
+                    assert!(memchr::memmem::find(&line, body).is_some());
+                }
+            });
+        }
+
+        #[test]
+        fn random_bytes_do_not_either(line in proptest::collection::vec(any::<u8>(), 0..200)) {
+            parse_with(&line, |_| ());
+        }
     }
 }

@@ -13,6 +13,9 @@ use super::{
 };
 use crate::Level;
 
+/// What PostgreSQL puts in place of a level.
+const DETAILS: [&[u8]; 6] = [b"DETAIL:", b"HINT:", b"STATEMENT:", b"CONTEXT:", b"QUERY:", b"LOCATION:"];
+
 /// The longest bracket in a header.
 const MAX_BRACKET: usize = 200;
 
@@ -120,10 +123,9 @@ impl<'a> Walk<'a> {
             return Some(());
         }
         // A zone that has no numbers: `21-Nov-2026 04:00:00 Europe/Berlin`.
-        if rest.contains(&b'/') && rest.iter().all(|b| b.is_ascii_alphabetic() || matches!(b, b'/' | b'_')) {
-            if level::word(rest.split(|b| *b == b'/').next()?).is_none() {
-                return Some(());
-            }
+        let region = rest.contains(&b'/') && rest.iter().all(|b| b.is_ascii_alphabetic() || matches!(b, b'/' | b'_'));
+        if region && level::word(rest.split(|b| *b == b'/').next()?).is_none() {
+            return Some(());
         }
         let rest = rest.strip_prefix(b":").unwrap_or(rest).trim_ascii_start();
         let end = rest.iter().position(|b| !b.is_ascii_alphabetic()).unwrap_or(rest.len());
@@ -332,10 +334,10 @@ impl<'a> Walk<'a> {
         if self.parsed.level.is_some() {
             return self.behind_level(self.separators(end));
         }
-        if moment.is_epoch() {
-            if let Some(at) = self.syslog_behind_epoch(end) {
-                return at;
-            }
+        if moment.is_epoch()
+            && let Some(at) = self.syslog_behind_epoch(end)
+        {
+            return at;
         }
         if let Some(at) = self.logcat(end) {
             return at;
@@ -426,17 +428,19 @@ impl<'a> Walk<'a> {
                 b'[' | b'(' | b'{' | b'<' => {
                     let close = closing(self.text, at, MAX_BRACKET)?;
                     let inner = self.text[at + 1..close].trim_ascii();
-                    if let Some(found) = level_in_bracket(inner).filter(|_| byte != b'{') {
-                        if let Some(level) = found.level {
-                            seen.level = Some(level);
-                            seen.logger = seen.logger.or(found.logger);
-                            self.keep(seen);
-                            return Some(close + 1);
-                        }
+                    if let Some(InBracket { level: Some(level), logger }) = level_in_bracket(inner)
+                        && byte != b'{'
+                    {
+                        seen.level = Some(level);
+                        seen.logger = seen.logger.or(logger);
+                        self.keep(seen);
+                        return Some(close + 1);
                     }
                     let context = byte != b'<' && (is_name(inner) || is_context(inner)) && !is_address(inner);
-                    context.then_some(())?;
-                    if is_number(inner) && seen.pid.is_none() {
+                    (context || byte == b'{' && inner.is_empty()).then_some(())?;
+                    if inner.is_empty() {
+                        // ClickHouse has no query to name.
+                    } else if is_number(inner) && seen.pid.is_none() {
                         seen.pid = Some(inner);
                     } else {
                         seen.thread = seen.thread.or(Some(inner));
@@ -466,6 +470,11 @@ impl<'a> Walk<'a> {
                     }
                     let end = self.token_end(at);
                     let word = &self.text[at..end];
+                    // What PostgreSQL adds to the message before; it has no level.
+                    if DETAILS.contains(&word) && self.text[end..].starts_with(b"  ") {
+                        self.keep(seen);
+                        return Some(at);
+                    }
                     let word = word.strip_suffix(b":").unwrap_or(word);
                     // Monolog: `channel.ERROR: `.
                     if let Some(dot) =
@@ -600,7 +609,7 @@ impl<'a> Walk<'a> {
         }
         // An address is what the message is about, a code is what it says.
         let code = inner.iter().position(|b| *b == b'-').is_some_and(|dash| {
-            dash > 0 && inner[..dash].iter().all(u8::is_ascii_uppercase) && is_number(&inner[dash + 1..])
+            dash > 1 && inner[..dash].iter().all(u8::is_ascii_uppercase) && is_number(&inner[dash + 1..])
         });
         let address = is_address(inner) || inner.starts_with(b"client ") || holds_address(inner);
         let ends_header = matches!(self.text.get(close + 1), Some(b':'))
@@ -670,6 +679,9 @@ impl<'a> Walk<'a> {
             if byte_is(text, end, b'\t') && byte_is(text, second, b'\t') && is_source_line(&text[blanks..second]) {
                 return Some((word, skip_blanks(text, second)));
             }
+            return Some((word, blanks));
+        }
+        if self.byte(blanks) == b'[' && word.len() > 1 && word.iter().all(u8::is_ascii_uppercase) {
             return Some((word, blanks));
         }
         let dots = word.iter().filter(|b| **b == b'.').count();

@@ -56,8 +56,12 @@ pub(crate) fn of_priority(priority: u32) -> Option<Level> {
     Level::from_syslog(u8::try_from(priority % 8).ok()?)
 }
 
-/// The level that a message states in its first word: `error: …`, `[warn] …`, `WARNING …`.
+/// The level that a message states in its first word: `error: …`, `[warn] …`, `WARNING …`,
+/// `%LINK-3-UPDOWN: …`.
 pub(super) fn at_front(text: &[u8]) -> Option<Level> {
+    if text.first() == Some(&b'%') {
+        return severity_of_message_id(text);
+    }
     let bracket = usize::from(text.first() == Some(&b'['));
     let letters = text.get(bracket..)?.iter().take(14).take_while(|b| b.is_ascii_alphabetic()).count();
     if letters < 3 {
@@ -72,7 +76,7 @@ pub(super) fn at_front(text: &[u8]) -> Option<Level> {
 }
 
 /// The level in a network device's message id: the digit in `%ASA-6-302013: …`.
-pub(super) fn severity_of_message_id(text: &[u8]) -> Option<Level> {
+fn severity_of_message_id(text: &[u8]) -> Option<Level> {
     let id = text.strip_prefix(b"%")?;
     let dash = id.iter().take(40).position(|b| *b == b'-')?;
     match id.get(dash + 1..dash + 3)? {

@@ -99,7 +99,8 @@ pub(super) enum Trust {
 
 /// How sure the form of the time makes it.
 pub(super) fn trust(text: &[u8], moment: &Moment, end: usize) -> Trust {
-    let letters = text.first().is_some_and(u8::is_ascii_alphabetic);
+    // `Nov 21, 2026` is how Java writes it.
+    let letters = text.first().is_some_and(u8::is_ascii_alphabetic) && !text[..end.min(8)].contains(&b',');
     if letters && (!moment.has_year() || text.get(4).is_some_and(u8::is_ascii_digit)) {
         return Trust::Sure;
     }
@@ -152,19 +153,25 @@ pub(super) fn tail<'a>(text: &'a [u8], end: usize, trust: Trust, known: Option<&
             return Some(Tail { host, program: Some(name), pid, at: next });
         }
     }
-    if trust == Trust::Sure {
-        if let Some((name, pid, next)) = program_of_words(text, second) {
-            return Some(Tail { host, program: Some(name), pid, at: next });
-        }
+    if trust == Trust::Sure
+        && let Some((name, pid, next)) = program_of_words(text, second)
+    {
+        return Some(Tail { host, program: Some(name), pid, at: next });
     }
     let known = known.is_some_and(|known| known.as_bytes() == first);
     let host_alone = trust >= Trust::Likely && (known || is_address(first))
-        || trust == Trust::Sure && (named_like_a_host(first) || text[second..].starts_with(b"last message repeated"));
+        || trust == Trust::Sure
+            && (named_like_a_host(first)
+                || text[second..].starts_with(b"%")
+                || text[second..].starts_with(b"last message repeated"));
     host_alone.then_some(Tail { host, at: second, ..Tail::default() })
 }
 
+/// A program's name, its pid, and where the message begins.
+type Program<'a> = (&'a [u8], Option<&'a [u8]>, usize);
+
 /// `name[pid]:` or `name:` at `at`: name, pid and where the message begins.
-pub(super) fn program(text: &[u8], at: usize) -> Option<(&[u8], Option<&[u8]>, usize)> {
+pub(super) fn program(text: &[u8], at: usize) -> Option<Program<'_>> {
     let mut end = at;
     loop {
         match text.get(end)? {
@@ -197,7 +204,7 @@ pub(super) fn program(text: &[u8], at: usize) -> Option<(&[u8], Option<&[u8]>, u
 }
 
 /// A program whose name has blanks: `Google Chrome[123]:`, `-- root[1]:`, `syslogd 1.4.1:`.
-fn program_of_words(text: &[u8], at: usize) -> Option<(&[u8], Option<&[u8]>, usize)> {
+fn program_of_words(text: &[u8], at: usize) -> Option<Program<'_>> {
     let second = skip_blanks(text, word_end(text, at));
     let mut from = second;
     for _ in 0..2 {
