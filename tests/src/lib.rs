@@ -1,3 +1,4 @@
 //! Test doubles.
 
 pub mod loki;
+pub mod ollama;
