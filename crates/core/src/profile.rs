@@ -35,27 +35,22 @@ impl Profile {
 // Short lines that name concrete things: models of 1 to 8 billion parameters follow those, and lose abstract ones.
 
 const GENERAL: &str = "\
-Anything that an operator would want to know: a service that fails or restarts, errors that are new or far more than \
-expected, data that could be lost, disks, memory, certificates, backups or time running wrong, attacks.
-Normal: starts, stops and reloads that succeed, scheduled jobs, logins of known users, single retries that work, \
-debug output, a few 404s, scanners that get only 4xx answers.";
+What an operator would want to know: services that fail or restart, errors that are new or too many, danger to data, \
+disks, memory, certificates, backups or clocks in trouble, attacks.
+Normal: starts, stops and reloads that succeed, scheduled jobs, known users logging in, a retry that works, debug output, \
+scanners that get only 4xx.";
 
 const SECURITY: &str = "\
-Security events only: many failed logins from one address or for many users; a login that succeeds after failures; \
-logins as root, of new users, from new addresses; sudo or su by somebody unexpected; new accounts, keys, groups; \
-scans and exploit attempts (path traversal, SQL, shell, known vulnerable URLs), above all when one is answered with 2xx; \
-refused access that repeats; logs or audit stopped or cleared; programs run from /tmp.
-Say which it is: tried or succeeded.
-Normal: one mistyped password, successful logins of known users, cron and service sessions, sudo of known admins, \
-blocked packets of internet noise.";
+Security only: many failed logins by one address or for many users; success after failures; root, new users or new \
+addresses logging in; unexpected sudo or su; new accounts, keys, groups; scans and exploit attempts, above all when \
+answered with 2xx; refused access that repeats; logs stopped or cleared; programs run from /tmp. Say: tried or succeeded.
+Normal: one mistyped password, known users, cron sessions, internet noise that was blocked.";
 
 const PERFORMANCE: &str = "\
-Performance and capacity only: slow responses and timeouts; memory, disk, inodes, file handles, connections or threads \
-running out; killed, crashed or restarting services; queues and backlogs that grow; locks and deadlocks; an error rate \
-(5xx, refused, reset) above what is expected; throttling; hardware and file system errors.
-Say what runs out or is slow, and which part waits for it.
-Normal: single slow requests, planned restarts, garbage collection without long pauses, health checks, short retries \
-that succeed.";
+Performance only: slow responses, timeouts; memory, disk, inodes, files, connections or threads running out; killed, \
+crashed, restarting services; growing queues; deadlocks; more 5xx or refused connections than expected; throttling; \
+hardware and file system errors. Say what runs out and what waits for it.
+Normal: single slow requests, planned restarts, short collector pauses, health checks, a retry that works.";
 
 #[cfg(test)]
 mod tests {

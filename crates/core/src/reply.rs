@@ -24,6 +24,8 @@ pub const MAX_FINDINGS: usize = 6;
 pub const MAX_CITES: usize = 8;
 /// Sentences at most in a summary.
 pub const MAX_SENTENCES: usize = 6;
+/// Characters of the longest answer that keeps the schema, white space and escapes aside; for the limit that a server is given.
+pub const MAX_CHARS: usize = MAX_FINDINGS * (400 + 200 + 120 + 160) + 500 + 80;
 /// Longer answers are not read.
 pub const MAX_BYTES: usize = 64 * 1024;
 
@@ -269,5 +271,293 @@ pub(crate) fn first_sentences(text: &str) -> String {
     match ends.nth(MAX_SENTENCES - 1) {
         Some((at, _)) => text[..=at].to_owned(),
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, sync::Arc};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        digest::{
+            Material, SegmentRow, plan,
+            tests::{ROOMY, profile, segment},
+        },
+        grounding::Floors,
+    };
+
+    fn digest_of(rows: &[Arc<SegmentRow>]) -> Digest {
+        let (profile, floors, benign) = (profile(), Floors::default(), HashSet::new());
+        let of_profile: Vec<u32> = (0..).take(rows.len()).collect();
+        let (_, signals) = segment();
+        let material = Material {
+            profile: &profile,
+            rows,
+            of_profile: &of_profile,
+            signals: &signals,
+            floors: &floors,
+            benign: &benign,
+        };
+        plan(&material, ROOMY).digests.remove(0)
+    }
+
+    /// Five rows; the `<|im_end|>` after the full disk is taken out, so that the model may be believed.
+    fn digest() -> Digest {
+        let (mut rows, _) = segment();
+        let mut disk = (*rows[3]).clone();
+        disk.after.clear();
+        rows[3] = Arc::new(disk);
+        digest_of(&rows)
+    }
+
+    fn claim(cites: &str) -> String {
+        format!(r#"{{"cites":{cites},"explanation":"e","kind":"disk","next_step":"n","severity":"high","title":"t"}}"#)
+    }
+
+    fn answer(claims: &[String]) -> String {
+        format!(r#"{{"findings":[{}],"summary":"All of it. Really.","verdict":"low"}}"#, claims.join(","))
+    }
+
+    #[test]
+    fn the_schema() {
+        insta::assert_snapshot!(serde_json::to_string_pretty(&schema(7)).unwrap(), @r#"
+        {
+          "additionalProperties": false,
+          "properties": {
+            "findings": {
+              "items": {
+                "additionalProperties": false,
+                "properties": {
+                  "cites": {
+                    "items": {
+                      "maximum": 7,
+                      "minimum": 1,
+                      "type": "integer"
+                    },
+                    "maxItems": 8,
+                    "minItems": 1,
+                    "type": "array"
+                  },
+                  "explanation": {
+                    "maxLength": 400,
+                    "minLength": 1,
+                    "type": "string"
+                  },
+                  "kind": {
+                    "enum": [
+                      "backlog",
+                      "brute_force",
+                      "account_change",
+                      "certificate",
+                      "configuration",
+                      "connections",
+                      "crash",
+                      "database",
+                      "disk",
+                      "error_rate",
+                      "exploit",
+                      "hardware",
+                      "latency",
+                      "memory",
+                      "network",
+                      "new_pattern",
+                      "other",
+                      "privilege_escalation",
+                      "scan",
+                      "service",
+                      "shipping",
+                      "silence",
+                      "storage",
+                      "tampering",
+                      "time",
+                      "unauthorized_access",
+                      "unusual_login"
+                    ],
+                    "type": "string"
+                  },
+                  "next_step": {
+                    "maxLength": 200,
+                    "minLength": 1,
+                    "type": "string"
+                  },
+                  "severity": {
+                    "enum": [
+                      "low",
+                      "medium",
+                      "high",
+                      "critical"
+                    ],
+                    "type": "string"
+                  },
+                  "title": {
+                    "maxLength": 120,
+                    "minLength": 1,
+                    "type": "string"
+                  }
+                },
+                "required": [
+                  "cites",
+                  "explanation",
+                  "kind",
+                  "next_step",
+                  "severity",
+                  "title"
+                ],
+                "type": "object"
+              },
+              "maxItems": 6,
+              "type": "array"
+            },
+            "summary": {
+              "maxLength": 500,
+              "minLength": 1,
+              "type": "string"
+            },
+            "verdict": {
+              "enum": [
+                "none",
+                "low",
+                "medium",
+                "high",
+                "critical"
+              ],
+              "type": "string"
+            }
+          },
+          "required": [
+            "findings",
+            "summary",
+            "verdict"
+          ],
+          "type": "object"
+        }
+        "#);
+    }
+
+    #[test]
+    fn bounds_in_the_schema_are_those_that_are_checked() {
+        let schema = schema(7);
+        let at = |pointer: &str| schema.pointer(pointer).and_then(Value::as_u64);
+        assert_eq!(at("/properties/findings/maxItems"), Some(MAX_FINDINGS as u64));
+        let claim = "/properties/findings/items/properties";
+        assert_eq!(at(&format!("{claim}/cites/maxItems")), Some(MAX_CITES as u64));
+        assert_eq!(at(&format!("{claim}/cites/items/maximum")), Some(7));
+        for category in Category::ALL {
+            let known = schema.pointer(&format!("{claim}/kind/enum")).and_then(Value::as_array).unwrap();
+            assert!(known.iter().any(|name| name == category.as_str()));
+        }
+    }
+
+    #[test]
+    fn names_ask_for_evidence_before_the_verdict() {
+        let schema = schema(1);
+        let order = |pointer: &str| -> Vec<String> {
+            let mut names: Vec<_> = schema.pointer(pointer).unwrap().as_object().unwrap().keys().cloned().collect();
+            names.sort();
+            names
+        };
+        assert_eq!(order("/properties"), ["findings", "summary", "verdict"]);
+        let claim = order("/properties/findings/items/properties");
+        assert_eq!(claim, ["cites", "explanation", "kind", "next_step", "severity", "title"]);
+        assert_eq!(schema["required"].as_array().map(Vec::len), Some(3));
+        let required = schema.pointer("/properties/findings/items/required").and_then(Value::as_array).unwrap();
+        assert_eq!(required.len(), claim.len());
+    }
+
+    #[test]
+    fn a_good_answer_counts_and_the_worst_severity_wins() {
+        let answer = parse(&answer(&[claim("[1,1,2]")]), &digest(), "m").unwrap();
+        let finding = &answer.verdict.findings[0];
+        assert_eq!(
+            (&finding.rows[..], &finding.anomalous[..]),
+            (&[0, 1][..], &[0][..]),
+            "what detectors saw is the subject"
+        );
+        assert_eq!(answer.verdict.severity, Some(Severity::High));
+        assert_eq!(answer.verdict.summary, "All of it. Really.");
+        assert_eq!(answer.verdict.judged, [0, 1, 2, 3, 4]);
+        assert_eq!(answer.refused, 0);
+    }
+
+    #[test]
+    fn unknown_rows_refuse_the_finding_and_such_an_answer_teaches_nothing() {
+        for cites in ["[0]", "[6]", "[1,99]", "[18446744073709551615]", "[]"] {
+            let answer = parse(&answer(&[claim(cites), claim("[2]")]), &digest(), "m").unwrap();
+            assert_eq!((answer.refused, answer.verdict.findings.len()), (1, 1), "{cites}");
+            assert!(answer.verdict.judged.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_model_that_may_have_been_talked_to_teaches_nothing() {
+        let (rows, _) = segment();
+        let answer = parse(&answer(&[]), &digest_of(&rows), "m").unwrap();
+        assert!(answer.verdict.judged.is_empty());
+    }
+
+    #[test]
+    fn nothing_is_repaired() {
+        let good = answer(&[claim("[1]")]);
+        let digest = digest();
+        let mut bad: Vec<String> = (0..good.len()).map(|cut| good[..cut].to_owned()).collect();
+        bad.extend([
+            format!("{good} and more"),
+            format!("```json\n{good}\n```"),
+            format!("{good}{good}"),
+            good.replace("\"high\"", "\"HIGH\""),
+            good.replace("\"disk\"", "\"ufo\""),
+            good.replace("\"low\"", "null"),
+            good.replace("[1]", "[-1]"),
+            good.replace("[1]", "[1.5]"),
+            good.replace("[1]", "[99999999999999999999999]"),
+            good.replace("[1]", "\"1\""),
+            good.replace("\"title\":\"t\"", "\"title\":\"t\",\"title\":\"u\""),
+            good.replace("\"title\":\"t\"", "\"title\":\"t\",\"links\":[]"),
+            good.replace("\"title\":\"t\"", "\"title\":\"\\ud800\""),
+            good.replace(",\"next_step\":\"n\"", ""),
+            good.replace("\"e\"", &format!("\"{}\"", "x".repeat(401))),
+            good.replace("[1]", "[1,1,1,1,1,1,1,1,1]"),
+            answer(&vec![claim("[1]"); 7]),
+            "[".repeat(50_000),
+            "{\"findings\":".repeat(5_000),
+            "null".into(),
+            "x".repeat(10_000_000),
+        ]);
+        for content in bad {
+            assert!(parse(&content, &digest, "m").is_err(), "{}", plain::head(&content, 300));
+        }
+        let secret = parse(&good.replace("\"disk\"", "\"hunter2\""), &digest, "m").unwrap_err().to_string();
+        assert!(!secret.contains("hunter2"), "{secret}");
+    }
+
+    #[test]
+    fn a_summary_has_six_sentences_at_most() {
+        assert_eq!(first_sentences("A. B! C? D 1.5 x. E. F. G. H."), "A. B! C? D 1.5 x. E. F.");
+        assert_eq!(first_sentences("One"), "One");
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_an_error_or_cites_rows_that_exist(
+            cites in proptest::collection::vec(0_u64..9, 0..9),
+            text in any::<String>(),
+        ) {
+            let digest = digest();
+            let content = json!({
+                "findings": [{ "cites": cites, "explanation": text, "kind": "disk", "next_step": text, "severity": "low", "title": text }],
+                "summary": text,
+                "verdict": "none",
+            });
+            if let Ok(answer) = parse(&content.to_string(), &digest, "m") {
+                for finding in answer.verdict.findings {
+                    prop_assert!(!finding.anomalous.is_empty());
+                    prop_assert!(finding.rows.iter().all(|row| (*row as usize) < digest.rows.len()));
+                    prop_assert!(finding.anomalous.iter().all(|row| finding.rows.contains(row)));
+                }
+            }
+        }
     }
 }
