@@ -91,12 +91,32 @@ pub(crate) fn is_protected(word: &[u8]) -> bool {
     let end = word.iter().rposition(|b| !matches!(b, b'.' | b'!' | b'?' | b'*')).map_or(0, |at| at + 1);
     let start = word.iter().position(|b| *b != b'*').unwrap_or(0).min(end);
     let word = &word[start..end];
-    let mut lower = [0; 16];
-    let Some(lower) = lower.get_mut(..word.len()) else { return false };
-    lower.copy_from_slice(word);
-    lower.make_ascii_lowercase();
-    PROTECTED.binary_search(&&*lower).is_ok()
+    if word.len() > 14 || word.len() > 1 && word.iter().skip(1).any(|b| !(b.is_ascii_alphabetic() || *b == b'\'')) {
+        return false;
+    }
+    PACKED.binary_search(&pack(word)).is_ok()
 }
+
+/// A word in lower case as one number; sorts as words do.
+const fn pack(word: &[u8]) -> u128 {
+    let (mut packed, mut at) = (0_u128, 0);
+    while at < 16 {
+        let byte = if at < word.len() { word[at].to_ascii_lowercase() } else { 0 };
+        packed = packed << 8 | byte as u128;
+        at += 1;
+    }
+    packed
+}
+
+const PACKED: [u128; PROTECTED.len()] = {
+    let mut packed = [0; PROTECTED.len()];
+    let mut at = 0;
+    while at < PROTECTED.len() {
+        packed[at] = pack(PROTECTED[at]);
+        at += 1;
+    }
+    packed
+};
 
 /// Sorted.
 #[rustfmt::skip]
@@ -383,63 +403,73 @@ pub(crate) fn entity_rank(kind: SlotKind) -> u8 {
     }
 }
 
-/// The kind of a value with a digit in it, and the part (offset, length) of the word that is the value.
+/// The kind of any value.
 pub(crate) fn kind(word: &[u8]) -> (SlotKind, usize, usize) {
+    let has = |what: fn(&u8) -> bool| word.iter().any(what);
+    if word.is_empty() {
+        return (SlotKind::Any, 0, 0);
+    }
+    let other = has(|b| !b.is_ascii_alphanumeric() && !matches!(b, b'/' | b'\\' | b'.' | b'@'));
+    kind_by_bits(word, has(|b| matches!(b, b'/' | b'\\')), has(|b| *b == b'.'), has(|b| *b == b'@'), other)
+}
+
+/// The kind of a value with a digit in it, and the part (offset, length) of the word that is the value. The flags say
+/// whether there are slashes or backslashes, dots, at signs, or other signs in it.
+pub(crate) fn kind_by_bits(word: &[u8], slash: bool, dot: bool, at: bool, other: bool) -> (SlotKind, usize, usize) {
     let all = |kind| (kind, 0, word.len());
     let digit_first = word[0].is_ascii_digit();
-    if digit_first && ip_len(word) > 0 {
-        return (SlotKind::Ip, 0, word.len());
+    if digit_first && dot && ip_len(word) > 0 {
+        return all(SlotKind::Ip);
     }
-    if let Some(slash) = memchr::memrchr(b'/', word) {
-        let tail = &word[slash + 1..];
-        if tail.first().is_some_and(u8::is_ascii_digit) && ip_len(tail) > 0 {
-            return (SlotKind::Ip, slash + 1, tail.len());
+    if slash {
+        if let Some(slash) = word.iter().rposition(|b| *b == b'/') {
+            let tail = &word[slash + 1..];
+            if tail.first().is_some_and(u8::is_ascii_digit) && dot && ip_len(tail) > 0 {
+                return (SlotKind::Ip, slash + 1, tail.len());
+            }
+            if word[0] == b'/' || !digit_first && word.iter().filter(|b| **b == b'/').count() >= 2 {
+                return all(SlotKind::Path);
+            }
+            if digit_first && word.iter().all(|b| b.is_ascii_digit() || *b == b'/') && word.len() >= 8 {
+                return all(SlotKind::Time);
+            }
         }
-        if word[0] == b'/' || memchr::memchr_iter(b'/', word).count() >= 2 && !digit_first {
-            return all(SlotKind::Path);
-        }
-        if digit_first && word.iter().all(|b| b.is_ascii_digit() || *b == b'/') && word.len() >= 8 {
-            return all(SlotKind::Time);
+        if word.contains(&b'\\') {
+            return all(if word[0] == b'\\' { SlotKind::Path } else { SlotKind::User });
         }
     }
-    if memchr::memchr(b'\\', word).is_some() {
-        return all(if word[0] == b'\\' { SlotKind::Path } else { SlotKind::User });
+    if at && let Some(at) = word.iter().position(|b| *b == b'@') {
+        if at > 0 && word[at..].contains(&b'.') {
+            return all(SlotKind::Email);
+        }
     }
-    if let Some(at) = memchr::memchr(b'@', word)
-        && at > 0
-        && at + 1 < word.len()
-        && memchr::memchr(b'.', &word[at..]).is_some()
-    {
-        return all(SlotKind::Email);
-    }
-    let sign = usize::from(matches!(word[0], b'-' | b'+') && word.len() > 1);
+    let sign = usize::from(matches!(word[0], b'-' | b'+' | b'<' | b'>') && word.len() > 1);
     let digits = &word[sign..];
-    if digits.starts_with(b"0x") || digits.starts_with(b"0X") {
+    if digits.len() > 2 && digits[0] == b'0' && matches!(digits[1], b'x' | b'X') {
         return all(SlotKind::Hex);
     }
     let number = digits.iter().take_while(|b| b.is_ascii_digit() || matches!(b, b'.' | b',')).count();
     if number == digits.len() || &digits[number..] == b"%" {
         return all(SlotKind::Num);
     }
-    if number > 0
-        && let Some(kind) = unit(&digits[number..], SlotKind::Num)
-    {
-        return all(kind);
+    if number > 0 && digits.len() - number <= 4 {
+        if let Some(kind) = unit(&digits[number..], SlotKind::Num) {
+            return all(kind);
+        }
     }
-    if digit_first
-        && word.len() >= 8
-        && word[..4].iter().all(u8::is_ascii_digit)
-        && matches!(word[4], b'-' | b'/' | b'.')
+    if digit_first && other | slash | dot && word.len() >= 8 && number >= 4 && matches!(word[4], b'-' | b'/' | b'.')
+        || number == 4 && word.len() >= 8 && word[4] == b'-'
     {
         return all(SlotKind::Time);
     }
     if word.len() >= 6
+        && !(slash | dot | at)
         && word.iter().all(|b| b.is_ascii_hexdigit() || *b == b'-')
         && word.iter().any(u8::is_ascii_alphabetic)
     {
         return all(SlotKind::Hex);
     }
-    if memchr::memchr(b'.', word).is_some() && is_host(word) {
+    if dot && !slash && is_host(word) {
         return all(SlotKind::Host);
     }
     all(SlotKind::Any)
@@ -601,21 +631,6 @@ fn is_host(word: &[u8]) -> bool {
             && !matches!(&*lower, b"so" | b"js" | b"py" | b"rs" | b"sh" | b"go" | b"cc" | b"db" | b"gz" | b"id")
 }
 
-/// A hash of a value, the same everywhere.
-pub(crate) fn hash(value: &[u8]) -> u64 {
-    let fold = |a: u64, b: u64| {
-        let product = u128::from(a) * u128::from(b);
-        (product as u64) ^ (product >> 64) as u64
-    };
-    let mut hash = 0x2d35_8dcc_aa6c_78a5 ^ value.len() as u64;
-    for chunk in value.chunks(8) {
-        let mut eight = [0; 8];
-        eight[..chunk.len()].copy_from_slice(chunk);
-        hash = fold(hash ^ u64::from_le_bytes(eight), 0x8bb8_4b93_962e_acc9);
-    }
-    fold(hash, 0x4b33_a62e_d433_d4a3)
-}
-
 /// The length of `<*>` or `<*:kind>` at the start of `text`.
 pub(crate) fn placeholder(text: &[u8]) -> Option<usize> {
     if text.get(1) != Some(&b'*') {
@@ -663,7 +678,7 @@ mod tests {
 
     #[test]
     fn the_protected_words_are_sorted() {
-        assert!(PROTECTED.is_sorted());
+        assert!(PACKED.is_sorted());
         assert!(is_protected(b"Failed") && is_protected(b"stopped.") && !is_protected(b"oracle"));
     }
 

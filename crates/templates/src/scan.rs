@@ -58,6 +58,31 @@ pub(crate) const ANY_WORD: u64 = 0xc2b2_ae3d_27d4_eb4f;
 
 const MIX: u64 = 0xa076_1d64_78bd_642f;
 
+/// The hash of some bytes.
+#[inline]
+pub(crate) fn hash(bytes: &[u8], start: u64, end: u64) -> u64 {
+    let mut hash = start;
+    let mut rest = bytes;
+    while let Some((chunk, more)) = rest.split_first_chunk::<8>() {
+        if more.is_empty() {
+            break;
+        }
+        hash = fold(hash ^ u64::from_le_bytes(*chunk), MIX);
+        rest = more;
+    }
+    // 0 to 8 bytes are left; overlapping reads cover them all.
+    let tail = match rest.len() {
+        0 => 0,
+        len @ 1..4 => u64::from(rest[0]) | u64::from(rest[len / 2]) << 8 | u64::from(rest[len - 1]) << 16,
+        len => {
+            let read = |at: usize| rest[at..].first_chunk().map_or(0, |four| u64::from(u32::from_le_bytes(*four)));
+            read(0) | read(len - 4) << 32
+        }
+    };
+    fold(hash ^ tail, end ^ (bytes.len() as u64).wrapping_mul(VAR))
+}
+
+#[inline]
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     (product as u64) ^ ((product >> 64) as u64)
@@ -72,28 +97,12 @@ impl Keyed {
     }
 
     /// The hash of a word behind a separator.
+    #[inline]
     fn word(&self, word: &[u8], sep: u64) -> u64 {
-        let mut hash = self.seed ^ sep.wrapping_mul(MIX);
-        let mut rest = word;
-        while let Some((chunk, more)) = rest.split_first_chunk::<8>() {
-            if more.is_empty() {
-                break;
-            }
-            hash = fold(hash ^ u64::from_le_bytes(*chunk), MIX);
-            rest = more;
-        }
-        // 0 to 8 bytes are left; overlapping reads cover them all.
-        let tail = match rest.len() {
-            0 => 0,
-            len @ 1..4 => u64::from(rest[0]) | u64::from(rest[len / 2]) << 8 | u64::from(rest[len - 1]) << 16,
-            len => {
-                let read = |at: usize| rest[at..].first_chunk().map_or(0, |four| u64::from(u32::from_le_bytes(*four)));
-                read(0) | read(len - 4) << 32
-            }
-        };
-        fold(hash ^ tail, self.seed ^ (word.len() as u64).wrapping_mul(VAR))
+        hash(word, self.seed ^ sep.wrapping_mul(MIX), self.seed)
     }
 
+    #[inline]
     fn var(&self, sep: u64) -> u64 {
         self.placed(VAR, sep)
     }
@@ -104,6 +113,7 @@ impl Keyed {
     }
 
     /// What a piece adds to the key.
+    #[inline]
     pub(crate) fn at(&self, hash: u64, position: usize) -> u64 {
         fold(hash ^ self.seed, (position as u64).wrapping_mul(0xff51_afd7_ed55_8ccd) ^ 0x5851_f42d_4c95_7f2d)
     }
@@ -166,7 +176,6 @@ struct Sep {
     hash: u64,
     /// Its last byte that is no blank; 0 when there is none.
     last: u8,
-    blank_before: bool,
     blank_after: bool,
     /// Made of blanks, colons and commas only: joins neighbouring variables.
     joins: bool,
@@ -174,16 +183,16 @@ struct Sep {
 
 impl Sep {
     fn new(start: usize) -> Self {
-        Self { start, hash: 0, last: 0, blank_before: false, blank_after: false, joins: true }
+        Self { start, hash: 0, last: 0, blank_after: false, joins: true }
     }
 
+    #[inline]
     fn push(&mut self, byte: u8) {
         if byte <= b' ' || byte == 0x7f {
             if self.blank_after {
                 return;
             }
             self.blank_after = true;
-            self.blank_before |= self.last == 0;
             self.hash = (self.hash ^ 0x20).wrapping_mul(0x0100_0000_01b3);
         } else {
             self.blank_after = false;
@@ -343,7 +352,16 @@ impl Masked {
         let mut at = from;
         let mut sep = Sep::new(at);
         loop {
-            // The separator.
+            // The separator; most are one blank.
+            if at > from
+                && sep.start == at
+                && end - at > 1
+                && text[at] == b' '
+                && CLASS[usize::from(text[at + 1])] != SEP
+            {
+                (sep.hash, sep.blank_after) = (BLANK, true);
+                at += 1;
+            }
             while at < end {
                 let byte = text[at];
                 if CLASS[usize::from(byte)] != SEP {
@@ -378,10 +396,10 @@ impl Masked {
                         continue;
                     }
                 }
-                if !(byte <= b' ' && at == from) {
-                    sep.push(byte);
-                } else {
+                if byte <= b' ' && sep.start == at && self.pieces.is_empty() {
                     sep.start = at + 1;
+                } else {
+                    sep.push(byte);
                 }
                 at += 1;
             }
@@ -490,6 +508,7 @@ impl Masked {
         }
     }
 
+    #[inline]
     fn push(&mut self, what: What, hash: u64, sep: Sep, start: usize, end: usize) {
         self.key = self.key.wrapping_add(self.keyed.at(hash, self.pieces.len()));
         self.pieces.push(Piece {
@@ -608,7 +627,7 @@ impl Masked {
             self.push_word(text, Sep::new(start + slash), start + slash, end);
             return;
         }
-        let (kind, skip, len) = lexicon::kind(word);
+        let (kind, skip, len) = lexicon::kind_by_bits(word, bits & SLASH != 0, bits & DOT != 0, bits & AT != 0, bits & OTHER != 0);
         self.join_over_punctuation(text, &sep);
         if (skip, len) == (0, word.len()) {
             self.push_var(sep, start, end, kind);

@@ -3,7 +3,7 @@
 //! Counts are exact until a slot overflows. Then the rarer half leaves; a value of it that comes back starts anew, so that
 //! counts are lower bounds, and a frequent value never leaves.
 
-use crate::{Histogram, SlotKind, SlotValue, Timestamp, lexicon, template};
+use crate::{Histogram, SlotKind, SlotValue, Timestamp, scan, template};
 
 /// Values longer than this are shortened: they are no value that anybody compares.
 const MAX_VALUE: usize = 256;
@@ -52,7 +52,7 @@ impl Counted {
             self.kind = template::join(self.kind, kind);
         }
         let value = &value[..value.len().min(MAX_VALUE)];
-        let hash = lexicon::hash(value);
+        let hash = scan::hash(value, 0x2d35_8dcc_aa6c_78a5, 0x8bb8_4b93_962e_acc9);
         if let Some(sketch) = &mut self.sketch {
             sketch.add(hash);
         }
