@@ -1,4 +1,8 @@
 //! Test doubles.
 
+pub mod chat;
+pub mod discord;
 pub mod loki;
 pub mod ollama;
+pub mod slack;
+pub mod webhook;

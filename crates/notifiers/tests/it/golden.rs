@@ -1,0 +1,122 @@
+//! What arrives, for a person to read: every kind of message in both forms.
+
+use logwarden_core::{
+    Severity,
+    notifier::{Form, Notifier},
+};
+use logwarden_notifiers::{Ndjson, Style, Terminal, render};
+use logwarden_tests::{
+    chat::Server,
+    discord::{self, FakeDiscord},
+    slack::{self, FakeSlack},
+    webhook::{self, FakeWebhook},
+};
+
+use crate::samples::{self, Shared};
+
+const FORMS: [(&str, Form); 2] = [("full", Form::Full), ("reduced", Form::Reduced)];
+
+fn short_links(text: &str) -> String {
+    text.replace(&samples::brute_force().link.unwrap(), "https://grafana.example/explore?…")
+}
+
+#[tokio::test]
+async fn discord_shows() {
+    let server: FakeDiscord = Server::start(discord::Discord::default()).await.unwrap();
+    let channel = samples::discord_at(&server);
+    for (form_name, form) in FORMS {
+        let mut page = String::new();
+        for (name, message) in samples::all() {
+            channel.send(&message, form, None).await.unwrap();
+            let payload = server.with(|discord| discord.messages.last().unwrap().payload.clone());
+            page += &format!("──── {name}\n{}\n", discord::readable(&payload));
+        }
+        insta::assert_snapshot!(format!("discord_{form_name}"), short_links(&page));
+    }
+}
+
+#[tokio::test]
+async fn slack_shows() {
+    let server: FakeSlack = Server::start(slack::Slack::default()).await.unwrap();
+    let channel = samples::slack_at(&server);
+    for (form_name, form) in FORMS {
+        let mut page = String::new();
+        for (name, message) in samples::all() {
+            channel.send(&message, form, None).await.unwrap();
+            let payload = server.with(|slack| slack.messages.last().unwrap().clone());
+            assert_eq!(payload["unfurl_links"], false);
+            assert_eq!(payload["unfurl_media"], false);
+            page += &format!("──── {name}\n{}\n", slack::readable(&payload));
+        }
+        insta::assert_snapshot!(format!("slack_{form_name}"), short_links(&page).replace("&amp;", "&"));
+    }
+}
+
+#[tokio::test]
+async fn the_terminal_shows() {
+    for (form_name, form) in FORMS {
+        let mut page = String::new();
+        for (name, message) in samples::all() {
+            let text = render(&message, form, &Style { color: false, width: 90 });
+            assert!(!text.contains('\u{1b}'));
+            page += &format!("──── {name}\n{text}\n");
+        }
+        insta::assert_snapshot!(format!("terminal_{form_name}"), short_links(&page));
+    }
+    let out = Shared::default();
+    let style = Style { color: true, width: 90 };
+    let channel = Terminal::new("terminal", Box::new(out.clone()), style, Severity::Low);
+    channel.send(&samples::all()[1].1, Form::Full, None).await.unwrap();
+    insta::assert_snapshot!("terminal_in_colour", out.text().replace('\u{1b}', "␛"));
+}
+
+#[tokio::test]
+async fn webhook_and_json_lines_carry_the_same_document() {
+    let server: FakeWebhook = Server::start(webhook::Webhook::default()).await.unwrap();
+    let channel = samples::webhook_at(&server);
+    let out = Shared::default();
+    let lines = Ndjson::new("lines", Box::new(out.clone()), Severity::Low);
+    for (_, message) in samples::all() {
+        channel.send(&message, Form::Full, None).await.unwrap();
+        lines.send(&message, Form::Full, None).await.unwrap();
+    }
+    let posted: Vec<_> = server.with(|hook| hook.deliveries.iter().map(|delivery| delivery.payload.clone()).collect());
+    let written: Vec<serde_json::Value> = out.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(posted, written);
+    insta::assert_json_snapshot!("webhook_fired", posted[0]);
+    insta::assert_json_snapshot!("webhook_rollup_kind", &posted[8]["data"]["rollup"]);
+    channel.send(&samples::all()[0].1, Form::Reduced, None).await.unwrap();
+    insta::assert_json_snapshot!(
+        "webhook_reduced",
+        server.with(|hook| hook.deliveries.last().unwrap().payload.clone())
+    );
+}
+
+#[tokio::test]
+async fn an_amended_message_is_changed_in_place_and_mentions_nobody() {
+    let server: FakeDiscord = Server::start(discord::Discord::default()).await.unwrap();
+    let channel = samples::discord_at(&server);
+    let all = samples::all();
+    let receipt = channel.send(&all[0].1, Form::Full, None).await.unwrap();
+    let amended = channel.send(&all[6].1, Form::Full, Some(&receipt)).await.unwrap();
+    assert_eq!(amended, receipt);
+    let messages = server.with(|discord| discord.messages.clone());
+    assert_eq!((messages.len(), messages[0].edits), (1, 1));
+    assert!(messages[0].payload["content"].as_str().unwrap().contains("QUIET"));
+    for request in server.requests() {
+        assert_eq!(request.json().unwrap()["allowed_mentions"], serde_json::json!({ "parse": [] }));
+        assert_eq!(request.parameter("wait"), (request.method == "POST").then_some("true"));
+    }
+    assert_eq!(channel.check().await.unwrap().name, "alerts");
+}
+
+#[tokio::test]
+async fn a_thread_is_posted_to_and_amended_in() {
+    let server: FakeDiscord = Server::start(discord::Discord::default()).await.unwrap();
+    let url = format!("{}?thread_id=424242", discord::url(&server));
+    let channel = logwarden_notifiers::Discord::new("t", &url.into(), Severity::Low, b"key").unwrap();
+    let receipt = channel.send(&samples::all()[0].1, Form::Full, None).await.unwrap();
+    channel.send(&samples::all()[0].1, Form::Full, Some(&receipt)).await.unwrap();
+    let messages = server.with(|discord| discord.messages.clone());
+    assert_eq!((messages[0].thread.as_deref(), messages[0].edits), (Some("424242"), 1));
+}
