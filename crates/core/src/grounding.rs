@@ -267,22 +267,19 @@ pub fn prose(text: &str, max: usize) -> String {
         if !out.is_empty() {
             out.push(' ');
         }
-        if is_link(word) {
-            out.push_str("[link removed]");
-        } else {
-            out.extend(word.chars().filter_map(harmless));
-        }
+        let word: String = word.chars().filter_map(harmless).collect();
+        out.push_str(if is_link(&word) { "[link removed]" } else { &word });
     }
     plain::head(&out, max)
 }
 
 fn is_link(word: &str) -> bool {
     let word = word.to_ascii_lowercase();
-    let word = word.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+    let bare = word.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
     ["://", ":\\/\\/", "](", "hxxp", "javascript:", "mailto:", "data:text", "discord.gg/"]
         .iter()
         .any(|mark| word.contains(mark))
-        || word.starts_with("www.")
+        || bare.starts_with("www.")
 }
 
 /// A character as it may stand in a model's prose: no mention, no markup, no code.
@@ -294,5 +291,143 @@ fn harmless(c: char) -> Option<char> {
         '@' => Some('＠'),
         '*' | '~' | '|' => None,
         _ => Some(c),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use logwarden_detectors::{By, Category, ProfileName, Route};
+    use logwarden_templates::Timestamp;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::digest::tests::segment;
+
+    fn claim(by: By, rows: &[u32], anomalous: &[u32], severity: Severity, words: &str) -> Finding {
+        Finding {
+            by,
+            profile: ProfileName::general(),
+            category: Category::Disk,
+            severity,
+            floor: None,
+            route: Route::Alert,
+            title: words.into(),
+            explanation: words.into(),
+            recommendation: words.into(),
+            rows: rows.into(),
+            anomalous: anomalous.into(),
+            absent: Vec::new(),
+            discriminator: String::new(),
+            entities: vec![Entity { kind: EntityKind::Ip, value: "198.51.100.99".into(), count: 7 }],
+            score: f64::NAN,
+            count: 999,
+            first: Timestamp::MIN,
+            last: Timestamp::MAX,
+        }
+    }
+
+    fn model() -> By {
+        By::Model { name: "m".into() }
+    }
+
+    fn rule() -> By {
+        By::Rule { id: "r".into() }
+    }
+
+    #[test]
+    fn facts_of_a_models_finding_come_from_the_cited_rows() {
+        let (rows, _) = segment();
+        let claims =
+            vec![claim(model(), &[1, 0], &[1], Severity::Low, "see http://evil.example/x @everyone `rm -rf /`")];
+        let grounding = ground(claims, &rows, &"".into(), &Floors::default());
+        let [finding] = &grounding.findings[..] else { panic!("one finding") };
+        assert_eq!((finding.count, finding.first, finding.last), (412, rows[1].row.first, rows[1].row.last));
+        let ips: Vec<_> = finding.entities.iter().filter(|e| e.kind == EntityKind::Ip).map(|e| &*e.value).collect();
+        assert_eq!(ips, ["203.0.113.7"], "not the address that the claim brought along");
+        assert_eq!(finding.title, "see [link removed] ＠everyone 'rm -rf /'");
+        let lines: Vec<_> = finding.evidence.iter().map(|line| &*line.text).collect();
+        assert!(lines.contains(&"Failed password for root from 203.0.113.7 port 40122 ssh2"), "{lines:?}");
+        assert_eq!(finding.cited.iter().map(|cited| cited.anomalous).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(&*finding.scope().unwrap().origin.service, "sshd");
+    }
+
+    #[test]
+    fn a_model_never_goes_below_what_a_detector_says_about_the_same_rows() {
+        let (rows, _) = segment();
+        let detected =
+            ground(vec![claim(rule(), &[3], &[3], Severity::High, "disk")], &rows, &"".into(), &Floors::default());
+        let floors = Floors::new(&"".into(), &detected.findings);
+        assert_eq!((floors.of(&rows[3]), floors.of(&rows[1])), (Some(Severity::High), None));
+        for (said, counts) in [(Severity::Low, Severity::High), (Severity::Critical, Severity::Critical)] {
+            let said = ground(vec![claim(model(), &[3], &[3], said, "x")], &rows, &"".into(), &floors);
+            assert_eq!(said.findings[0].severity, counts);
+            assert_eq!(said.findings[0].keys(), detected.findings[0].keys(), "so that it can be attached");
+        }
+        let from_model = ground(vec![claim(model(), &[1], &[1], Severity::Critical, "x")], &rows, &"".into(), &floors);
+        assert_eq!(Floors::new(&"".into(), &from_model.findings).of(&rows[1]), None, "a model sets no floor");
+    }
+
+    #[test]
+    fn invented_rows_refuse_a_models_claim_but_never_lose_a_detectors_alert() {
+        let (rows, _) = segment();
+        let claims = vec![
+            claim(model(), &[1, 77], &[1], Severity::High, "x"),
+            claim(model(), &[1], &[], Severity::High, "x"),
+            claim(rule(), &[1, 77], &[1], Severity::High, "x"),
+            claim(rule(), &[77], &[77], Severity::High, "x"),
+        ];
+        let grounding = ground(claims, &rows, &"".into(), &Floors::default());
+        assert_eq!((grounding.findings.len(), grounding.refused), (1, 4));
+        assert!(!grounding.findings[0].by.is_model());
+    }
+
+    #[test]
+    fn addresses_are_read_with_and_without_port() {
+        for (value, read) in [
+            ("203.0.113.7", Some("203.0.113.7")),
+            ("203.0.113.7:443", Some("203.0.113.7")),
+            ("[2001:db8::1]:443", Some("2001:db8::1")),
+            ("fe80::1%eth0", Some("fe80::1")),
+            ("10.0.0.0/8", Some("10.0.0.0")),
+            ("evil.example", None),
+            ("1.2.3", None),
+        ] {
+            assert_eq!(address(value).as_deref(), read, "{value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn prose_has_nothing_that_could_become_active(text in "(https?://|<@|@here|\\]\\(|`|[a-z\u{202e}\\x1b ]|\\PC){0,60}", max in 4_usize..200) {
+            let prose = prose(&text, max);
+            prop_assert!(prose.chars().count() <= max);
+            prop_assert!(!prose.chars().any(plain::is_hidden));
+            for active in ["://", "](", "<", ">", "`", "@", "*", "www."] {
+                prop_assert!(!prose.contains(active) || active == "www." && !prose.split(' ').any(|w| w.starts_with("www.")), "{}", prose);
+            }
+        }
+
+        #[test]
+        fn whatever_is_claimed_evidence_is_stored_text_and_severity_keeps_the_floor(
+            cited in proptest::collection::vec(0_u32..7, 0..6),
+            anomalous in proptest::collection::vec(0_u32..7, 0..6),
+            severity in 0_usize..4,
+            words in any::<String>(),
+        ) {
+            let (rows, _) = segment();
+            let detected = ground(vec![claim(rule(), &[3], &[3], Severity::High, "disk")], &rows, &"t".into(), &Floors::default());
+            let floors = Floors::new(&"t".into(), &detected.findings);
+            let by_model = vec![claim(model(), &cited, &anomalous, Severity::ALL[severity], &words)];
+            let grounding = ground(by_model, &rows, &"t".into(), &floors);
+            prop_assert_eq!(grounding.findings.len() + grounding.refused as usize, 1);
+            let stored: Vec<String> = rows.iter().flat_map(|row| &row.row.samples).map(|s| String::from_utf8_lossy(&s.text).into()).collect();
+            for finding in grounding.findings {
+                prop_assert!(!finding.keys().is_empty() && finding.score.is_finite() && !finding.title.is_empty());
+                prop_assert!(finding.evidence.iter().all(|line| stored.contains(&line.text)));
+                let about_disk = finding.cited.iter().any(|one| one.leaf == Some(rows[3].row.leaf));
+                prop_assert!(finding.severity >= Severity::ALL[severity]);
+                prop_assert!(!about_disk || finding.severity >= Severity::High);
+            }
+        }
     }
 }
