@@ -160,5 +160,16 @@ fn warning(text: String, hint: &str) -> Check {
 }
 
 fn bad(error: &SourceError) -> Check {
-    Check { standing: Standing::Bad, text: chain(error), hint: error.hint().map(Into::into) }
+    let text = chain(error);
+    let hint = match error {
+        SourceError::Unreachable { .. } if text.contains("UnknownIssuer") => {
+            Some("its certificate is of a private authority: name that authority's certificate")
+        }
+        SourceError::Unreachable { .. } => Some(
+            "is Loki running there, and may this machine reach it? `curl URL/ready` asks the same; the URL is Loki's, \
+             not Grafana's",
+        ),
+        _ => error.hint(),
+    };
+    Check { standing: Standing::Bad, hint: hint.map(Into::into), text }
 }

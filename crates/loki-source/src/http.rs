@@ -163,9 +163,12 @@ impl Http {
         match serde_json::from_slice(&body) {
             Ok(value) => Ok(Reply { value, bytes: body.len() }),
             Err(error) => {
-                let what = self.excerpt(&body);
-                let what: String = what.chars().take(120).collect();
-                let reason = format!("{error}; it begins with `{what}`");
+                let what: String = self.excerpt(&body).chars().take(120).collect();
+                let reason = if body.trim_ascii_start().starts_with(b"<") {
+                    format!("{what}; is there a login page or another service at this address?")
+                } else {
+                    format!("{error}; it begins with `{what}`")
+                };
                 Err(Failure { kind: Kind::Later, error: SourceError::Garbage { origin: self.origin.clone(), reason } })
             }
         }
@@ -241,8 +244,8 @@ impl Http {
         // A connection that was made and then broke may mean that the page was too large.
         let kind = if error.is_connect() { Kind::Later } else { Kind::Smaller };
         let timeout = error.is_timeout() && !error.is_connect();
-        let cause =
-            if timeout { format!("no answer within {:?}", self.timeout).into() } else { error.without_url().into() };
+        let cause = if timeout { format!("no answer within {:?}", self.timeout) } else { root(&error.without_url()) };
+        let cause = cause.into();
         Failure { kind, error: SourceError::Unreachable { origin: self.origin.clone(), cause } }
     }
 
@@ -310,6 +313,15 @@ fn source(error: SourceError) -> Failure {
 
 fn is_unauthorised(failure: &Failure) -> bool {
     matches!(failure.error, SourceError::Refused { status: 401, .. })
+}
+
+/// The innermost cause: what is around it says how the HTTP library is built.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    error.to_string()
 }
 
 /// Up to half of `wait`, so that many clients do not come back at the same instant.

@@ -43,11 +43,13 @@ pub(crate) struct Pace {
     max: usize,
     /// Nanoseconds to ask for.
     span: i64,
+    /// Nanoseconds that Loki did not find too many.
+    longest: i64,
 }
 
 impl Pace {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, max: LOKI_MAX_LINES, span: MAX_SPAN / 4 }
+        Self { limit, max: LOKI_MAX_LINES, span: MAX_SPAN / 4, longest: MAX_SPAN }
     }
 
     fn learn_max(&mut self, max: usize) {
@@ -64,10 +66,12 @@ impl Pace {
             self.limit = (limit / 2).max(MIN_LINES).min(self.max);
         }
         if lines < limit / 4 && span >= self.span {
-            self.span = self.span.saturating_mul(2).min(MAX_SPAN);
+            self.span = self.span.saturating_mul(2).min(self.longest);
         }
+        self.longest = self.longest.saturating_add(self.longest / 8).min(MAX_SPAN);
     }
 
+    /// A window of `span` was too long.
     fn narrower(&mut self, span: i64) {
         self.span = (span / 2).clamp(MIN_SPAN, MAX_SPAN);
     }
@@ -94,6 +98,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) streams: &'a mut Streams,
     /// A page need not be larger.
     pub(crate) wanted: usize,
+    /// Something has timed out already in this read: no patience.
+    pub(crate) hurried: bool,
 }
 
 /// What one request brought.
@@ -148,17 +154,21 @@ impl Reader<'_> {
                 Ok(page) => page,
                 Err(failure) => {
                     failures += 1;
-                    let patient = failures < 16 && started.elapsed() < self.http.timeout * 5 / 2;
+                    // Where every try costs a time-out there can be few of them.
+                    let slow = asked.elapsed() > self.http.timeout / 2;
+                    let patient =
+                        failures < 16 && started.elapsed() < self.http.timeout * 5 / 2 && !(slow && self.hurried);
                     let shorter = to.saturating_sub(from) > MIN_SPAN;
                     match failure.kind {
                         Kind::Limit(max) if max < limit => pace.learn_max(max),
                         Kind::Smaller if patient && limit > MIN_LINES => {
-                            // Where every try costs a time-out there can be few of them.
-                            let slow = asked.elapsed() > self.http.timeout / 2;
                             pace.limit = (limit / if slow { 10 } else { 4 }).max(MIN_LINES);
                         }
                         Kind::Smaller | Kind::Narrower if patient && shorter => {
-                            pace.narrower((to - from) / 4);
+                            pace.narrower((to - from) / 2);
+                            if failure.kind == Kind::Narrower {
+                                pace.longest = pace.span;
+                            }
                             to = from + pace.span.min(to - from);
                         }
                         Kind::Busy if shorter => {

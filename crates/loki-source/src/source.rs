@@ -70,7 +70,7 @@ impl Loki {
             };
             let (near, deep) = (due(self.reading.sweep, q.swept), due(self.reading.deep_sweep, q.deep_swept));
             let Some(range) = near.max(deep) else { continue };
-            if pass.failed(bit) {
+            if pass.failed(bit) || pass.slow {
                 continue;
             }
             q.swept = now;
@@ -84,6 +84,7 @@ impl Loki {
                 Ok(Some((kind, error))) => pass.problems.push(Problem { subject: q.query.clone(), kind, error }),
                 Err(failure) if pass.is_everywhere(&failure) => pass.fail(bit, failure),
                 Err(failure) => {
+                    pass.slow |= matches!(failure.error, SourceError::Unreachable { .. });
                     let kind = ProblemKind::Retry;
                     pass.problems.push(Problem { subject: q.query.clone(), kind, error: failure.error });
                 }
@@ -110,6 +111,7 @@ impl Loki {
                 query: &self.queries[i].text,
                 streams: &mut streams,
                 wanted: budget.lines.saturating_mul(2),
+                hurried: pass.slow,
             };
             match reader.fetch(&mut q.pace, window.from, window.to.min(ahead)).await {
                 Err(failure) => pass.fail(i, failure),
@@ -165,6 +167,8 @@ struct Pass {
     /// Everything before is read, by query.
     frontier: Vec<i64>,
     failures: Vec<Option<Failure>>,
+    /// A request has timed out, or its connection broke.
+    slow: bool,
     /// What makes every further request pointless.
     down: Option<SourceError>,
     lines: Vec<Taken>,
@@ -187,6 +191,7 @@ impl Pass {
         Self {
             frontier: vec![i64::MIN; queries],
             failures: std::iter::repeat_with(|| None).take(queries).collect(),
+            slow: false,
             down: None,
             lines: Vec::new(),
             places: HashMap::new(),
@@ -204,11 +209,14 @@ impl Pass {
 
     /// Whether no other query can fare better.
     fn is_everywhere(&self, failure: &Failure) -> bool {
-        let unreachable = matches!(failure.error, SourceError::Unreachable { .. });
-        failure.kind == Kind::Source || unreachable
+        let unreachable = |failure: &Failure| matches!(failure.error, SourceError::Unreachable { .. });
+        // A connection that breaks or times out may be the fault of one heavy query; of two of them it is not.
+        let another = || self.failures.iter().flatten().any(unreachable);
+        failure.kind == Kind::Source || (unreachable(failure) && (failure.kind == Kind::Later || another()))
     }
 
     fn fail(&mut self, query: usize, failure: Failure) {
+        self.slow |= matches!(failure.error, SourceError::Unreachable { .. });
         if self.is_everywhere(&failure) {
             self.down = Some(same(&failure.error));
         }

@@ -90,8 +90,13 @@ async fn handle(state: Shared, connection: Connection, request: axum::extract::R
         Fault::Cut => connection.0.store(true, Ordering::SeqCst),
         Fault::CutBody => {
             let half = Bytes::copy_from_slice(&text.as_bytes()[..text.len() / 2]);
-            let pieces = [Ok(half), Err(io::Error::from(io::ErrorKind::ConnectionReset))];
-            return Response::new(Body::from_stream(futures::stream::iter(pieces)));
+            // The first half has to leave before the connection breaks.
+            let rest = futures::stream::once(async {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                Err(io::Error::from(io::ErrorKind::ConnectionReset))
+            });
+            let half = futures::stream::iter([Ok(half)]);
+            return Response::new(Body::from_stream(futures::StreamExt::chain(half, rest)));
         }
         Fault::Endless => {
             let head =

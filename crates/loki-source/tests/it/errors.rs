@@ -117,7 +117,7 @@ async fn statuses_and_texts() {
 async fn answers_that_are_none() {
     let loki = fake().await;
     insta::assert_snapshot!(failing(&loki, Fault::Garbage("<html><title>Sign in</title></html>".into())).await, @r#"
-    the log source at LOKI answered with something that is not its protocol: expected value at line 1 column 1; it begins with `an HTML page, "Sign in"`
+    the log source at LOKI answered with something that is not its protocol: an HTML page, "Sign in"; is there a login page or another service at this address?
     (tries again)
     "#);
     insta::assert_snapshot!(failing(&loki, Fault::Garbage("{\"status\":\"success\"}".into())).await, @r#"
@@ -129,11 +129,11 @@ async fn answers_that_are_none() {
     (tries again)
     "#);
     insta::assert_snapshot!(failing(&loki, Fault::Cut).await, @r#"
-    cannot reach the log source at LOKI: error sending request: client error (SendRequest): connection closed before message completed
+    cannot reach the log source at LOKI: connection closed before message completed
     (tries again)
     "#);
     insta::assert_snapshot!(failing(&loki, Fault::CutBody).await, @r#"
-    cannot reach the log source at LOKI: error sending request: client error (SendRequest): connection closed before message completed
+    cannot reach the log source at LOKI: unexpected EOF during chunk size line
     (tries again)
     "#);
 }
@@ -151,7 +151,7 @@ async fn a_body_without_an_end_is_cut_off() {
 async fn nobody_there() {
     let source = builder("http://127.0.0.1:9", &[QUERY, r#"{job="b"}"#]).build().expect("a source");
     let error = source.read(None, &Default::default(), budget(100)).await.expect_err("an error");
-    insta::assert_snapshot!(shown(&error, "-"), @"cannot reach the log source at http://127.0.0.1:9: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111)");
+    insta::assert_snapshot!(shown(&error, "URL"), @"cannot reach the log source at http://127.0.0.1:9: Connection refused (os error 111)");
 }
 
 #[tokio::test]
@@ -213,18 +213,18 @@ fn mistakes_in_the_settings() {
         build(url, &[QUERY]).identity_pem("nonsense".to_owned().into()).build(),
         build(url, &[QUERY]).proxy("::".to_owned().into()).build(),
     ];
-    let all: Vec<String> = errors.iter().map(|e| shown(e.as_ref().expect_err("a mistake"), "-")).collect();
+    let all: Vec<String> = errors.iter().map(|e| shown(e.as_ref().expect_err("a mistake"), "URL")).collect();
     insta::assert_snapshot!(all.join("\n\n"), @r#"
-    the URL of Loki cannot be used: it does not begin with `http://` or `https://` and a host
+    the LOKI of Loki cannot be used: it does not begin with `http://` or `https://` and a host
     hint: for instance `http://localhost:3100`, or with the path that a gateway adds
 
-    the URL of Loki cannot be used: empty host
+    the LOKI of Loki cannot be used: empty host
     hint: for instance `http://localhost:3100`, or with the path that a gateway adds
 
-    the URL of Loki cannot be used: invalid port number
+    the LOKI of Loki cannot be used: invalid port number
     hint: for instance `http://localhost:3100`, or with the path that a gateway adds
 
-    the URL of Loki cannot be used: it has a `?` or `#` part
+    the LOKI of Loki cannot be used: it has a `?` or `#` part
     hint: for instance `http://localhost:3100`, or with the path that a gateway adds
 
     the list of Loki queries cannot be used: there are 0 of them, and 1 to 64 are possible
@@ -240,7 +240,7 @@ fn mistakes_in_the_settings() {
     hint: list it once, with all its profiles
 
     the tenant `a b` cannot be used: Loki would refuse it
-    hint: a tenant has only letters, digits and `!LOKI_.*'()`, up to 150 of them
+    hint: a tenant has only letters, digits and `!-_.*'()`, up to 150 of them
 
     the header `bad name` cannot be used: it has a name that no header can have
     hint: names have letters, digits and dashes; values no line breaks
@@ -249,12 +249,12 @@ fn mistakes_in_the_settings() {
     hint: names have letters, digits and dashes; values no line breaks
 
     the CA certificate cannot be used: it is no PEM
-    hint: it begins with `LOKILOKILOKILOKILOKIBEGIN CERTIFICATELOKILOKILOKILOKILOKI`
+    hint: it begins with `-----BEGIN CERTIFICATE-----`
 
     the client certificate cannot be used: it is no PEM
     hint: it holds a certificate and its private key, one after the other
 
-    the proxy cannot be used: it is no URL
+    the proxy cannot be used: it is no LOKI
     hint: for instance `http://proxy:3128`
     "#);
 }

@@ -151,7 +151,10 @@ async fn doctor_finds_a_wrong_tenant_and_a_loki_that_starts() {
 #[tokio::test]
 async fn doctor_without_a_loki() {
     let source = builder("http://127.0.0.1:9", &[QUERY]).build().expect("a source");
-    insta::assert_snapshot!(checks(&source, "http://127.0.0.1:9").await, @"bad: cannot reach the log source at LOKI: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111)");
+    insta::assert_snapshot!(checks(&source, "http://127.0.0.1:9").await, @r#"
+    bad: cannot reach the log source at LOKI: Connection refused (os error 111)
+      hint: is Loki running there, and may this machine reach it? `curl URL/ready` asks the same; the URL is Loki's, not Grafana's
+    "#);
 }
 
 async fn checks(source: &logwarden_loki_source::Loki, url: &str) -> String {
