@@ -219,7 +219,13 @@ impl Page {
         }
         for line in &chosen.lines {
             for (i, part) in chunks(line.as_str(), self.width - LINES_INDENT - 2).into_iter().enumerate() {
-                let _ = writeln!(self.out, "{:indent$}{part}", "", indent = LINES_INDENT + 2 * usize::from(i > 0));
+                let _ = writeln!(
+                    self.out,
+                    "{:indent$}{}",
+                    "",
+                    part.trim_end(),
+                    indent = LINES_INDENT + 2 * usize::from(i > 0)
+                );
             }
         }
         if chosen.omitted > 0 {
@@ -313,18 +319,22 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Breaks a log line at the width, spaces kept.
+/// Breaks a log line after a space where one is near the width, else anywhere; loses nothing.
 fn chunks(text: &str, width: usize) -> Vec<&str> {
     let mut chunks = Vec::new();
-    let (mut from, mut used) = (0, 0);
-    for (at, grapheme) in text.grapheme_indices(true) {
-        let wide = grapheme.width();
-        if used + wide > width && at > from {
-            chunks.push(&text[from..at]);
-            (from, used) = (at, 0);
-        }
-        used += wide;
+    let mut rest = text;
+    while rest.width() > width {
+        let mut used = 0;
+        let fits = rest.graphemes(true).take_while(|grapheme| {
+            used += grapheme.width();
+            used <= width
+        });
+        let end = fits.map(str::len).sum::<usize>().max(rest.graphemes(true).next().map_or(0, str::len));
+        let space = rest[..end].rfind(' ').map(|at| at + 1).filter(|at| *at > end / 2);
+        let (chunk, after) = rest.split_at(space.unwrap_or(end));
+        chunks.push(chunk);
+        rest = after;
     }
-    chunks.push(&text[from..]);
+    chunks.push(rest);
     chunks
 }
