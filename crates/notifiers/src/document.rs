@@ -139,8 +139,6 @@ struct Fact {
     value: Text,
 }
 
-// serde hands over a reference.
-#[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_zero(n: &u64) -> bool {
     *n == 0
 }

@@ -99,7 +99,7 @@ pub(crate) fn groups(incidents: &[IncidentView]) -> Vec<Group> {
         if values.is_empty() {
             continue;
         }
-        values.sort_by(|a, b| b.1.cmp(&a.1));
+        values.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         let more = std::mem::take(&mut unlisted).saturating_add(values.len().saturating_sub(MOST_ENTITIES) as u64);
         let members = values.iter().take(MOST_ENTITIES).map(|(value, count)| {
             (Clean::line(value).elided(60), words::times(*count, kind == EntityKind::Ip && words::is_internal(value)))

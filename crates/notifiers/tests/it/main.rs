@@ -1,5 +1,7 @@
 //! The notifiers against doubles that enforce the real limits and answer with the real errors.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests, too")]
+
 mod failures;
 mod golden;
 mod hostile;
