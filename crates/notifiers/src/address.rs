@@ -146,7 +146,7 @@ pub(crate) fn hash(key: &[u8], kind: &str, place: &str) -> ChannelHash {
 
 /// HMAC-SHA256 takes keys of any length.
 pub(crate) fn hmac(key: &[u8]) -> Hmac<Sha256> {
-    Hmac::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"))
+    Hmac::new_from_slice(key).expect("HMAC takes keys of any length")
 }
 
 /// What stands for an address in `Debug`: the first six digits of its hash.
