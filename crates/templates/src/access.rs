@@ -42,10 +42,15 @@ pub(crate) fn read(text: &[u8]) -> Option<(Access<'_>, Option<Moment>)> {
         b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b':' | b'-' => {}
         _ => return None,
     }
-    if let Some(access) = gin(text) {
+    // What does not name a client at once is no access line; most lines end here.
+    let mut words = Words::of(text);
+    let (first, second) = (words.next()?, words.next()?);
+    if let Some(access) = gin(first, text) {
         return Some((access, None));
     }
-    let quote_or_bracket = text.iter().take(300).position(|b| matches!(b, b'"' | b'['))?;
+    let named = is_address(without_port(first)) || second == b"-" || is_address(without_port(second));
+    let near = &text[..text.len().min(300)];
+    let quote_or_bracket = if named { memchr::memchr2(b'"', b'[', near)? } else { return None };
     if text[quote_or_bracket] == b'"' {
         // `10.0.0.1:51234 - "GET / HTTP/1.1" 200 OK`.
         let mut words = Words::of(&text[..quote_or_bracket]);
@@ -178,8 +183,8 @@ fn iis<'a>(method: &'a [u8], mut words: Words<'a>) -> Option<Access<'a>> {
 }
 
 /// `401 |  505.3µs |  10.1.2.3 | POST  "/client"`.
-fn gin(text: &[u8]) -> Option<Access<'_>> {
-    let status = status(text.get(..3)?)?;
+fn gin<'a>(first: &[u8], text: &'a [u8]) -> Option<Access<'a>> {
+    let status = status(first)?;
     let mut parts = text[3..].splitn(5, |b| *b == b'|').map(<[u8]>::trim_ascii);
     (parts.next()?.is_empty()).then_some(())?;
     let (duration, client, request) = (parts.next()?, parts.next()?, parts.next()?);

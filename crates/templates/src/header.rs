@@ -720,7 +720,7 @@ mod tests {
             ("20261121-04:00:00:606|Step_LSC|300|onStep 7", "04:00:00.606Z pid:300 logger:Step_LSC | onStep 7"),
             (
                 "[11.21 03:59:00] chrome.exe *64 - cache.example:80 open",
-                "03:59:00Z program:chrome.exe | cache.example:80 open",
+                "03:59:00Z logger:chrome.exe | cache.example:80 open",
             ),
             (
                 "1795233600 2026.11.21 R02-M1 2026-11-21-04.00.00.675872 R02-M1 RAS KERNEL INFO cache corrected",
@@ -733,6 +733,14 @@ mod tests {
             (
                 "134681 node-246 unix.hw state.change 1795233600 1 Component x",
                 "04:00:00Z host:node-246 logger:unix.hw state.change | 1 Component x",
+            ),
+            (
+                "2568643 node-70 action start 1795233600 1 addMember  (command 12)",
+                "04:00:00Z host:node-70 logger:action start | 1 addMember  (command 12)",
+            ),
+            (
+                "1795233600 2026.11.21 N1 2026-11-21-04.00.00.6 N1 NULL RAS FAILURE exited",
+                "04:00:00Z error logger:N1 | exited",
             ),
             (
                 "api.log.1 2026-11-21 04:00:00.008 7 INFO shop.api.server [req-3810-1 11 54 - - -] 10.0.0.7 \"GET /x\" status: 200",

@@ -186,6 +186,9 @@ impl Open<'_> {
             return false;
         }
         let Some(line) = self.candidate(record, parsed) else { return false };
+        if line.place == Place::Own && !line.certain && !trace::may_repeat_header(line.text) {
+            return false;
+        }
         let (taken, trace) = match &self.content {
             Content::One(first, of_first) => {
                 let mut trace = trace_of(first, of_first);
@@ -229,7 +232,7 @@ impl Open<'_> {
                 certain: true,
             });
         };
-        let same = || process.1 == parsed.program.unwrap_or_default() && process.2 == parsed.pid.unwrap_or_default();
+        let same = || equal(process.1, parsed.program) && equal(process.2, parsed.pid);
         if process.0 == Frame::Partial && parsed.frame != Frame::Bare && same() {
             return Some(Candidate { text: body, place: Place::Own, certain: true });
         }
@@ -280,6 +283,12 @@ impl Content<'_> {
             }),
         }
     }
+}
+
+/// Whether both name the same, or nobody. Comparing empty slices is slow on some processors: their address is none.
+fn equal(one: &[u8], other: Option<&[u8]>) -> bool {
+    let other = other.unwrap_or_default();
+    one.len() == other.len() && (one.is_empty() || one == other)
 }
 
 /// What a first line lets expect.

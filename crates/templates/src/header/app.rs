@@ -259,7 +259,28 @@ impl<'a> Walk<'a> {
             return Some(Lead { moment: Some(moment), at, address: None });
         }
         is_technical(first).then_some(())?;
-        self.time_ahead(0, 5)
+        self.time_ahead(0, 5).or_else(|| self.epoch_column())
+    }
+
+    /// `2568643 node-70 action start 1074119817 1 …`: a record's number and node, what it is about, and the time.
+    fn epoch_column(&mut self) -> Option<Lead<'a>> {
+        let node = word_end(self.text, 0) + 1;
+        let node_end = word_end(self.text, node);
+        let node_name = self.text.get(node..node_end)?;
+        (is_number(&self.text[..node - 1]) && is_technical(node_name)).then_some(())?;
+        let mut at = node_end + 1;
+        for _ in 0..3 {
+            let rest = self.text.get(at..)?;
+            if let Some((moment, end)) = clock::read(rest).filter(|(moment, _)| moment.is_epoch()) {
+                self.parsed.host = Some(node_name);
+                self.parsed.logger = self.text.get(node_end + 1..at - 1);
+                return Some(Lead { moment: Some(moment), at: skip_blanks(self.text, at + end), address: None });
+            }
+            let end = word_end(self.text, at);
+            is_name(&self.text[at..end]).then_some(())?;
+            at = end + 1;
+        }
+        None
     }
 
     /// A time behind up to `columns` columns, the first of which begins at `at`.
@@ -346,11 +367,11 @@ impl<'a> Walk<'a> {
         if let Some((_, end)) = self.time_at(start).filter(|_| self.byte(start) == b'[') {
             start = self.separators(end);
         }
-        if let Some(at) = self.up_to_level(start) {
-            return self.behind_level(self.separators(at));
-        }
         if self.byte(end) == b'|' {
             return self.pipes(start);
+        }
+        if let Some(at) = self.up_to_level(start) {
+            return self.behind_level(self.separators(at));
         }
         if let Some((name, Some(pid), at)) = syslog::program(self.text, start) {
             self.parsed.program = Some(name);
@@ -611,10 +632,10 @@ impl<'a> Walk<'a> {
         let code = inner.iter().position(|b| *b == b'-').is_some_and(|dash| {
             dash > 1 && inner[..dash].iter().all(u8::is_ascii_uppercase) && is_number(&inner[dash + 1..])
         });
-        let address = is_address(inner) || inner.starts_with(b"client ") || holds_address(inner);
-        let ends_header = matches!(self.text.get(close + 1), Some(b':'))
-            || self.text[close + 1..].trim_ascii_start().starts_with(b"- ");
-        if inner.is_empty() || code || inner.contains(&b'"') || (address && !ends_header) {
+        let behind = skip_blanks(self.text, close + 1);
+        let ends_header = self.byte(close + 1) == b':' || self.byte(behind) == b'-' && self.byte(behind + 1) == b' ';
+        let address = || is_address(inner) || inner.starts_with(b"client ") || holds_address(inner);
+        if inner.is_empty() || code || inner.contains(&b'"') || (!ends_header && address()) {
             return false;
         }
         let fits = if is_number(inner) || is_name(inner) {
@@ -719,9 +740,15 @@ impl<'a> Walk<'a> {
 
     /// Columns between bars: `|Step_LSC|30002312|…`.
     fn pipes(&mut self, mut at: usize) -> usize {
-        for _ in 0..3 {
-            let Some(len) = self.text[at..].iter().take(65).position(|b| *b == b'|') else { return at };
-            let field = self.text[at..at + len].trim_ascii();
+        for _ in 0..4 {
+            let near = &self.text[at..self.text.len().min(at + 65)];
+            let Some(len) = memchr::memchr(b'|', near) else { return at };
+            let field = near[..len].trim_ascii();
+            if let Some(level) = level::word(field).filter(|_| self.parsed.level.is_none()) {
+                self.parsed.level = Some(level);
+                at += len + 1;
+                continue;
+            }
             if is_number(field) {
                 self.parsed.pid = Some(field);
                 return at + len + 1;
@@ -735,7 +762,7 @@ impl<'a> Walk<'a> {
         at
     }
 
-    /// `chrome.exe - …`: the program, when nothing else came between it and the time.
+    /// `chrome.exe - …`: who writes, when nothing else came between it and the time.
     fn named_by_dash(&mut self, at: usize) -> Option<usize> {
         let end = word_end(self.text, at);
         let word = &self.text[at..end];
@@ -748,7 +775,7 @@ impl<'a> Walk<'a> {
             (addition.len() <= 4 && addition.starts_with(b"*")).then_some(())?;
         }
         self.text.get(dash..)?.starts_with(b" - ").then_some(())?;
-        self.parsed.program = Some(word);
+        self.parsed.logger = Some(word);
         Some(dash + 3)
     }
 
@@ -812,49 +839,50 @@ fn level_in_bracket(inner: &[u8]) -> Option<InBracket<'_>> {
 
 /// Whether this can be the name of a thread, a logger or a program: one word without quotes or `=`.
 fn is_name(word: &[u8]) -> bool {
-    let valid = |b: &u8| {
-        b.is_ascii_alphanumeric()
-            || matches!(
-                b,
-                b'.' | b'_'
-                    | b'-'
-                    | b':'
-                    | b'/'
-                    | b'$'
-                    | b'@'
-                    | b'#'
-                    | b'+'
-                    | b'*'
-                    | b'<'
-                    | b'>'
-                    | b'~'
-                    | b'&'
-                    | b'%'
-                    | b'('
-                    | b')'
-                    | b'{'
-                    | b'}'
-            )
-    };
-    !word.is_empty() && word.len() <= 100 && word.iter().all(valid)
+    !word.is_empty() && word.len() <= 100 && word.iter().all(|byte| NAME[usize::from(*byte)])
 }
+
+/// The bytes that names are made of.
+const NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let marks = b"._-:/$@#+*<>~&%(){}";
+    let mut at = 0;
+    while at < marks.len() {
+        table[marks[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
 
 /// Whether this is a name that no sentence would hold: with a dot, a digit, an underscore or a capital inside.
 fn is_technical(word: &[u8]) -> bool {
-    if !is_name(word) || word.ends_with(b".") || word.ends_with(b")") && !word.contains(&b'.') {
+    let (Some(first), Some(last)) = (word.first(), word.last()) else { return false };
+    if !is_name(word) || *last == b'.' || *last == b')' && !word.contains(&b'.') {
         return false;
     }
-    if word.starts_with(b"/") && !word[1..].iter().all(|b| b.is_ascii_digit() || *b == b'.') {
-        return false;
+    // A path is what a message speaks of; `/10.0.0.7:80` is an address as Java writes it.
+    if *first == b'/' {
+        return word[1..].iter().all(|b| b.is_ascii_digit() || *b == b'.');
     }
-    let inner = &word[1..];
-    inner.iter().any(|b| matches!(b, b'.' | b'_' | b'$' | b'@' | b':' | b'/' | b'%') || b.is_ascii_digit())
-        || word[0].is_ascii_digit()
-        || inner.windows(2).any(|pair| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase())
-        || word[0].is_ascii_lowercase() && inner.first().is_some_and(u8::is_ascii_uppercase)
-        || inner.contains(&b'-') && word.iter().any(u8::is_ascii_uppercase)
-        || inner.windows(2).any(|pair| pair[0].is_ascii_uppercase() && pair[1].is_ascii_lowercase())
-            && inner.iter().any(u8::is_ascii_uppercase)
+    let (mut capitals, mut small, mut dash, mut camel) = (usize::from(first.is_ascii_uppercase()), false, false, false);
+    for byte in &word[1..] {
+        match byte {
+            b'0'..=b'9' | b'.' | b'_' | b'$' | b'@' | b':' | b'/' | b'%' => return true,
+            b'A'..=b'Z' => {
+                camel |= small || first.is_ascii_lowercase();
+                capitals += 1;
+            }
+            b'a'..=b'z' => small = true,
+            b'-' => dash = true,
+            _ => {}
+        }
+    }
+    first.is_ascii_digit() || camel || capitals >= 2 && small || capitals > 0 && dash
 }
 
 /// Whether these are ids and dashes: a request's context.
@@ -870,14 +898,18 @@ fn is_context(inner: &[u8]) -> bool {
 
 /// Whether there is an IPv4 address with a port in it.
 fn holds_address(inner: &[u8]) -> bool {
-    inner.split(|b| matches!(b, b' ' | b'/' | b'=')).any(|word| {
-        let host = word.iter().rposition(|b| *b == b':').map_or(word, |colon| &word[..colon]);
-        is_address(host) && host.contains(&b'.')
-    })
+    inner.iter().filter(|b| **b == b'.').count() >= 3
+        && inner.split(|b| matches!(b, b' ' | b'/' | b'=')).any(|word| {
+            let host = word.iter().rposition(|b| *b == b':').map_or(word, |colon| &word[..colon]);
+            is_address(host) && host.contains(&b'.')
+        })
 }
 
 /// `file.go:12`.
 fn is_source_line(word: &[u8]) -> bool {
+    if !word.last().is_some_and(u8::is_ascii_digit) {
+        return false;
+    }
     let Some(colon) = word.iter().rposition(|b| *b == b':') else { return false };
     let file = &word[..colon];
     is_number(&word[colon + 1..])

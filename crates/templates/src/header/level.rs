@@ -22,19 +22,19 @@ pub(crate) fn word(word: &[u8]) -> Option<Level> {
         b"info" | b"inf" | b"information" | b"informational" | b"log" | b"system" | b"success" => Level::Info,
         b"notice" | b"note" => Level::Notice,
         b"warn" | b"warning" | b"wrn" => Level::Warn,
-        b"error" | b"err" | b"severe" | b"eror" => Level::Error,
+        b"error" | b"err" | b"severe" | b"eror" | b"failure" => Level::Error,
         b"critical" | b"crit" | b"crt" | b"alert" | b"emerg" | b"emergency" | b"fatal" | b"ftl" | b"panic"
         | b"dpanic" => Level::Critical,
         _ => return None,
     })
 }
 
-/// As [`word`], but not for words that are as usual in a sentence as at its front.
+/// As [`word`], but not for words that are as usual in a sentence as at its front, unless they are shouted.
 pub(crate) fn plain_word(text: &[u8]) -> Option<Level> {
-    const ORDINARY: [&[u8]; 9] =
-        [b"fine", b"config", b"log", b"system", b"success", b"note", b"alert", b"panic", b"emergency"];
+    const ORDINARY: [&[u8]; 10] =
+        [b"failure", b"fine", b"config", b"log", b"system", b"success", b"note", b"alert", b"panic", b"emergency"];
     let ordinary = ORDINARY.iter().any(|w| w.eq_ignore_ascii_case(text));
-    if ordinary { None } else { word(text) }
+    if ordinary && text != b"FAILURE" { None } else { word(text) }
 }
 
 /// The level of a single letter, as logcat, glog and others write it.

@@ -224,6 +224,13 @@ impl Trace {
     }
 }
 
+/// Whether a line with a header of its own could go on with another one at all: a quick answer for almost all lines.
+pub(super) fn may_repeat_header(text: &[u8]) -> bool {
+    matches!(text.first(), Some(b'D' | b'H' | b'S' | b'C' | b'Q' | b'L' | b'P'))
+        && contains(&text[..text.len().min(12)], b"  ")
+        || text.starts_with(b"PHP ")
+}
+
 /// The kind of trace that a line of this form belongs to. `likely` is whether one may expect some.
 fn part_of_trace(text: &[u8], likely: bool) -> Option<Kind> {
     let kind = match text.first()? {
