@@ -178,7 +178,7 @@ impl Name {
             Weight::Likely if bare_colon => looks_random(secret, 8),
             Weight::Likely => !number,
             // In free text short ids of sessions are common, and nobody can use them.
-            Weight::Random if bare_colon => looks_random(secret, 20),
+            Weight::Random if bare_colon => looks_random(secret, 20) && !secret.contains(&b'('),
             Weight::Random => looks_random(secret, 12),
             Weight::Query => looks_random(secret, 10),
         };
@@ -207,7 +207,7 @@ pub(super) fn is_sensitive(key: &[u8]) -> bool {
 pub(super) fn is_harmless(value: &[u8]) -> bool {
     let value = value.trim_ascii();
     value.is_empty()
-        || value.iter().all(|byte| matches!(byte, b'*' | b'x' | b'X' | b'.' | b'-' | b'#'))
+        || value.iter().all(|byte| matches!(byte, b'*' | b'x' | b'X' | b'.' | b'-' | b'#' | b'{' | b'[' | b'('))
         || value.starts_with(MARK.as_bytes())
         || value.starts_with(b"[redacted")
         || value.starts_with(b"<*")
@@ -334,10 +334,10 @@ fn bare_end(text: &[u8], start: usize) -> usize {
     while let Some(byte) = text.get(at) {
         let rest = &text[at + 1..];
         let ends = match byte {
-            b'"' | b'\'' | b'`' | b'&' | b'<' | b'>' | b'|' => true,
+            b'"' | b'\'' | b'`' | b'&' | b'<' | b'>' => true,
             b'\\' => matches!(rest, [b'"' | b'\'' | b'n' | b'r' | b't' | b'u', ..]),
             b'%' => matches!(rest, [b'2', b'6' | b'2' | b'0' | b'7', ..]),
-            b',' | b';' => rest.is_empty() || rest[0].is_ascii_whitespace() || begins_pair(rest),
+            b',' | b';' | b'|' => rest.is_empty() || rest[0].is_ascii_whitespace() || begins_pair(rest),
             b')' | b'}' | b']' => match rest {
                 [] => true,
                 [next, ..] => {

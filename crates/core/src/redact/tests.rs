@@ -61,6 +61,8 @@ fn passwords_are_redacted_in_every_form_that_logs_have() {
         "PASSWORD=«a,b;c» x",
         "user=bob,password=«hunter2»,host=db",
         "{password: «hunter2», user: bob}",
+        "user=bob|password=«hunter2»|host=db",
+        "found within ARGS:json.login.password: «=|Cj2Sl7/LsobB» here",
     ] {
         check(line);
     }
@@ -191,6 +193,9 @@ fn ordinary_lines_stay_as_they_are() {
         "basic auth failed; bearer authentication required",
         "status code=500 key=main sig=9",
         "New session 5 of user bob; session=12",
+        r#"Invalid username or password: {"email":"user"}"#,
+        "|Supplied credentials: [UsernamePasswordCredential(username=test11, source=null)]|",
+        "termination for sessionid: 0x14ed93111f20057",
         "secret::Manager: token: expected one of",
         "disk-usage-monitor-task-runner-1",
         "task-aaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
