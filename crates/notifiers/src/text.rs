@@ -579,7 +579,8 @@ impl<'a> Iterator for Pieces<'a> {
         }
         let grapheme = self.rest.graphemes(true).next()?;
         self.rest = &self.rest[grapheme.len()..];
-        self.word_starts = grapheme == " ";
+        // A space may carry a combining mark.
+        self.word_starts = grapheme.contains(' ');
         Some(Piece::Grapheme(grapheme))
     }
 }
@@ -613,5 +614,43 @@ impl Link {
 
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn markdown(raw: &str) -> String {
+        Safe::<DiscordMarkdown>::of(&Clean::line(raw), 100).as_str().to_owned()
+    }
+
+    #[test]
+    fn addresses_become_code_wherever_a_word_begins() {
+        assert_eq!(markdown("see https://a.example/x`y now"), "see `https://a.example/x'y` now");
+        assert_eq!(markdown("a \u{300}<https://a.example>"), "a \u{300}`<https://a.example>`");
+        assert_eq!(markdown("\u{600} https://a.example"), "\u{600} `https://a.example`");
+    }
+
+    #[test]
+    fn a_cut_never_splits_an_escape_a_grapheme_or_an_address() {
+        let clean = Clean::line("a*é👩‍👩 https://evil.example/long b");
+        for units in 0..60 {
+            let fitted = Safe::<DiscordMarkdown>::of(&clean, units);
+            assert!(fitted.units() <= units, "{units}: {fitted:?}");
+            assert_eq!(fitted.as_str().matches('`').count() % 2, 0, "{fitted:?}");
+            assert!(!fitted.as_str().ends_with('\\'), "{fitted:?}");
+            assert!(units == 0 || fitted.cuts() == 0 || fitted.as_str().ends_with(CUT), "{fitted:?}");
+        }
+    }
+
+    #[test]
+    fn escape_sequences_go_and_what_hides_is_shown() {
+        let shown = |raw: &str| Clean::log_line(raw).as_str().to_owned();
+        assert_eq!(shown("\u{1b}[1;31mred\u{1b}[0m \u{1b}]0;title\u{7}x\u{1b}(B"), "red x");
+        assert_eq!(shown("\u{1b}]0;never ends"), "␛]0;never ends");
+        assert_eq!(shown("a\r\nb\rc\td\u{0}\u{202e}"), "a ⏎ b ⏎ c d␀⟨U+202E⟩");
+        let elided = Clean::log_line(&"0123456789".repeat(50)).elided(30);
+        assert_eq!((elided.as_str(), elided.cuts()), ("012345678901234567 … 123456789", 1));
     }
 }
