@@ -343,7 +343,7 @@ fn query_is_plain(query: &LogQuery) -> bool {
 type Row = (Labels, i64, String, Labels, Labels);
 
 /// Cuts a page as the query front end does: with several shards, whose answers come in any order, an answer that does not
-/// fit whole loses what is later than the last entry so far, although there is room.
+/// fit whole loses what is later than the last entry so far, although there is room, and what arrives afterwards fills it.
 fn page<'a>(
     found: Vec<(Labels, Vec<&'a Entry>)>,
     limit: usize,
@@ -361,14 +361,17 @@ fn page<'a>(
     let mut by_arrival: Vec<usize> = (0..shards.len()).collect();
     by_arrival.sort_by_key(|i| order.get(*i).copied().unwrap_or(0));
     let mut page: Vec<(Labels, &Entry)> = Vec::new();
+    let mut thrown_away = false;
     for i in by_arrival {
         let mut answer = std::mem::take(&mut shards[i]);
         answer.sort_by_key(|(_, entry)| key(entry));
         answer.truncate(limit);
-        if page.len() + answer.len() > limit
+        if !thrown_away
+            && page.len() + answer.len() > limit
             && let Some(last) = page.iter().map(|(_, entry)| key(entry)).max()
         {
             answer.retain(|(_, entry)| key(entry) <= last);
+            thrown_away = true;
         }
         page.extend(answer);
         page.sort_by_key(|(_, entry)| key(entry));

@@ -79,6 +79,28 @@ async fn pages_with_holes_lose_nothing() {
     }
 }
 
+/// The data of recordings 650 to 654: pods that replace one another, so that one shard's answer ends before the next
+/// one's begins.
+#[tokio::test]
+async fn pods_that_replace_one_another_lose_nothing_in_a_sharded_loki() {
+    for seed in 1..=20 {
+        let loki = fake().await;
+        loki.seed(seed * 104_729);
+        loki.faults(|faults| faults.shards = Some(8));
+        let mut expected = Expected::new();
+        for (pod, name) in ["p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7"].iter().enumerate() {
+            for line in 0..12 {
+                let time = NOW - 4 * MINUTE + pod as i64 * 20 * SECOND + line * SECOND * 2 / 5;
+                let text = format!("pod {pod} line {line:02}");
+                loki.push("fake", &[("job", "app"), ("pod", name)], time, &text);
+                expected.push((Timestamp::from_nanos(time), text, 1));
+            }
+        }
+        let source = builder(&loki.url(), &[r#"{job="app"} |= "line""#]).page_lines(20).build().expect("a source");
+        brings_every_line_once(&source, &[budget(1000)], expected).await;
+    }
+}
+
 #[tokio::test]
 async fn servers_without_stats_or_categories_lose_nothing() {
     for shards in [None, Some(3)] {
