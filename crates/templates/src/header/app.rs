@@ -611,7 +611,10 @@ impl<'a> Walk<'a> {
                     return at;
                 }
                 _ => {
-                    let Some((name, next)) = self.logger(at, start) else { return at };
+                    // A name that is all there is is the message.
+                    let Some((name, next)) = self.logger(at, start).filter(|(_, next)| *next < text.len()) else {
+                        return at;
+                    };
                     self.parsed.logger = Some(name);
                     return self.request_context(next);
                 }
