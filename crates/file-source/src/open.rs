@@ -1,0 +1,85 @@
+//! Opens a file as a stream of text, whatever it is packed in, or says why that cannot be.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Cursor, Read},
+    path::Path,
+};
+
+use logwarden_core::source::SourceError;
+
+/// How much is looked at to tell what a file is.
+const HEAD: usize = 4096;
+const BUFFER: usize = 256 * 1024;
+
+/// A text stream over the input, unpacked.
+///
+/// # Errors
+///
+/// When it cannot be read, or is no text.
+pub(crate) fn text(name: &str, mut input: Box<dyn Read + Send>) -> Result<Box<dyn BufRead + Send>, SourceError> {
+    let failed = |cause| SourceError::Io { path: name.to_owned(), cause };
+    let head = head(&mut *input).map_err(failed)?;
+    let gzip = head.starts_with(&[0x1f, 0x8b]);
+    let zstd = head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
+    let whole = Cursor::new(head.clone()).chain(input);
+    if !gzip && !zstd {
+        check(name, &head)?;
+        return Ok(Box::new(BufReader::with_capacity(BUFFER, whole)));
+    }
+    let mut unpacked: Box<dyn Read + Send> = if gzip {
+        Box::new(flate2::read::MultiGzDecoder::new(BufReader::with_capacity(BUFFER, whole)))
+    } else {
+        Box::new(zstd::stream::read::Decoder::new(whole).map_err(failed)?)
+    };
+    let head = self::head(&mut *unpacked).map_err(failed)?;
+    check(name, &head)?;
+    Ok(Box::new(BufReader::with_capacity(BUFFER, Cursor::new(head).chain(unpacked))))
+}
+
+/// Opens a file, unpacked.
+pub(crate) fn file(path: &Path) -> Result<Box<dyn BufRead + Send>, SourceError> {
+    let name = path.display().to_string();
+    let failed = |cause| SourceError::Io { path: name.clone(), cause };
+    let file = File::open(path).map_err(failed)?;
+    if file.metadata().map_err(failed)?.is_dir() {
+        return Err(SourceError::Unusable {
+            subject: name.clone(),
+            reason: "it is a directory".to_owned(),
+            hint: Some(format!("name its files: {name}/*.log")),
+        });
+    }
+    text(&name, Box::new(file))
+}
+
+fn head(input: &mut dyn Read) -> io::Result<Vec<u8>> {
+    let mut head = Vec::with_capacity(HEAD);
+    input.take(HEAD as u64).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+/// Refuses what is certainly no text, with a hint how to make it one.
+fn check(name: &str, head: &[u8]) -> Result<(), SourceError> {
+    let hint = match head {
+        [b'L', b'P', b'K', b'S', b'H', b'H', b'R', b'H', ..] => {
+            Some(format!("it is a systemd journal: journalctl -o json --file {name} | logwarden-analyzer scan -"))
+        }
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+            Some(format!("it is UTF-16: iconv -f UTF-16 -t UTF-8 {name} | logwarden-analyzer scan -"))
+        }
+        [b'B', b'Z', b'h', ..] => Some(format!("it is packed with bzip2: bzcat {name} | logwarden-analyzer scan -")),
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => {
+            Some(format!("it is packed with xz: xzcat {name} | logwarden-analyzer scan -"))
+        }
+        _ => {
+            let odd = head.iter().filter(|byte| matches!(byte, 0..=8 | 14..=26 | 28..=31)).count();
+            (odd * 10 > head.len()).then(|| "only text can be read, plain or packed with gzip or zstd".to_owned())
+        }
+    };
+    match hint {
+        None => Ok(()),
+        hint => {
+            Err(SourceError::Unusable { subject: name.to_owned(), reason: "it is not a text file".to_owned(), hint })
+        }
+    }
+}

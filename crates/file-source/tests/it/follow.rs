@@ -1,0 +1,164 @@
+use std::{
+    collections::BTreeMap,
+    fs::{self, OpenOptions},
+    io::Write,
+    path::Path,
+};
+
+use logwarden_core::{
+    ProfileName, Timestamp,
+    source::{Budget, Cursor, LogSource, Page, Seen, SourceId},
+    templates::Zone,
+};
+use logwarden_file_source::{Follow, Group};
+
+/// A follower that may be restarted: only the cursor goes on.
+struct Follower {
+    pattern: String,
+    from_start: bool,
+    source: Follow,
+    cursor: Option<Cursor>,
+}
+
+impl Follower {
+    fn new(pattern: &Path, from_start: bool) -> Self {
+        let pattern = pattern.display().to_string();
+        Self { source: source(&pattern, from_start), pattern, from_start, cursor: None }
+    }
+
+    fn restart(&mut self) {
+        self.source = source(&self.pattern, self.from_start);
+    }
+
+    async fn page(&mut self, lines: usize) -> Page {
+        let budget = Budget { lines, bytes: 1 << 20, now: Timestamp::from_secs(1_795_233_600) };
+        let page = self.source.read(self.cursor.as_ref(), &Seen::default(), budget).await.unwrap();
+        self.cursor = Some(page.next.clone());
+        page
+    }
+
+    async fn read(&mut self) -> Vec<String> {
+        let mut texts = Vec::new();
+        loop {
+            let page = self.page(3).await;
+            texts.extend(page.lines.iter().map(|line| String::from_utf8_lossy(&line.text).into_owned()));
+            assert!(page.problems.is_empty(), "{:?}", page.problems);
+            if !page.more {
+                return texts;
+            }
+        }
+    }
+}
+
+fn source(pattern: &str, from_start: bool) -> Follow {
+    let group = Group {
+        paths: vec![pattern.to_owned()],
+        profiles: vec![ProfileName::general()],
+        labels: BTreeMap::new(),
+        zone: Zone::UTC,
+        from_start,
+    };
+    Follow::new(SourceId("files".into()), vec![group])
+}
+
+fn append(path: &Path, text: &str) {
+    OpenOptions::new().create(true).append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+#[tokio::test]
+async fn only_what_is_appended_counts_and_a_half_line_waits_for_its_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("app.log");
+    append(&path, "old\nhalf");
+    let mut follower = Follower::new(&path, false);
+    assert_eq!(follower.read().await, Vec::<String>::new());
+    append(&path, " a line\nnew\nunfinished");
+    follower.restart();
+    assert_eq!(follower.read().await, ["half a line", "new"]);
+    append(&path, "\n");
+    assert_eq!(follower.read().await, ["unfinished"]);
+    assert_eq!(follower.read().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn nothing_is_lost_or_repeated_through_every_kind_of_rotation() {
+    for (what, restart) in
+        [("rename", true), ("rename", false), ("gzip", true), ("copytruncate", true), ("delete", false)]
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.log");
+        append(&path, "1\n2\n3\n4\n");
+        let mut follower = Follower::new(&path, true);
+        assert_eq!(follower.read().await, ["1", "2", "3", "4"]);
+        append(&path, "5\n6\n7\n8\nlast of the old file");
+        match what {
+            "rename" => fs::rename(&path, directory.path().join("app.log.1")).unwrap(),
+            "gzip" => {
+                let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+                gzip.write_all(&fs::read(&path).unwrap()).unwrap();
+                fs::write(directory.path().join("app.log.1.gz"), gzip.finish().unwrap()).unwrap();
+                fs::remove_file(&path).unwrap();
+            }
+            "copytruncate" => {
+                append(&path, "\n");
+                // What is written between the last read and the truncation is lost by design of copytruncate; a reader
+                // that comes in between loses nothing.
+                assert_eq!(follower.read().await.len(), 5);
+                fs::copy(&path, directory.path().join("app.log.1")).unwrap();
+                OpenOptions::new().write(true).open(&path).unwrap().set_len(0).unwrap();
+            }
+            _ => fs::remove_file(&path).unwrap(),
+        }
+        append(&path, "new 1\nnew 2\n");
+        if restart {
+            follower.restart();
+        }
+        let read = follower.read().await;
+        let expected: &[&str] = match what {
+            "copytruncate" => &["new 1", "new 2"],
+            _ => &["5", "6", "7", "8", "last of the old file", "new 1", "new 2"],
+        };
+        assert_eq!(read, expected, "{what}, restart: {restart}");
+        append(&path, "new 3\n");
+        assert_eq!(follower.read().await, ["new 3"], "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_without_a_trace_is_a_gap() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("app.log");
+    append(&path, "1\n");
+    let mut follower = Follower::new(&path, true);
+    follower.read().await;
+    fs::remove_file(&path).unwrap();
+    follower.restart();
+    let page = follower.page(10).await;
+    assert_eq!(page.problems.len(), 1);
+    assert!(page.problems[0].error.to_string().contains("was rotated away"), "{}", page.problems[0].error);
+    assert!(follower.page(10).await.problems.is_empty(), "told once");
+}
+
+#[tokio::test]
+async fn a_truncated_file_that_grew_past_the_old_offset_is_read_from_its_beginning() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("app.log");
+    append(&path, "before\n");
+    let mut follower = Follower::new(&path, true);
+    assert_eq!(follower.page(10).await.lines.len(), 1);
+    fs::write(&path, "after the truncation\nmore\n").unwrap();
+    let page = follower.page(10).await;
+    let texts: Vec<_> = page.lines.iter().map(|line| String::from_utf8_lossy(&line.text)).collect();
+    assert_eq!(texts, ["after the truncation", "more"]);
+}
+
+#[tokio::test]
+async fn new_files_of_a_pattern_are_found() {
+    let directory = tempfile::tempdir().unwrap();
+    append(&directory.path().join("a.log"), "a1\n");
+    let mut follower = Follower::new(&directory.path().join("*.log"), false);
+    assert_eq!(follower.read().await, Vec::<String>::new());
+    append(&directory.path().join("b.log"), "b1\nb2\n");
+    append(&directory.path().join("a.log"), "a2\n");
+    assert_eq!(follower.read().await, ["a2", "b1", "b2"]);
+}

@@ -1,0 +1,4 @@
+//! Behaviour against real files.
+
+mod follow;
+mod scan;
