@@ -1,6 +1,6 @@
 //! How a Loki is reached and read.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use logwarden_core::source::{MAX_QUERIES, QueryInfo, SourceError, SourceId};
 use secrecy::SecretString;
@@ -35,7 +35,7 @@ pub enum Auth {
 }
 
 /// Puts a [`Loki`] together.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Builder {
     pub(crate) url: String,
     pub(crate) queries: Vec<QueryInfo>,
@@ -63,6 +63,16 @@ pub(crate) struct Reading {
     pub(crate) page_lines: usize,
     pub(crate) sweep: Option<(Duration, Duration)>,
     pub(crate) deep_sweep: Option<(Duration, Duration)>,
+}
+
+/// Without the URL, which may hold a password.
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("queries", &self.queries)
+            .field("tenants", &self.tenants)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Builder {

@@ -1,6 +1,7 @@
 //! One request to Loki: bounded in time and size, without redirects, and without a credential in any error.
 
 use std::{
+    fmt,
     hash::{BuildHasher, Hasher, RandomState},
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -26,7 +27,6 @@ const MAX_SECRET: u64 = 64 << 10;
 /// A longer request goes in a form, since proxies limit the length of a URL.
 const MAX_URL_QUERY: usize = 2000;
 
-#[derive(Debug)]
 pub(crate) struct Http {
     client: reqwest::Client,
     base: Url,
@@ -40,6 +40,13 @@ pub(crate) struct Http {
     max_body: usize,
     retries: u32,
     backoff: Duration,
+}
+
+/// Without headers and proxies, which may hold secrets.
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http").field("base", &self.base()).field("tenants", &self.tenants).finish_non_exhaustive()
+    }
 }
 
 /// A body, and how large it was.

@@ -187,6 +187,9 @@ async fn no_credential_gets_out() {
         }
     }
     let url = "http://me:hunter2-password@127.0.0.1:9";
+    let proxied = builder(url, &[QUERY]).proxy("http://me:hunter2@127.0.0.1:9".to_owned().into());
+    let all = format!("{proxied:?} {:?}", proxied.clone().build());
+    assert!(!all.contains("hunter2"), "{all}");
     let source = builder(url, &[QUERY]).build().expect("a source");
     let error = source.read(None, &Default::default(), budget(100)).await.expect_err("an error");
     let all = format!("{} {error:?} {source:?} {}", chain(&error), source.id());
