@@ -6,6 +6,7 @@
 mod json;
 mod keys;
 mod logfmt;
+mod windows;
 
 use std::borrow::Cow;
 
@@ -13,6 +14,7 @@ pub(crate) use self::{
     json::{json, text_with_json},
     keys::Key,
     logfmt::logfmt,
+    windows::windows_event,
 };
 use crate::{
     Level, Timestamp,
@@ -26,7 +28,7 @@ pub(crate) struct Fields<'a> {
     pub message: Cow<'a, [u8]>,
     /// The other fields, sorted by key; time, host, program, pid, thread and logger are not among them.
     pub fields: Vec<Field<'a>>,
-    /// How many fields were left out because a bound was reached.
+    /// How many fields were left out, and how many keys shortened, because a bound was reached.
     pub cut: u32,
 }
 
@@ -68,6 +70,9 @@ impl Fields<'_> {
 
 /// Most fields of a line that are kept.
 const MAX_FIELDS: usize = 128;
+
+/// Bytes of a key that are kept.
+const MAX_KEY: usize = 128;
 
 /// Named values in the order in which they came.
 #[derive(Debug, Default)]
@@ -141,6 +146,12 @@ impl<'a> Object<'a> {
         }
         let meaning = keys::meaning(&key);
         self.members.push(Member { key, value, meaning });
+    }
+
+    /// A key of sensible length: nested ones are put together, so that a long one would be copied many times.
+    fn clip<'k>(&mut self, key: &'k [u8]) -> &'k [u8] {
+        self.cut += u32::from(key.len() > MAX_KEY);
+        &key[..key.len().min(MAX_KEY)]
     }
 
     fn get(&self, key: &[u8]) -> Option<Value<'a>> {
@@ -220,8 +231,10 @@ impl<'a> Object<'a> {
     pub(crate) fn take_header(&mut self, moment: impl Fn(&[u8]) -> Option<Timestamp>) -> Known<'a> {
         let mut known = Known::default();
         let (mut seconds, mut nanos) = (None, None);
-        let message = self.message_index().map(|at| std::mem::replace(&mut self.members[at].meaning, Key::Message(0)));
-        let _ = message;
+        // What is the message is nothing else.
+        if let Some(at) = self.message_index() {
+            self.members[at].meaning = Key::Message(0);
+        }
         self.members.retain_mut(|member| {
             let verbatim = member.value.verbatim().filter(|text| !text.is_empty());
             let first = |slot: &mut Option<&'a [u8]>| match (&slot, verbatim) {
@@ -287,6 +300,7 @@ impl<'a> Object<'a> {
             }
             let role = match member.meaning {
                 Key::Level if value.len() <= 16 => Role::Constant,
+                Key::Code if is_code(&value) => Role::Constant,
                 Key::Event | Key::Constant | Key::Method | Key::Flag if is_low(&value) => Role::Constant,
                 Key::Status => {
                     if let Some(class) = status_class(&value) {
@@ -296,7 +310,7 @@ impl<'a> Object<'a> {
                             role: Role::Constant,
                         });
                         Role::Slot
-                    } else if is_low(&value) {
+                    } else if is_low(&value) || value.iter().any(u8::is_ascii_alphabetic) && is_code(&value) {
                         Role::Constant
                     } else {
                         Role::Slot
@@ -316,6 +330,11 @@ fn is_low(value: &[u8]) -> bool {
     value.len() <= 48
         && !value.iter().any(|b| b.is_ascii_digit() || matches!(b, b'/' | b'@' | b'"'))
         && value.iter().filter(|b| **b == b' ').count() <= 3
+}
+
+/// Whether a value can be the code of an event or an error: `4625`, `T1000W`, `42P01`.
+fn is_code(value: &[u8]) -> bool {
+    value.len() <= 12 && value.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 /// `4xx` for `404`.
@@ -443,6 +462,20 @@ mod tests {
     }
 
     #[test]
+    fn windows_events_are_split_too() {
+        let event = b"<Event xmlns='x'><System><Provider Name='Security-Auditing' Guid='{1}'/><EventID>4625</EventID><Level>0</Level>\
+            <TimeCreated SystemTime='2026-11-21T04:00:00.5Z'/><Computer>pc-1</Computer></System><EventData>\
+            <Data Name='TargetUserName'>admin</Data><Data Name='IpAddress'>10.0.0.7</Data></EventData></Event>";
+        assert_eq!(
+            show(windows_event(event).unwrap()),
+            "\"\" EventID=4625 IpAddress~10.0.0.7 Level=0 TargetUserName~admin host:pc-1 program:Security-Auditing \
+             2026-11-21T04:00:00.5Z"
+        );
+        assert!(windows_event(b"<Event>").is_none());
+        assert!(windows_event(b"<Event ><a>1<b").is_none());
+    }
+
+    #[test]
     fn text_is_not_taken_for_fields() {
         for line in [
             "a=b",
@@ -464,6 +497,7 @@ mod tests {
         let text = br#"[warn][API]: Failed sign-in {"ip":"10.0.0.1","email":"a@b"}"#;
         let shown = show(text_with_json(text).unwrap());
         assert_eq!(shown, r#""[warn][API]: Failed sign-in" email~a@b ip~10.0.0.1"#);
+        assert_eq!(show(text_with_json(br#"{"type":"LOGIN"} []"#).unwrap()), "\"\" type=LOGIN");
         assert!(text_with_json(b"no {json} here}").is_none());
     }
 
@@ -488,6 +522,10 @@ mod tests {
         assert!(json(&closed).is_some());
         let brackets = [&b"{\"a\":"[..], &b"[".repeat(500_000), &b"]".repeat(500_000), b"}"].concat();
         assert!(json(&brackets).is_some());
+        let members = (0..100).map(|n| format!("\"{n}\":1")).collect::<Vec<_>>().join(",");
+        let long = format!("{{\"{}\":{{{members}}}}}", "k".repeat(100_000));
+        let fields = json(long.as_bytes()).unwrap().into_fields();
+        assert_eq!((fields.fields[0].key.len(), fields.cut), (MAX_KEY + 2, 1));
         let wide = format!("{{{}}}", (0..1000).map(|n| format!("\"k{n}\":{n}")).collect::<Vec<_>>().join(","));
         let fields = json(wide.as_bytes()).unwrap().into_fields();
         assert_eq!((fields.fields.len(), fields.cut), (MAX_FIELDS, 1000 - MAX_FIELDS as u32));

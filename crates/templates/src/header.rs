@@ -206,6 +206,14 @@ impl Context<'_> {
                     parsed.frame = Frame::Carrier;
                     return self.prioritised(&rest[at..], parsed, layers);
                 }
+                if let Some(object) = fields::windows_event(rest) {
+                    return self.fields(object, Parsed { frame: Frame::Own, ..parsed });
+                }
+            }
+            b'-' if rest.starts_with(b"- <Event ") => {
+                if let Some(object) = fields::windows_event(rest) {
+                    return self.fields(object, Parsed { frame: Frame::Own, ..parsed });
+                }
             }
             b'1' if rest.starts_with(b"1 ") => {
                 if let Some(at) = self.rfc5424(rest, &mut parsed) {
@@ -677,7 +685,7 @@ mod tests {
             ("[Sat Nov 21 04:00:00 2026] [notice] caught SIGTERM", "04:00:00Z notice | caught SIGTERM"),
             (
                 "2026-11-21 04:00:00.123 UTC [7] app@db FATAL:  too many clients",
-                "04:00:00.123Z critical pid:7 logger:app@db | too many clients",
+                "04:00:00.123Z critical pid:7 thread:app@db | too many clients",
             ),
             (
                 "2026-11-21 04:00:00.123 UTC [7] LOG:  checkpoint starting",
@@ -685,7 +693,7 @@ mod tests {
             ),
             (
                 "10.0.0.7 2026-11-21 04:00:00 UTC [7] a@b FATAL:  no",
-                "04:00:00Z critical pid:7 logger:a@b | 10.0.0.7 no",
+                "04:00:00Z critical pid:7 thread:a@b | 10.0.0.7 no",
             ),
             (
                 "2026-11-21T04:00:00.123456Z 7 [Warning] [MY-010055] [Server] slow",

@@ -21,7 +21,7 @@ pub(crate) fn text_with_json(text: &[u8]) -> Option<Object<'_>> {
     let trimmed = trimmed.strip_suffix(b"[]").map_or(trimmed, <[u8]>::trim_ascii_end);
     (trimmed.last() == Some(&b'}')).then_some(())?;
     let at = memchr::memmem::find(trimmed, b"{\"")?;
-    matches!(trimmed[..at].last(), Some(b' ' | b'\t' | b':' | b'=')).then_some(())?;
+    matches!(trimmed[..at].last(), None | Some(b' ' | b'\t' | b':' | b'=')).then_some(())?;
     let (mut object, end) = object(&trimmed[at..])?;
     (at + end == trimmed.len()).then_some(())?;
     object.prefix = trimmed[..at].trim_ascii_end();
@@ -50,7 +50,7 @@ fn object(text: &[u8]) -> Option<(Object<'_>, usize)> {
             if text.get(inside) == Some(&b'}') {
                 at = inside + 1;
             } else {
-                path.extend_from_slice(&unescape(key));
+                path.extend_from_slice(&unescape(found.clip(key)));
                 path.push(b'.');
                 open.push(path_length);
                 at = inside;
@@ -58,7 +58,8 @@ fn object(text: &[u8]) -> Option<(Object<'_>, usize)> {
             }
         } else {
             let (value, end) = value(text, at)?;
-            let key = if path.is_empty() { unescape(key) } else { Cow::Owned([&path[..], &unescape(key)].concat()) };
+            let key = unescape(found.clip(key));
+            let key = if path.is_empty() { key } else { Cow::Owned([&path[..], &key].concat()) };
             found.push(key, value);
             at = end;
         }

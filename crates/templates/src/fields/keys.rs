@@ -19,6 +19,8 @@ pub(crate) enum Key {
     Event,
     /// Another value of few.
     Constant,
+    /// The number or code of what happened.
+    Code,
     /// A flag without a value.
     Flag,
     Method,
@@ -54,14 +56,21 @@ pub(super) fn meaning(key: &[u8]) -> Key {
         b"shortmessage" | b"renderedmessage" | b"mt" | b"m" => Key::Message(3),
         b"log" | b"body" | b"text" => Key::Message(4),
         b"time" | b"ts" | b"timestamp" | b"t" | b"t.$date" | b"date" | b"datetime" | b"eventtime" | b"asctime"
-        | b"fields.time" | b"fields.timestamp" | b"starttime" | b"startutc" | b"timegenerated" | b"timelocal"
-        | b"timeiso8601" | b"timestampns" => Key::Time,
+        | b"fields.time" | b"fields.timestamp" | b"starttime" | b"startutc" | b"timegenerated" | b"timecreated"
+        | b"timelocal" | b"timeiso8601" | b"timestampns" => Key::Time,
         b"startlocal" | b"receivedat" | b"timelogged" => Key::Time,
         b"instant.epochsecond" => Key::EpochSecond,
         b"instant.nanoofsecond" => Key::NanoOfSecond,
         b"level" | b"lvl" | b"l" | b"severity" | b"loglevel" | b"log.level" | b"levelname" | b"s" | b"fields.level"
         | b"fields.lvl" | b"severitytext" | b"priority" | b"syslog.severity" => Key::Level,
-        b"host" | b"hostname" | b"host.name" | b"host.hostname" | b"node" | b"nodename" | b"computer" => Key::Host,
+        b"host"
+        | b"hostname"
+        | b"host.name"
+        | b"host.hostname"
+        | b"node"
+        | b"nodename"
+        | b"computer"
+        | b"winlog.computername" => Key::Host,
         b"service"
         | b"service.name"
         | b"app"
@@ -72,6 +81,8 @@ pub(super) fn meaning(key: &[u8]) -> Key {
         | b"containername"
         | b"kubernetes.containername"
         | b"systemdunit"
+        | b"provider"
+        | b"winlog.providername"
         | b"container.name" => Key::Program,
         b"pid" | b"processid" | b"process.pid" => Key::Pid,
         b"thread" | b"threadname" | b"process.thread.name" | b"ctx" | b"tid" | b"threadid" => Key::Thread,
@@ -79,6 +90,9 @@ pub(super) fn meaning(key: &[u8]) -> Key {
         | b"channel" | b"sourcecontext" | b"tag" | b"component" => Key::Logger,
         b"event" | b"event.action" | b"action" | b"eventname" | b"eventtype" | b"event.name" | b"event.type"
         | b"type" | b"op" | b"operation" => Key::Event,
+        b"eventid" | b"winlog.eventid" | b"event.code" | b"eventcode" | b"sqlstate" | b"errno" | b"error.code" => {
+            Key::Code
+        }
         b"kind" | b"outcome" | b"event.outcome" | b"result" | b"success" | b"ok" | b"stream" | b"protocol"
         | b"proto" | b"event.category" | b"event.kind" | b"verb" | b"error.type" | b"exception.type" | b"errorcode"
         | b"eventsource" | b"decision" | b"verdict" | b"allowed" | b"denied" | b"state" => Key::Constant,

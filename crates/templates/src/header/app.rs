@@ -514,6 +514,12 @@ impl<'a> Walk<'a> {
                         || self.text[end..].starts_with(b" | ");
                     let capitals = word.iter().all(u8::is_ascii_uppercase) && word.len() >= 2;
                     words += 1;
+                    // `user@database` changes from line to line.
+                    if word.contains(&b'@') {
+                        seen.thread = seen.thread.or(Some(word));
+                        at = end;
+                        continue;
+                    }
                     (words <= 5 && (apart || capitals || is_technical(word))).then_some(())?;
                     seen.logger = seen.logger.or(Some(word));
                     at = end;
