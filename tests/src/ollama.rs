@@ -365,6 +365,11 @@ impl FakeOllama {
         self.shared.lock().faults.push_back(fault);
     }
 
+    /// Takes back the faults that nobody has met yet.
+    pub fn take_faults(&self) -> Vec<Fault> {
+        self.shared.lock().faults.drain(..).collect()
+    }
+
     /// Changes the set-up.
     pub fn configure(&self, change: impl FnOnce(&mut Config)) {
         change(&mut self.shared.lock().config);

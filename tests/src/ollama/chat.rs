@@ -117,6 +117,12 @@ async fn chat(shared: &Arc<Shared>, body: &[u8], out: &mut Out) -> Checked<()> {
             serde_json::json!({ "error": { "code": 400, "message": message, "type": "invalid_request_error" } });
         return refuse(400, inner.to_string());
     }
+    if native && format.as_ref().is_some_and(schema::has_empty_enum) {
+        return refuse(
+            500,
+            "llama-server chat error: map[code:500 message:The model produced output that does not match the expected peg-native format type:server_error]",
+        );
+    }
     shared.lock().seen.push(prompt.clone());
     tokio::time::sleep(config.delays.prompt).await;
     let plan = think(&chat, model, &config, native, format.is_some());

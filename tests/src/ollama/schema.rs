@@ -50,6 +50,11 @@ pub(super) fn refusal(schema: &Json) -> Option<(Kind, String)> {
     refused(Kind::Conversion).or_else(|| refused(Kind::Grammar)).map(|problem| (problem.kind, problem.what))
 }
 
+pub(super) fn has_empty_enum(schema: &Json) -> bool {
+    lint_json(schema).iter().any(|problem| problem.what == EMPTY_ENUM)
+}
+
+const EMPTY_ENUM: &str = "an empty enum makes broken JSON";
 const IGNORED: &[&str] = &[
     "multipleOf",
     "uniqueItems",
@@ -112,7 +117,7 @@ impl Lint<'_> {
         }
         if let Some(values) = schema.get("enum").and_then(Json::as_array) {
             if values.is_empty() {
-                self.add(pointer, Kind::Ignored, "an empty enum makes broken JSON");
+                self.add(pointer, Kind::Ignored, EMPTY_ENUM);
             }
             return;
         }
