@@ -402,10 +402,11 @@ fn fit(chat: &Chat, model: &Model, config: &Config, window: &Window) -> Checked<
     let nested = || {
         let message =
             format!("request ({tokens} tokens) exceeds the available context size ({n} tokens), try increasing it");
-        let inner = serde_json::json!({ "error": {
-            "code": 400, "message": message, "type": "exceed_context_size_error", "n_prompt_tokens": tokens, "n_ctx": n,
-        } });
-        refuse(400, inner.to_string())
+        // As text, for the order of its keys.
+        let inner = format!(
+            r#"{{"error":{{"code":400,"message":"{message}","type":"exceed_context_size_error","n_prompt_tokens":{tokens},"n_ctx":{n}}}}}"#
+        );
+        refuse(400, inner)
     };
     if config.version >= (0, 30, 0) {
         return match (model.way, chat.truncate, chat.shift) {

@@ -258,11 +258,14 @@ fn fill(schema: &Json, value: Option<&Json>, sorted: bool) -> Json {
         "boolean" => Json::Bool(value.and_then(Json::as_bool).unwrap_or(false)),
         "null" => Json::Null,
         _ => {
-            let text = value.and_then(Json::as_str).unwrap_or("none");
+            let text = value.and_then(Json::as_str).unwrap_or("nothing. ");
             let text = if schema.get("format").is_some() { "2026-11-21T02:50:53Z" } else { text };
             let text = if schema.get("pattern").is_some() { "113" } else { text };
             let most = bound("maxLength").map_or(usize::MAX, |most| most as usize);
-            Json::String(text.chars().take(most).collect())
+            let least = bound("minLength").map_or(0, |least| least as usize).min(10_000);
+            let text = if text.is_empty() { "nothing. " } else { text };
+            let length = text.chars().count().max(least).min(most);
+            Json::String(text.chars().cycle().take(length).collect())
         }
     }
 }
