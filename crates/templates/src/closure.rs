@@ -53,15 +53,22 @@ fn threshold_beside_values(constants: usize) -> usize {
     }
 }
 
-/// Stands for "a value with digits" among the words of a hole.
-const VALUE: Word = Word { hash: 0, weight: 0 };
-
-/// A word that was seen in a hole.
+/// A word that was seen in a hole: its hash, and in the lowest bits its weight, which is zero for plain words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Word {
-    hash: u64,
-    /// Zero for plain words.
-    weight: u16,
+struct Word(u64);
+
+impl Word {
+    /// Stands for "a value with digits" among the words of a hole.
+    const VALUE: Self = Self(u64::MAX);
+    const WEIGHT: u64 = 0x7f;
+
+    fn new(hash: u64, weight: u16) -> Self {
+        Self(hash & !Self::WEIGHT | u64::from(weight))
+    }
+
+    fn weight(self) -> usize {
+        (self.0 & Self::WEIGHT) as usize
+    }
 }
 
 /// Words of a hole that are remembered at most: more change nothing.
@@ -159,8 +166,9 @@ pub(crate) struct Closure {
     single: ByHash<Word>,
     /// Holes with more.
     holes: ByHash<Vec<Word>>,
-    /// Leaves by a third of their words.
-    thirds: ByHash<Vec<Index>>,
+    /// The last leaf with such a third of words, and for each leaf the ones before it with the same thirds.
+    thirds: ByHash<Index>,
+    before: Vec<[Index; 3]>,
     pairs: ByHash<Pair>,
     /// Leaves whose root changed since the last [`Closure::take_moved`]; some more than once.
     moved: Vec<Index>,
@@ -264,6 +272,7 @@ impl Closure {
             single: ByHash::default(),
             holes: ByHash::default(),
             thirds: ByHash::default(),
+            before: Vec::new(),
             pairs: ByHash::default(),
             moved: Vec::new(),
         }
@@ -385,6 +394,12 @@ impl Closure {
         }
     }
 
+    /// All leaves, to begin anew with some of them.
+    pub(crate) fn into_leaves(self) -> impl Iterator<Item = NewLeaf> {
+        let leaves = self.leaves;
+        leaves.into_iter().map(|leaf| Arc::try_unwrap(leaf).map_or_else(|leaf| leaf.new.clone(), |leaf| leaf.new))
+    }
+
     /// The general above a leaf.
     pub(crate) fn general_of(&self, at: Index) -> Option<u32> {
         let root = self.roots[at as usize];
@@ -411,6 +426,7 @@ impl Closure {
         let hashes = masked.pieces.iter().map(|piece| piece.hash).collect();
         self.leaves.push(Arc::new(Leaf { new, key: masked.key, hashes, own }));
         self.roots.push(NONE);
+        self.before.push([NONE; 3]);
         if coarse {
             return at;
         }
@@ -456,17 +472,19 @@ impl Closure {
                 continue;
             }
             let (word, left) = match form.may_vary(at) {
-                Some(Class::Code(weight)) => (Word { hash: piece.hash, weight }, left),
-                Some(_) => (Word { hash: piece.hash, weight: 0 }, left),
-                None if piece.what == What::Var && !form.stands_for_word(&self.keyed, at) => (VALUE, left + 1),
+                Some(Class::Code(weight)) => (Word::new(piece.hash, weight), left),
+                Some(_) => (Word::new(piece.hash, 0), left),
+                None if piece.what == What::Var && !form.stands_for_word(&self.keyed, at) => (Word::VALUE, left + 1),
                 None => continue,
             };
             let hole = key.wrapping_add(change(&self.keyed, piece, at));
             let wider = mask | 1 << at;
             match self.note(hole, word, left) {
                 Hole::Constant => {}
-                _ if word == VALUE => wanted.extend(self.like(hole, wider, form).map(|like| (wider, codes, like))),
-                Hole::Words if word.weight > 0 => {}
+                _ if word == Word::VALUE => {
+                    wanted.extend(self.like(hole, wider, form).map(|like| (wider, codes, like)))
+                }
+                Hole::Words if word.weight() > 0 => {}
                 Hole::Words => wanted.push((wider, codes, like)),
                 Hole::Codes => wanted.push((wider, codes | 1 << at, like)),
             }
@@ -482,7 +500,8 @@ impl Closure {
         let shape = shape(form.program, pieces.len());
         self.alike.get(&shape)?.iter().copied().find(|at| {
             let leaf = &self.leaves[*at as usize];
-            let same = |(position, piece): (usize, &Piece)| mask >> position & 1 == 1 || leaf.hashes[position] == piece.hash;
+            let same =
+                |(position, piece): (usize, &Piece)| mask >> position & 1 == 1 || leaf.hashes[position] == piece.hash;
             if leaf.hashes.len() != pieces.len() || !pieces.iter().enumerate().all(same) {
                 return false;
             }
@@ -520,16 +539,19 @@ impl Closure {
         if len < 3 || len > HOLES {
             return;
         }
-        for from in (0..len).step_by(third) {
+        for (part, from) in (0..len).step_by(third).enumerate() {
             let mut key = program ^ (from as u64) << 32 ^ len as u64;
             for (at, piece) in pieces.iter().enumerate().take(from + third).skip(from) {
                 key = key.wrapping_add(self.keyed.at(piece.hash, at));
             }
-            let others = self.thirds.entry(key).or_default();
-            let others_now: Vec<Index> = others.iter().rev().take(NEIGHBOURS).copied().collect();
-            others.push(at);
-            for other in others_now {
+            let mut other = self.thirds.insert(key, at).unwrap_or(NONE);
+            self.before[at as usize][part] = other;
+            for _ in 0..NEIGHBOURS {
+                if other == NONE {
+                    break;
+                }
                 self.compare(form, at, other, wanted);
+                other = self.before[other as usize][part];
             }
         }
     }
@@ -700,10 +722,13 @@ impl Closure {
 
 /// What a hole with these words is.
 fn weigh(words: &[Word], left: usize) -> Hole {
-    let plain = words.iter().filter(|word| word.weight == 0 && **word != VALUE).count();
-    let all: usize = words.iter().filter(|word| **word != VALUE).map(|word| usize::from(word.weight)).sum();
-    let all = all + plain * usize::from(PLAIN_WEIGHT);
-    let needed = if words.contains(&VALUE) { threshold_beside_values(left) } else { threshold(left) };
+    let seen = words.iter().filter(|word| **word != Word::VALUE);
+    let (plain, codes) = seen.fold((0, 0), |(plain, codes), word| match word.weight() {
+        0 => (plain + 1, codes),
+        weight => (plain, codes + weight),
+    });
+    let all = codes + plain * usize::from(PLAIN_WEIGHT);
+    let needed = if words.contains(&Word::VALUE) { threshold_beside_values(left) } else { threshold(left) };
     match () {
         () if all >= ENOUGH.max(threshold(left).saturating_mul(usize::from(PLAIN_WEIGHT))) => Hole::Codes,
         () if plain >= needed => Hole::Words,

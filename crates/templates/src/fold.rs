@@ -344,13 +344,16 @@ impl<'m, 'a> Fold<'m, 'a> {
         if let Some(known) = self.closure.by_id(leaf.0) {
             return known;
         }
-        let max = self.miner.config().max_new_per_program;
+        let max = self.miner.budget(&identity);
         let made = self.made.entry(identity.clone()).or_insert(0);
         *made += 1;
         let made = *made;
-        if made > max || self.delta.new.len() >= self.miner.config().max_templates {
+        let full = self.delta.new.len() >= self.miner.config().max_templates;
+        // Should programs' names flood as well, the coarsest form has none.
+        let identity: Arc<str> = if full { "".into() } else { identity };
+        if full || made > max {
             self.delta.counts.coarse += lines;
-            leaf = self.name(&identity, program, coarse(&self.masked, message, made > max.saturating_mul(2)));
+            leaf = self.name(&identity, program, coarse(&self.masked, message, full || made > max.saturating_mul(2)));
             if let Some(known) = self.closure.by_id(leaf.0) {
                 return known;
             }

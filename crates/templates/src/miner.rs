@@ -6,7 +6,8 @@
 
 use std::{
     borrow::Cow,
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
@@ -31,7 +32,7 @@ pub struct Config {
     /// installation; never part of an id.
     pub secret: u64,
     /// New leaves that one program may make in one fold; its further unknown lines are folded coarsely, by length, first
-    /// and last constant word, and counted.
+    /// and last constant word, and counted. Half as many in the next fold, and so on, until it stops.
     pub max_new_per_program: usize,
     /// Variables of a template whose values a row keeps.
     pub slots: usize,
@@ -125,6 +126,8 @@ pub struct Miner {
     used: Vec<u32>,
     folds: u32,
     gone: Gone,
+    /// Programs that flooded: in how many folds in a row.
+    floods: HashMap<Arc<str>, u32>,
 }
 
 /// Finds the known leaves of messages; see [`Miner::matcher`].
@@ -139,12 +142,11 @@ impl Matcher<'_> {
     pub fn leaf(&mut self, program: &str, message: &[u8]) -> Option<LeafId> {
         let program = self.closure.keyed().program(program.as_bytes());
         self.masked.line(program, message);
-        let at = self.closure.find(self.masked.key).or_else(|| {
-            match self.closure.known(program, &self.masked, message) {
+        let at =
+            self.closure.find(self.masked.key).or_else(|| match self.closure.known(program, &self.masked, message) {
                 Known::Under(general) => self.closure.own_leaf(general),
                 Known::No => None,
-            }
-        });
+            });
         at.map(|at| self.closure.leaf(at).leaf)
     }
 }
@@ -155,6 +157,9 @@ struct Gone {
     order: VecDeque<LeafId>,
     set: HashSet<LeafId>,
 }
+
+/// New leaves that a program may make in a fold however long it has flooded.
+const FLOOD_BUDGET: usize = 32;
 
 /// Evicted leaves are remembered up to this many times [`Config::max_templates`].
 const GONE_PER_TEMPLATE: usize = 4;
@@ -176,7 +181,7 @@ impl Miner {
     /// A miner that knows no template.
     pub fn new(config: Config) -> Self {
         let closure = Closure::new(Keyed::new(config.secret));
-        Self { config, closure, used: Vec::new(), folds: 0, gone: Gone::default() }
+        Self { config, closure, used: Vec::new(), folds: 0, gone: Gone::default(), floods: HashMap::new() }
     }
 
     /// A miner with the memory of an earlier one.
@@ -243,23 +248,42 @@ impl Miner {
                 self.used[at as usize] = self.folds;
             }
         }
+        self.watch(delta);
         if !delta.evicted.is_empty() {
             self.evict(&delta.evicted);
         }
         self.closure.take_moved();
     }
 
+    /// Notes which programs flood.
+    fn watch(&mut self, delta: &Delta) {
+        let mut made: HashMap<Arc<str>, usize> = HashMap::new();
+        for new in &delta.new {
+            *made.entry(new.program.clone()).or_default() += 1;
+        }
+        made.retain(|program, made| *made >= self.budget(program));
+        self.floods =
+            made.into_keys().map(|program| (program.clone(), self.floods.get(&program).map_or(1, |n| n + 1))).collect();
+    }
+
+    /// How many new leaves a program may make in a fold: the longer it floods, the fewer.
+    pub(crate) fn budget(&self, program: &str) -> usize {
+        let max = self.config.max_new_per_program;
+        let floods = self.floods.get(program).copied().unwrap_or(0);
+        max.checked_shr(floods).unwrap_or(0).max(FLOOD_BUDGET.min(max))
+    }
+
     fn evict(&mut self, evicted: &[LeafId]) {
         let victims: HashSet<_> = evicted.iter().copied().collect();
-        let mut closure = Closure::new(self.closure.keyed());
-        let mut used = Vec::with_capacity(self.used.len());
-        for (leaf, last) in self.closure.leaves().zip(&self.used) {
+        let keyed = self.closure.keyed();
+        let old = std::mem::replace(&mut self.closure, Closure::new(keyed)).into_leaves();
+        let used = std::mem::take(&mut self.used);
+        for (leaf, last) in old.zip(used) {
             if !victims.contains(&leaf.leaf) {
-                closure.insert(leaf.clone());
-                used.push(*last);
+                self.closure.insert(leaf);
+                self.used.push(last);
             }
         }
-        (self.closure, self.used) = (closure, used);
         for id in evicted {
             self.forget(*id);
         }

@@ -627,7 +627,8 @@ impl Masked {
             self.push_word(text, Sep::new(start + slash), start + slash, end);
             return;
         }
-        let (kind, skip, len) = lexicon::kind_by_bits(word, bits & SLASH != 0, bits & DOT != 0, bits & AT != 0, bits & OTHER != 0);
+        let (kind, skip, len) =
+            lexicon::kind_by_bits(word, bits & SLASH != 0, bits & DOT != 0, bits & AT != 0, bits & OTHER != 0);
         self.join_over_punctuation(text, &sep);
         if (skip, len) == (0, word.len()) {
             self.push_var(sep, start, end, kind);

@@ -128,8 +128,9 @@ fn main() {
 /// Cost per line of finding and folding, among so many templates.
 fn growth(templates: usize) -> (f64, f64) {
     let mut words = Lines::new(7);
-    let names: Vec<String> =
-        (0..templates).map(|_| format!("{} {} {} {}", words.word(), words.word(), words.word(), words.word())).collect();
+    let names: Vec<String> = (0..templates)
+        .map(|_| format!("{} {} {} {}", words.word(), words.word(), words.word(), words.word()))
+        .collect();
     let line = |n: usize| {
         let name = &names[n.wrapping_mul(7919) % names.len()];
         format!("{name} took {n} ms for request {} of 10.0.0.{}", n * 31, n % 256)
@@ -138,7 +139,8 @@ fn growth(templates: usize) -> (f64, f64) {
     let stream = Arc::new(Stream::new([("job".to_owned(), "growth".to_owned())].into()));
     let text: Vec<String> = (0..200_000).map(line).collect();
     let fold = |miner: &Miner, text: &[String]| {
-        let record = |text| Record { stream: &stream, time: Timestamp::from_secs(0), clock: Clock::Record, text, tags: 0 };
+        let record =
+            |text| Record { stream: &stream, time: Timestamp::from_secs(0), clock: Clock::Record, text, tags: 0 };
         let records = text.iter().map(|line| record(line.as_bytes()));
         miner.fold(Carry::default(), records, FoldOptions { end: End::Closed, assign: false })
     };
