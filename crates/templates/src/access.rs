@@ -42,7 +42,8 @@ pub(crate) fn read(text: &[u8]) -> Option<(Access<'_>, Option<Moment>)> {
         b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b':' | b'-' => {}
         _ => return None,
     }
-    // What does not name a client at once is no access line; most lines end here.
+    // Without a quoted request, or a client in front, this is no access line; most lines end here.
+    memchr::memchr(b'"', text)?;
     let mut words = Words::of(text);
     let (first, second) = (words.next()?, words.next()?);
     if let Some(access) = gin(first, text) {

@@ -750,6 +750,8 @@ mod tests {
                 "1795233600 2026.11.21 N1 2026-11-21-04.00.00.6 N1 NULL RAS FAILURE exited",
                 "04:00:00Z error logger:N1 | exited",
             ),
+            ("7 1795233600.25 brk(NULL) = 0", "04:00:00.25Z | brk(NULL) = 0"),
+            ("2026-11-21T04:00:00.071:INFO:com.root:Response :", "04:00:00.071Z info | com.root:Response :"),
             (
                 "api.log.1 2026-11-21 04:00:00.008 7 INFO shop.api.server [req-3810-1 11 54 - - -] 10.0.0.7 \"GET /x\" status: 200",
                 "04:00:00.008Z info pid:7 thread:req-3810-1 11 54 - - - logger:shop.api.server | 10.0.0.7 \"GET /x\" status: 200",

@@ -31,7 +31,7 @@ pub(crate) fn text_with_json(text: &[u8]) -> Option<Object<'_>> {
 /// The object at the front, and where it ends.
 fn object(text: &[u8]) -> Option<(Object<'_>, usize)> {
     (text.first()? == &b'{').then_some(())?;
-    let mut found = Object::default();
+    let mut found = Object { members: Vec::with_capacity(16), ..Object::default() };
     let mut path: Vec<u8> = Vec::new();
     // Lengths of the path at each open object.
     let mut open = vec![0];

@@ -173,10 +173,7 @@ impl<'a> Walk<'a> {
         }
         let word = word_end(self.text, at);
         let source = &self.text[at..word];
-        if let Some(source) = source.strip_suffix(b"]").filter(|source| source.contains(&b':')) {
-            self.parsed.logger = source.split(|b| *b == b':').next();
-            at = skip_blanks(self.text, word);
-        } else if is_source_line(source) {
+        if is_source_line(source.strip_suffix(b"]").unwrap_or(source)) {
             self.parsed.logger = source.split(|b| *b == b':').next();
             at = skip_blanks(self.text, word);
         }
@@ -292,8 +289,10 @@ impl<'a> Walk<'a> {
             if matches!(self.text.get(at..at + 2), Some(b"- " | b"| ")) {
                 at = skip_blanks(self.text, at + 1);
             }
-            let epoch =
-                if names >= 2 { clock::read(&self.text[at..]).filter(|(moment, _)| moment.is_epoch()) } else { None };
+            // `10000 1795233600.000001 execve(…`: a process and a time, as strace writes them.
+            let fraction = column == 1 && names == 0 && self.text[at..].get(10) == Some(&b'.');
+            let epoch = if names >= 2 || fraction { clock::read(&self.text[at..]) } else { None };
+            let epoch = epoch.filter(|(moment, _)| moment.is_epoch());
             if let Some((moment, end)) = epoch.map(|(moment, end)| (moment, at + end)).or_else(|| self.time_at(at)) {
                 if let Some(host) = host {
                     self.parsed.host = Some(&self.text[host..word_end(self.text, host)]);
