@@ -81,6 +81,16 @@ impl Calibration {
         }
     }
 
+    /// So many tokens were not read, or not written, in that time: plan with less until it is measured again.
+    pub(crate) fn too_slow(&mut self, reading: Option<(f64, f64)>, writing: Option<(f64, f64)>) {
+        let slower = |speed: f64, part: Option<(f64, f64)>| {
+            let most = part.and_then(|(tokens, seconds)| sane(Some(tokens / seconds)));
+            most.map_or(speed, |most| speed.min(most).max(0.1))
+        };
+        let (reads, writes) = (slower(self.reading(), reading), slower(self.writing(), writing));
+        (self.reading, self.writing) = (Some(reads), Some(writes));
+    }
+
     pub(crate) fn loaded_in(&mut self, seconds: f64) {
         self.loading = self.loading.max(seconds);
     }

@@ -16,6 +16,23 @@
 //! | `limits` | ceilings and hours of rest |
 //! | [`check`] | what `doctor` looks at |
 //!
+//! ```
+//! # use std::sync::Arc;
+//! # use logwarden_core::{classifier::{Classifier, ClassifyError, Judgement}, digest::Digest, env::Env};
+//! use logwarden_ollama_client::{BaseUrl, Ollama};
+//!
+//! # fn make(env: Arc<dyn Env>) -> Result<Ollama, Box<dyn std::error::Error>> {
+//! let ollama = Ollama::builder(BaseUrl::parse("gpu-box")?, env).model("qwen3:4b-instruct").num_ctx(16_384).build()?;
+//! # Ok(ollama)
+//! # }
+//! # async fn ask(ollama: &Ollama, digest: &Digest) -> Result<Judgement, ClassifyError> {
+//! let judgement = ollama.classify(digest).await?;
+//! let measured = ollama.calibration(); // to be kept, and given to the builder in the next run
+//! # drop(measured);
+//! # Ok(judgement)
+//! # }
+//! ```
+//!
 //! It does no I/O besides talking to Ollama, and knows nothing about where settings come from.
 
 mod ask;

@@ -687,6 +687,15 @@ impl Inner {
             Err(refusal) => Err(refusal),
         };
         self.tell(Exchange::Response(&received.content));
+        match &answer {
+            Err(Refusal::Silent { after, .. }) if received.pieces == 0 => {
+                self.measured().too_slow(Some((question.estimate, after.as_secs_f64())), None);
+            }
+            Err(Refusal::Slow(after)) => {
+                self.measured().too_slow(None, Some((received.pieces as f64, after.as_secs_f64())));
+            }
+            _ => {}
+        }
         // An answer that was cut has no figures, but the prompt was read.
         let guess = if received.pieces > 0 { question.estimate as u64 } else { 0 };
         let (read, written) = (received.read.unwrap_or(guess), received.written.unwrap_or(received.pieces));

@@ -551,12 +551,13 @@ impl Write<'_> {
         }
         if let Some(Fault::LongLine(_)) = self.fault {
             out.line(&self.line(&answer, "", None, None)).await;
+            answer.clear();
         }
         let mut content = String::new();
         let mut equal = (String::new(), 0_u32);
         let mut shifted = false;
         for token in self.model.tokenizer.split(&answer) {
-            if reason == "length" || matches!(self.fault, Some(Fault::LongLine(_))) {
+            if reason == "length" {
                 break;
             }
             let full = self.prompt + eval >= self.window.tokens;

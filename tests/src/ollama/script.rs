@@ -76,8 +76,10 @@ impl Behaviour {
     }
 }
 
-/// The numbered rows: `4 error [new] x12 0:05-4:58 | text`.
+/// The numbered rows of the last user message: `4 error [new] x12 0:05-4:58 | text`. The system message may show such a
+/// row as an example.
 fn rows(prompt: &str) -> Vec<Row<'_>> {
+    let prompt = prompt.rsplit_once("<|im_start|>user\n").map_or(prompt, |(_, user)| user);
     let row = |line| {
         let (head, text) = str::split_once(line, " | ")?;
         let (number, rest) = head.split_once(' ')?;

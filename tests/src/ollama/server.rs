@@ -12,6 +12,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     http::{HeaderMap, Request as HttpRequest, Response, header},
+    serve::ListenerExt,
 };
 use futures::Stream;
 use serde_json::{Value, json};
@@ -36,6 +37,8 @@ pub(super) enum Part {
 
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let app = Router::new().fallback(move |request| handle(shared.clone(), request));
+    // A chunk is on its way at once, as Go sends it.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     // It runs until it is dropped; there is nobody to tell of an error.
     let _ = axum::serve(listener, app).await;
 }

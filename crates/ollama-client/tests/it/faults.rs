@@ -122,8 +122,10 @@ async fn a_server_that_is_not_there_or_says_nothing_is_unavailable() {
     for (fault, stall) in [(Fault::StallBeforeHeaders, brief * 20), (Fault::StallAfter(3), brief)] {
         server.inject(fault.clone());
         let client = builder(&server).timeout(brief * 10).stall_timeout(stall).build().unwrap();
-        let error = client.classify(&digest()).await.unwrap_err();
+        let before = client.capacity().row_tokens;
+        let error = client.classify(&large(6)).await.unwrap_err();
         assert!(error.is_transient(), "{fault:?}: {error}");
+        assert!(client.capacity().row_tokens <= before, "less is asked the next time");
         assert!(server.until(|counters| counters.cancelled > 0).await, "the server is told to stop");
     }
 }
