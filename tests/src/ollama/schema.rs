@@ -1,7 +1,7 @@
 //! What the grammars behind Ollama make of a JSON schema: the table of keywords as measured on llama.cpp of mid-2026
 //! (which Ollama 0.30 to 0.33 carries), with notes on the generation after it.
 //!
-//! [`lint`] tells everything that is refused, ignored or dangerous; the fake server refuses what is [`Kind::Refused`] with
+//! [`lint`] tells everything that is refused, ignored or dangerous; the fake server refuses [`Kind::Conversion`] and [`Kind::Grammar`] with
 //! the real one's words, and the schema that we send must have no problem at all.
 
 use super::json::Json;
