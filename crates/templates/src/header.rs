@@ -151,6 +151,9 @@ struct Context<'c> {
 /// How many wrappers are taken off: container runtime, syslog, the program's own.
 const MAX_LAYERS: u8 = 4;
 
+/// Lines of a joined event that are looked at.
+const MAX_JOINED: usize = 1000;
+
 impl Context<'_> {
     fn zone(&self) -> &Zone {
         self.stream.zone()
@@ -175,7 +178,7 @@ impl Context<'_> {
         let Body::Text(body) = &parsed.body else { return parsed };
         // Java's own logging states the level in the second line; a stack trace means an error anyway.
         let second = rest.split(|b| *b == b'\n').next().and_then(level::at_front);
-        let messages: Vec<_> = rest.split(|b| *b == b'\n').map(|line| self.message_of(line)).collect();
+        let messages: Vec<_> = rest.split(|b| *b == b'\n').take(MAX_JOINED).map(|line| self.message_of(line)).collect();
         let messages = messages.join(&b'\n');
         let trace = || join::is_trace(body, &messages).then_some(Level::Error);
         parsed.level = parsed.level.or(second).or_else(trace);

@@ -468,6 +468,22 @@ Server listening on port 3000",
     }
 
     #[test]
+    fn what_node_prints_before_the_error_belongs_to_it() {
+        check(
+            "/srv/shop/cart.js:3
+    throw new TypeError('no session')
+    ^
+
+TypeError: no session
+    at pay (/srv/shop/cart.js:3:11)
+
+Node.js v22.1.0
+started",
+            &[(8, "/srv/shop/cart.js:3 | TypeError: no session | pay"), (1, "started")],
+        );
+    }
+
+    #[test]
     fn dotnet_ruby_and_php_traces_join() {
         check(
             "Unhandled exception. System.InvalidOperationException: no session

@@ -93,7 +93,9 @@ impl Trace {
         let text = text.trim_ascii();
         let Some(kind) = self.next(text, indent, place) else { return false };
         self.kind = kind;
-        self.pointed = text.contains(&b'^') && text.iter().all(|b| matches!(b, b'^' | b'~' | b' '));
+        if !text.is_empty() {
+            self.pointed = text.contains(&b'^') && text.iter().all(|b| matches!(b, b'^' | b'~' | b' '));
+        }
         if self.depth > 0 {
             self.depth = depth(self.depth, text);
         }
@@ -147,6 +149,9 @@ impl Trace {
             return (self.in_trace() && indent > 0).then_some(self.kind);
         }
         let closes = text.iter().all(|b| matches!(b, b'}' | b']' | b')' | b',' | b';'));
+        if self.pointed && is_exception(text) {
+            return Some(Kind::Frames);
+        }
         if indent > self.indent || self.pointed || self.in_trace() && closes {
             return Some(self.kind);
         }
@@ -239,6 +244,7 @@ fn part_of_trace(text: &[u8], likely: bool) -> Option<Kind> {
         b'C' => text.starts_with(b"Caused by: ") || text.starts_with(b"Causing: "),
         b'S' => text.starts_with(b"Suppressed: ") || text.starts_with(b"Stack trace:"),
         b'W' => text.starts_with(b"Wrapped by: "),
+        b'N' => likely && text.starts_with(b"Node.js v"),
         b'-' => text.starts_with(b"---> ") || text.starts_with(b"--- End of "),
         b'[' => text.starts_with(b"[stacktrace]") || text.starts_with(b"[previous exception]"),
         b'#' => {
