@@ -517,11 +517,11 @@ impl<'a> Parsed<'a> {
 
 /// Whether what looks like a time begins a header: a bare number or time of day needs more to go by than a date.
 fn plausible(moment: &Moment, text: &[u8], end: usize) -> bool {
-    let blank = matches!(text.get(end), None | Some(b' ' | b'\t' | b':' | b',' | b'|' | b']'));
+    let next = text.get(end);
     match (moment.is_epoch(), moment.has_date()) {
-        (true, _) => matches!(text.get(end), Some(b' ' | b'\t' | b':' | b',' | b'|')),
+        (true, _) => matches!(next, Some(b' ' | b'\t' | b':' | b',' | b'|')),
         (false, true) => true,
-        (false, false) => blank && memchr::memchr(b':', &text[..end]).is_some() && end >= 8,
+        (false, false) => end >= 8 && matches!(next, None | Some(b' ' | b'\t' | b':' | b',' | b'|' | b']')),
     }
 }
 
@@ -845,6 +845,7 @@ mod tests {
             "{not json}",
             "<Event><System/></Event>",
             "2026 was a good year",
+            "3795233600 bytes were read",
             "May the force be with you",
             "at com.example.Main.main(Main.java:3)",
             "Message: x",

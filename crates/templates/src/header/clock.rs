@@ -308,12 +308,12 @@ fn read_tai(text: &[u8]) -> Option<(Moment, usize)> {
     (nanos < 1_000_000_000).then_some((Moment { date, second: 0, nanos, offset: Some(0) }, digits + 1))
 }
 
-/// Seconds, milliseconds, microseconds or nanoseconds since 1970, from 1990 to 2100.
+/// Seconds, milliseconds, microseconds or nanoseconds since 1970, from 1990 to 2046: other numbers are numbers.
 fn read_epoch(text: &[u8], digits: usize) -> Option<(Moment, usize)> {
     let value = text[..digits].iter().try_fold(0_i64, |n, b| n.checked_mul(10)?.checked_add(i64::from(b - b'0')))?;
     let scale = 10_i64.pow(u32::try_from(digits - 10).ok()?);
     let (secs, rest) = (value / scale, value % scale);
-    (631_152_000..4_102_444_800).contains(&secs).then_some(())?;
+    (631_152_000..2_400_000_000).contains(&secs).then_some(())?;
     let mut nanos = u32::try_from(rest * (1_000_000_000 / scale)).ok()?;
     let mut at = digits;
     if digits == 10 && matches!(text.get(at), Some(b'.' | b',')) && digit_at(text, at + 1) {
