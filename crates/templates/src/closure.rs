@@ -160,6 +160,8 @@ pub(crate) struct Closure {
     general_by_key: ByHash<u32>,
     /// The masks that generals have, by program and number of pieces.
     patterns: ByHash<Vec<u128>>,
+    /// Generals by program and number of pieces.
+    kin: ByHash<Vec<u32>>,
     /// Leaves by program and number of pieces.
     alike: ByHash<Vec<Index>>,
     /// Holes with one word.
@@ -178,14 +180,18 @@ pub(crate) struct Closure {
 struct Form<'m> {
     program: u64,
     masked: &'m Masked,
+    source: &'m [u8],
     classes: Vec<Option<Class>>,
-    constants: usize,
+    /// Where constant words are.
+    words: u128,
 }
 
-/// The class of a piece; `None` for variables.
-fn class(source: &[u8], pieces: &[Piece], at: usize) -> Option<Class> {
-    let word =
-        |at: Option<usize>| at.and_then(|at| pieces.get(at)).map_or(&b""[..], |piece| Masked::word(source, piece));
+/// The class of a piece when the pieces of `mask` are variables; `None` for variables.
+fn class(source: &[u8], pieces: &[Piece], mask: u128, at: usize) -> Option<Class> {
+    let word = |at: Option<usize>| match at.and_then(|at| Some((at, pieces.get(at)?))) {
+        Some((at, piece)) if at >= 128 || mask >> at & 1 == 0 => Masked::word(source, piece),
+        _ => b"",
+    };
     match pieces.get(at)?.what {
         What::Var => None,
         What::Status(_) => Some(Class::Protected),
@@ -197,9 +203,11 @@ impl<'m> Form<'m> {
     fn new(program: u64, masked: &'m Masked, text: &'m [u8]) -> Self {
         let source = masked.source(text);
         let pieces = &masked.pieces;
-        let classes = (0..pieces.len()).map(|at| class(source, pieces, at)).collect();
-        let is_word = |piece: &&Piece| Masked::word(source, piece).iter().any(u8::is_ascii_alphabetic);
-        Self { program, masked, classes, constants: pieces.iter().filter(is_word).count() }
+        let classes = (0..pieces.len()).map(|at| class(source, pieces, 0, at)).collect();
+        let is_word = |piece: &Piece| Masked::word(source, piece).iter().any(u8::is_ascii_alphabetic);
+        let words = pieces.iter().enumerate().filter(|(at, piece)| *at < 128 && is_word(piece));
+        let words = words.fold(0, |mask, (at, _)| mask | 1 << at);
+        Self { program, masked, source, classes, words }
     }
 
     fn may_vary(&self, at: usize) -> Option<Class> {
@@ -232,8 +240,7 @@ impl<'m> Form<'m> {
 
     /// How many constant words are left when those of `mask` are masked.
     fn left(&self, mask: u128) -> usize {
-        let masked = bits(mask).filter(|at| self.classes.get(*at).is_some_and(Option::is_some)).count();
-        self.constants.saturating_sub(masked)
+        (self.words & !mask).count_ones() as usize
     }
 }
 
@@ -242,8 +249,13 @@ fn change(keyed: &Keyed, piece: &Piece, at: usize) -> u64 {
     keyed.at(keyed.placed(ANY_WORD, piece.sep_hash), at).wrapping_sub(keyed.at(piece.hash, at))
 }
 
-/// A general that is to be made: the mask, the positions where codes count too, and a leaf like it.
+/// A general that is to be made: the mask, positions where code-like words are values too, and a leaf like it.
 type Wanted = (u128, u128, Index);
+
+/// A hole: what is left, and which position of it the words are from.
+fn hole(key: u64, at: usize) -> u64 {
+    key.wrapping_add((at as u64 + 1).wrapping_mul(0xd6e8_feb8_6659_fd93))
+}
 
 fn bits(mask: u128) -> impl Iterator<Item = usize> {
     (0..128).filter(move |at| mask >> at & 1 == 1)
@@ -268,6 +280,7 @@ impl Closure {
             generals: Vec::new(),
             general_by_key: ByHash::default(),
             patterns: ByHash::default(),
+            kin: ByHash::default(),
             alike: ByHash::default(),
             single: ByHash::default(),
             holes: ByHash::default(),
@@ -332,7 +345,7 @@ impl Closure {
     pub(crate) fn known(&self, program: u64, masked: &Masked, text: &[u8]) -> Known {
         let Some(patterns) = self.patterns.get(&shape(program, masked.pieces.len())) else { return Known::No };
         let source = masked.source(text);
-        let (mut union, mut found) = (0, NONE);
+        let mut best = None;
         // Only what some general masks is looked at.
         let mut changes: [Option<u64>; 128] = [None; 128];
         let (mut looked, mut codes) = (0_u128, 0_u128);
@@ -341,7 +354,7 @@ impl Closure {
             for at in bits(*mask) {
                 if looked >> at & 1 == 0 {
                     looked |= 1 << at;
-                    changes[at] = match class(source, &masked.pieces, at) {
+                    changes[at] = match class(source, &masked.pieces, 0, at) {
                         None | Some(Class::Protected) => None,
                         Some(class) => {
                             codes |= u128::from(class != Class::Plain) << at;
@@ -355,14 +368,11 @@ impl Closure {
                 }
             }
             if let Some(general) = self.general(key, codes & mask) {
-                union |= mask;
-                if *mask == union {
-                    found = general;
-                }
+                best = best.max(Some((mask.count_ones(), *mask, general)));
             }
         }
-        match self.generals.get(found as usize) {
-            Some(general) if general.mask == union && general.members >= MEMBERS => Known::Under(found),
+        match best {
+            Some((_, _, general)) if self.generals[general as usize].members >= MEMBERS => Known::Under(general),
             _ => Known::No,
         }
     }
@@ -438,67 +448,74 @@ impl Closure {
         let shape = shape(program, pieces);
         self.alike.entry(shape).or_default().push(at);
 
-        // What is above it already.
         let mut wanted: Vec<Wanted> = Vec::new();
         if own != 0 {
             wanted.push((own, 0, at));
         }
-        let (mut above, mut codes) = (own, 0);
-        for mask in self.patterns.get(&shape).into_iter().flatten() {
-            let key = form.masked_key(&self.keyed, *mask);
-            if let Some(general) = key.and_then(|key| self.general(key, form.codes() & mask)) {
-                above |= mask;
-                codes |= self.generals[general as usize].codes;
-            }
-        }
-        if above != 0 {
-            wanted.push((above, codes, at));
-        }
-        self.dig(&form, 0, 0, at, &mut wanted);
+        self.join(&form, at, &mut wanted);
+        self.dig(&form, 0, at, &mut wanted);
         if own == 0 {
             self.dig_pairs(program, &form, at, &mut wanted);
         }
+        self.settle(at, &form);
         self.generalise(program, shape, wanted);
-        self.settle(at, &form, above);
         at
     }
 
+    /// The generals that match a leaf.
+    fn above(&self, form: &Form<'_>) -> Vec<(u128, u32)> {
+        let codes = form.codes();
+        let masks = self.patterns.get(&shape(form.program, form.classes.len())).into_iter().flatten();
+        masks
+            .filter_map(|mask| Some((*mask, self.general(form.masked_key(&self.keyed, *mask)?, codes & mask)?)))
+            .collect()
+    }
+
+    /// Any two generals that match a leaf have a common one, if that still says something.
+    fn join(&self, form: &Form<'_>, at: Index, wanted: &mut Vec<Wanted>) {
+        let above = self.above(form);
+        for (number, (first, _)) in above.iter().enumerate() {
+            for (second, _) in &above[..number] {
+                let union = first | second;
+                if union != *first && union != *second && form.left(union) > 0 {
+                    wanted.push((union, 0, at));
+                }
+            }
+        }
+    }
+
     /// Notes the holes of a leaf (`mask` zero) or general, and which of them are variables now.
-    fn dig(&mut self, form: &Form<'_>, mask: u128, codes: u128, like: Index, wanted: &mut Vec<Wanted>) {
+    fn dig(&mut self, form: &Form<'_>, mask: u128, like: Index, wanted: &mut Vec<Wanted>) {
         let Some(key) = form.masked_key(&self.keyed, mask) else { return };
-        let left = form.left(mask).saturating_sub(1);
         for (at, piece) in form.masked.pieces.iter().enumerate().take(HOLES) {
             if mask >> at & 1 == 1 {
                 continue;
             }
-            let (word, left) = match form.may_vary(at) {
-                Some(Class::Code(weight)) => (Word::new(piece.hash, weight), left),
-                Some(_) => (Word::new(piece.hash, 0), left),
-                None if piece.what == What::Var && !form.stands_for_word(&self.keyed, at) => (Word::VALUE, left + 1),
-                None => continue,
-            };
-            let hole = key.wrapping_add(change(&self.keyed, piece, at));
             let wider = mask | 1 << at;
-            match self.note(hole, word, left) {
+            let word = match class(form.source, &form.masked.pieces, mask, at) {
+                Some(Class::Code(weight)) => Word::new(piece.hash, weight),
+                Some(Class::Plain) => Word::new(piece.hash, 0),
+                None if piece.what == What::Var && !form.stands_for_word(&self.keyed, at) => Word::VALUE,
+                _ => continue,
+            };
+            let general = key.wrapping_add(change(&self.keyed, piece, at));
+            match self.note(hole(general, at), word, form.left(wider)) {
                 Hole::Constant => {}
-                _ if word == Word::VALUE => {
-                    wanted.extend(self.like(hole, wider, form).map(|like| (wider, codes, like)))
-                }
+                _ if word == Word::VALUE => wanted.extend(self.like(general, wider, form).map(|like| (wider, 0, like))),
                 Hole::Words if word.weight() > 0 => {}
-                Hole::Words => wanted.push((wider, codes, like)),
-                Hole::Codes => wanted.push((wider, codes | 1 << at, like)),
+                Hole::Words => wanted.push((wider, 0, like)),
+                Hole::Codes => wanted.push((wider, 1 << at, like)),
             }
         }
     }
 
-    /// A leaf with words in a hole that a leaf with a value there has made a variable.
-    fn like(&self, hole: u64, mask: u128, form: &Form<'_>) -> Option<Index> {
-        if self.general_by_key.contains_key(&hole) {
+    /// A leaf that the general with this key matches but for code-like words; none when the general is there already.
+    fn like(&self, key: u64, mask: u128, form: &Form<'_>) -> Option<Index> {
+        if self.general_by_key.contains_key(&key) {
             return None;
         }
         let pieces = &form.masked.pieces;
-        let shape = shape(form.program, pieces.len());
-        self.alike.get(&shape)?.iter().copied().find(|at| {
+        self.alike.get(&shape(form.program, pieces.len()))?.iter().copied().find(|at| {
             let leaf = &self.leaves[*at as usize];
             let same =
                 |(position, piece): (usize, &Piece)| mask >> position & 1 == 1 || leaf.hashes[position] == piece.hash;
@@ -507,8 +524,7 @@ impl Closure {
             }
             let mut masked = Masked::new(self.keyed);
             masked.template(form.program, leaf.new.text.as_bytes());
-            let form = Form::new(form.program, &masked, leaf.new.text.as_bytes());
-            form.masked_key(&self.keyed, mask) == Some(hole) && form.codes() & mask == 0
+            Form::new(form.program, &masked, leaf.new.text.as_bytes()).masked_key(&self.keyed, mask) == Some(key)
         })
     }
 
@@ -571,10 +587,11 @@ impl Closure {
             return;
         }
         let Some(key) = form.masked_key(&self.keyed, mask) else { return };
-        // Whether the other's two words may vary, and stand behind the same separators, its own form must tell.
+        // Whether the other's two words are plain too, and stand behind the same separators, its own form must tell.
         let mut masked = Masked::new(self.keyed);
         masked.template(form.program, theirs.new.text.as_bytes());
-        if Form::new(form.program, &masked, theirs.new.text.as_bytes()).masked_key(&self.keyed, mask) != Some(key) {
+        let other = Form::new(form.program, &masked, theirs.new.text.as_bytes());
+        if other.masked_key(&self.keyed, mask) != Some(key) || other.codes() & mask != 0 {
             return;
         }
         let needed = threshold(form.left(mask)).saturating_add(1);
@@ -602,77 +619,94 @@ impl Closure {
             if form.left(mask) == 0 {
                 continue;
             }
-            let general = match self.general_by_key.get(&key).copied() {
-                Some(known) if codes & !self.generals[known as usize].codes == 0 => continue,
-                Some(known) => {
-                    self.generals[known as usize].codes |= codes;
-                    known
-                }
-                None => {
-                    let rendered = template::render(&masked, text.as_bytes(), mask, &[]);
-                    let root = RootId::from_bits(leaf_id(&self.leaves[like as usize].new.program, &rendered).bits());
-                    self.generals.push(General {
-                        mask,
-                        codes,
-                        like,
-                        members: 0,
-                        own: NONE,
-                        root,
-                        kinds: Box::default(),
-                    });
-                    (self.generals.len() - 1) as u32
-                }
-            };
-            self.general_by_key.insert(key, general);
-            let codes = self.generals[general as usize].codes;
-            let patterns = self.patterns.entry(shape).or_default();
-            if !patterns.contains(&mask) {
-                patterns.push(mask);
-            }
-            // The leaves that it matches.
             let hashes: Vec<u64> = masked.pieces.iter().map(|piece| piece.hash).collect();
-            for at in self.alike.get(&shape).cloned().unwrap_or_default() {
-                let leaf = self.leaves[at as usize].clone();
-                let same = |position: usize| mask >> position & 1 == 1 || leaf.hashes[position] == hashes[position];
-                if leaf.hashes.len() != hashes.len() || !(0..hashes.len()).all(same) {
-                    continue;
+            let (general, is_new) = match self.general_by_key.get(&key).copied() {
+                Some(known) if codes & !self.generals[known as usize].codes == 0 => continue,
+                Some(known) => (known, false),
+                None => (self.add_general(&form, key, mask, like, &text, shape), true),
+            };
+            let below = if is_new { self.codes_below(program, shape, key, mask, &hashes) } else { 0 };
+            self.generals[general as usize].codes |= codes | below;
+            let codes = self.generals[general as usize].codes;
+            // What is a value here is one in wider generals too.
+            for wider in
+                self.patterns.get(&shape).into_iter().flatten().filter(|wider| *wider & mask == mask && **wider != mask)
+            {
+                if form.masked_key(&self.keyed, *wider).is_some_and(|key| self.general_by_key.contains_key(&key)) {
+                    wanted.push((*wider, codes, like));
                 }
-                let mut other = Masked::new(self.keyed);
-                other.template(program, leaf.new.text.as_bytes());
-                let other_form = Form::new(program, &other, leaf.new.text.as_bytes());
-                if other_form.masked_key(&self.keyed, mask) != Some(key) || other_form.codes() & mask & !codes != 0 {
-                    continue;
-                }
-                if leaf.own == mask && leaf.key == key {
-                    self.generals[general as usize].own = at;
-                }
-                let root = self.general_of(at).map(|root| &self.generals[root as usize]);
-                let (root_mask, root_codes) = root.map_or((0, 0), |root| (root.mask, root.codes));
-                let union = mask | root_mask;
-                if union != mask && other_form.left(union) > 0 {
-                    wanted.push((union, codes | root_codes, at));
-                }
-                self.settle(at, &other_form, union);
             }
-            self.dig(&form, mask, codes, like, &mut wanted);
+            self.adopt(program, shape, general, key, &hashes, &mut wanted);
+            if is_new {
+                self.dig(&form, mask, like, &mut wanted);
+            }
         }
     }
 
-    /// Puts a leaf below the general with this mask, if there is one; otherwise below the widest that matches.
-    fn settle(&mut self, at: Index, form: &Form<'_>, mask: u128) {
-        if mask == 0 {
-            return;
+    fn add_general(&mut self, form: &Form<'_>, key: u64, mask: u128, like: Index, text: &str, shape: u64) -> u32 {
+        let rendered = template::render(form.masked, text.as_bytes(), mask, &[]);
+        let root = RootId::from_bits(leaf_id(&self.leaves[like as usize].new.program, &rendered).bits());
+        let general = self.generals.len() as u32;
+        self.generals.push(General { mask, codes: 0, like, members: 0, own: NONE, root, kinds: Box::default() });
+        self.general_by_key.insert(key, general);
+        self.kin.entry(shape).or_default().push(general);
+        let patterns = self.patterns.entry(shape).or_default();
+        if !patterns.contains(&mask) {
+            patterns.push(mask);
         }
-        let codes = form.codes();
-        let find = |mask: u128| self.general(form.masked_key(&self.keyed, mask)?, codes & mask);
-        let general = find(mask).or_else(|| {
-            // A common one would say nothing any more.
-            let shape = shape(form.program, form.classes.len());
-            let masks = self.patterns.get(&shape).into_iter().flatten();
-            masks.filter_map(|mask| Some((mask.count_ones(), *mask, find(*mask)?))).max().map(|(_, _, general)| general)
-        });
+        general
+    }
+
+    /// Where code-like words are values in narrower generals.
+    fn codes_below(&self, program: u64, shape: u64, key: u64, mask: u128, hashes: &[u64]) -> u128 {
+        let mut codes = 0;
+        for general in self.kin.get(&shape).into_iter().flatten() {
+            let general = &self.generals[*general as usize];
+            let leaf = &self.leaves[general.like as usize];
+            let same = |position: usize| mask >> position & 1 == 1 || leaf.hashes[position] == hashes[position];
+            if general.codes & !codes == 0 || general.mask & !mask != 0 || leaf.hashes.len() != hashes.len() {
+                continue;
+            }
+            if !(0..hashes.len()).all(same) {
+                continue;
+            }
+            let mut masked = Masked::new(self.keyed);
+            masked.template(program, leaf.new.text.as_bytes());
+            if Form::new(program, &masked, leaf.new.text.as_bytes()).masked_key(&self.keyed, mask) == Some(key) {
+                codes |= general.codes;
+            }
+        }
+        codes
+    }
+
+    /// Finds the leaves that a general matches.
+    fn adopt(&mut self, program: u64, shape: u64, general: u32, key: u64, hashes: &[u64], wanted: &mut Vec<Wanted>) {
+        let General { mask, codes, .. } = self.generals[general as usize];
+        for at in self.alike.get(&shape).cloned().unwrap_or_default() {
+            let leaf = self.leaves[at as usize].clone();
+            let same = |position: usize| mask >> position & 1 == 1 || leaf.hashes[position] == hashes[position];
+            if leaf.hashes.len() != hashes.len() || !(0..hashes.len()).all(same) {
+                continue;
+            }
+            let mut masked = Masked::new(self.keyed);
+            masked.template(program, leaf.new.text.as_bytes());
+            let form = Form::new(program, &masked, leaf.new.text.as_bytes());
+            if form.masked_key(&self.keyed, mask) != Some(key) || form.codes() & mask & !codes != 0 {
+                continue;
+            }
+            if leaf.own == mask && leaf.key == key {
+                self.generals[general as usize].own = at;
+            }
+            self.join(&form, at, wanted);
+            self.settle(at, &form);
+        }
+    }
+
+    /// Puts a leaf below the widest general that matches it.
+    fn settle(&mut self, at: Index, form: &Form<'_>) {
+        let widest = self.above(form).into_iter().max_by_key(|(mask, _)| (mask.count_ones(), *mask));
         let old = self.roots[at as usize];
-        let Some(general) = general.filter(|general| *general != old) else { return };
+        let Some((_, general)) = widest.filter(|(_, general)| *general != old) else { return };
         self.moved.push(at);
         if let Some(old) = self.generals.get_mut(old as usize) {
             old.members = old.members.saturating_sub(1);

@@ -1,0 +1,107 @@
+//! Nothing grows without a bound, and what is left out is counted.
+
+use logwarden_templates::{Config, Miner, State};
+
+use crate::{fold, headerless, row};
+
+/// A word without digits for each number.
+fn word(mut number: usize) -> String {
+    let mut word = String::from("q");
+    for _ in 0..6 {
+        word.push(['a', 'e', 'i', 'o', 'u', 'y', 'k', 'm'][number % 8]);
+        number /= 8;
+    }
+    word
+}
+
+fn free_text(from: usize, count: usize) -> Vec<String> {
+    let words = |n: usize| (0..6).map(|w| word(n * 31 + w * 7919)).collect::<Vec<_>>().join(" ");
+    (from..from + count).map(words).collect()
+}
+
+#[test]
+fn a_slot_with_endless_words_makes_few_leaves() {
+    let mut miner = Miner::new(headerless());
+    for page in 0..5 {
+        let lines: Vec<String> =
+            (0..2_000).map(|n| format!("item {} was sold at the shop", word(page * 2_000 + n))).collect();
+        let delta = fold(&miner, &lines);
+        assert_eq!(delta.rows.iter().map(|row| row.lines).sum::<u64>(), 2_000);
+        assert!(delta.rows.iter().all(|row| row.root == delta.rows[0].root));
+        assert!(page == 0 || delta.new.is_empty());
+        assert!(delta.counts.absorbed >= 1_900);
+        miner.apply(&delta);
+    }
+    assert!(miner.len() <= 66, "{}", miner.len());
+}
+
+#[test]
+fn a_program_that_floods_is_folded_coarsely() {
+    let config = Config { max_new_per_program: 100, ..headerless() };
+    let mut miner = Miner::new(config);
+    let mut coarse = 0;
+    for page in 0..4 {
+        let delta = fold(&miner, &free_text(page * 1_000, 1_000));
+        assert_eq!(delta.counts.kept, 1_000);
+        assert!(delta.new.len() <= (210 >> page).max(70), "{} new in fold {page}", delta.new.len());
+        coarse += delta.counts.coarse;
+        miner.apply(&delta);
+    }
+    assert!(coarse > 3_500, "{coarse}");
+}
+
+#[test]
+fn the_least_recently_used_leaves_make_room_and_are_not_novel_again() {
+    let config = Config { max_templates: 200, ..headerless() };
+    let mut miner = Miner::new(config.clone());
+    let first = free_text(0, 150);
+    miner.apply(&fold(&miner, &first));
+    let second = fold(&miner, &free_text(150, 100));
+    assert_eq!(second.counts.evicted as usize, second.evicted.len());
+    assert!(second.counts.evicted >= 50);
+    miner.apply(&second);
+    assert!(miner.len() <= 200);
+
+    let json = serde_json::to_string(&miner.state()).unwrap();
+    let state: State = serde_json::from_str(&json).unwrap();
+    let miner = Miner::restore(config, state).unwrap();
+    let gone = first.iter().position(|line| second.evicted.contains(&row(&fold(&miner, &[line]), 0).leaf)).unwrap();
+    let again = fold(&miner, &first[gone..=gone]);
+    assert_eq!(again.returned, [again.new[0].leaf]);
+}
+
+#[test]
+fn a_template_outlives_the_leaves_that_made_it() {
+    let config = Config { max_templates: 100, ..headerless() };
+    let mut miner = Miner::new(config.clone());
+    let lines: Vec<String> = (0..4).map(|n| format!("mailbox of {} was moved to the new disk", word(n))).collect();
+    let first = fold(&miner, &lines);
+    let root = first.rows[0].root;
+    miner.apply(&first);
+    for page in 1..4 {
+        miner.apply(&fold(&miner, &free_text(page * 90, 90)));
+    }
+    let miner = Miner::restore(config, miner.state()).unwrap();
+    let delta = fold(&miner, &["mailbox of stranger was moved to the new disk"]);
+    assert_eq!(delta.rows[0].root, root);
+    assert!(delta.rows[0].template.contains("<*"));
+}
+
+#[test]
+fn state_of_a_newer_version_is_refused() {
+    let state = State { version: State::VERSION + 1, ..State::default() };
+    assert!(Miner::restore(Config::default(), state).is_err());
+}
+
+#[test]
+fn endless_lines_and_values_are_cut() {
+    let miner = Miner::new(Config { sample_bytes: 1_000, ..headerless() });
+    let line = format!("token {} ended", "x1".repeat(500_000));
+    let many = "a b ".repeat(100_000);
+    let delta = fold(&miner, &[line.as_str(), many.as_str()]);
+    for row in &delta.rows {
+        assert!(row.samples[0].text.len() <= 1_000);
+        assert!(row.template.len() <= 9_000);
+        assert!(row.slots.iter().flat_map(|slot| &slot.values).all(|value| value.value.len() <= 256));
+    }
+}
