@@ -481,8 +481,8 @@ impl State {
         }
         snapshot.keys =
             query.keys.iter().collect::<BTreeSet<_>>().into_iter().filter_map(|key| row(&self.keys, key)).collect();
-        self.read_incidents(query, &mut snapshot);
         self.read_outbox(query, &mut snapshot);
+        self.read_incidents(query, &mut snapshot);
         if let Jobs::Open { limit } = query.jobs {
             let mut jobs: Vec<_> = self.jobs.values().filter(|job| !job.row.state.is_settled()).collect();
             jobs.sort_by(|a, b| b.row.created.cmp(&a.row.created));
@@ -544,7 +544,8 @@ impl State {
     }
 
     fn read_incidents(&self, query: &Query, snapshot: &mut Snapshot) {
-        let mut ids: BTreeSet<_> = snapshot.keys.iter().map(|owner| owner.row.incident).collect();
+        let mut ids: Vec<_> = snapshot.keys.iter().map(|owner| owner.row.incident).collect();
+        ids.extend(snapshot.outbox.iter().map(|row| row.row.incident));
         match &query.incidents {
             Incidents::None => {}
             Incidents::Ids(asked) => ids.extend(asked),
@@ -557,8 +558,14 @@ impl State {
                 ids.extend(latest.into_iter().rev().take(*limit).map(|(_, id)| id));
             }
         }
-        for id in ids {
+        while let Some(id) = ids.pop() {
+            if snapshot.incidents.contains_key(&id) {
+                continue;
+            }
             if let Some(incident) = row(&self.incidents, &id) {
+                if let Status::Merged { into } = incident.row.status {
+                    ids.push(into);
+                }
                 snapshot.incidents.insert(id, incident);
             }
         }
