@@ -6,7 +6,6 @@
 //!
 //! `--content` takes lines as messages without headers. `--restart` stores the memory in the middle and goes on from it;
 //! `--merge` lets two miners read one half each and unites what they have learned. Neither changes the output.
-#![expect(clippy::print_stdout, reason = "that is what it is for")]
 
 use std::{
     error::Error,

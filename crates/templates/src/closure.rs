@@ -552,7 +552,7 @@ impl Closure {
     fn dig_pairs(&mut self, program: u64, form: &Form<'_>, at: Index, wanted: &mut Vec<Wanted>) {
         let pieces = &form.masked.pieces;
         let (len, third) = (pieces.len(), pieces.len().div_ceil(3));
-        if len < 3 || len > HOLES {
+        if !(3..=HOLES).contains(&len) {
             return;
         }
         for (part, from) in (0..len).step_by(third).enumerate() {
@@ -728,30 +728,34 @@ impl Closure {
         }
     }
 
-    /// The words of a leaf that are variables in its root, by piece.
-    pub(crate) fn masked_words(&self, at: Index) -> Vec<(usize, String)> {
-        let mask = self.root_mask(at);
-        if mask == 0 {
-            return Vec::new();
-        }
-        let text = self.leaves[at as usize].new.text.as_bytes();
+    /// A leaf as rows show it.
+    pub(crate) fn named(&self, at: Index) -> Named {
+        let (leaf, mask) = (&self.leaves[at as usize], self.root_mask(at));
+        let text = leaf.new.text.as_bytes();
         let mut masked = Masked::new(self.keyed);
         masked.template(0, text);
-        let words = masked.pieces.iter().enumerate();
-        words
-            .filter(|(at, piece)| *at < 128 && mask >> at & 1 == 1 && piece.what == What::Word)
-            .map(|(at, piece)| (at, String::from_utf8_lossy(Masked::word(text, piece)).into_owned()))
-            .collect()
-    }
-
-    /// A leaf's template as people read it, with its root's variables.
-    pub(crate) fn rendered(&self, at: Index) -> Rendered {
-        let leaf = &self.leaves[at as usize].new;
-        let mut masked = Masked::new(self.keyed);
-        masked.template(0, leaf.text.as_bytes());
+        let word = |variable: &template::Variable| {
+            let piece = masked.pieces.get(variable.piece).filter(|piece| piece.what == What::Word)?;
+            Some(String::from_utf8_lossy(Masked::word(text, piece)).as_ref().into())
+        };
         let kinds = self.general_of(at).map_or(&[][..], |general| &self.generals[general as usize].kinds);
-        template::render(&masked, leaf.text.as_bytes(), self.root_mask(at), kinds)
+        let rendered = template::render(&masked, text, mask, kinds);
+        let variables = rendered.variables.into_iter().map(|variable| (word(&variable), variable)).collect();
+        Named { leaf: leaf.new.leaf, root: self.root(at), text: rendered.shown.into(), variables, own: leaf.own }
     }
+}
+
+/// A leaf as rows show it.
+#[derive(Debug)]
+pub(crate) struct Named {
+    pub(crate) leaf: LeafId,
+    pub(crate) root: RootId,
+    /// The root's text.
+    pub(crate) text: Arc<str>,
+    /// The root's variables, each with the leaf's word when it has one there.
+    pub(crate) variables: Vec<(Option<Arc<str>>, template::Variable)>,
+    /// The positions that stand for words in a general's own leaf.
+    pub(crate) own: u128,
 }
 
 /// What a hole with these words is.

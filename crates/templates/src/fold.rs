@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 use crate::{
     Carry, Clock, Delta, End, FoldOptions, LeafId, Level, Miner, Move, NewLeaf, Origin, Record, SlotKind, Stream,
     access::Access,
-    closure::{ByHash, Closure, Index, Known, leaf_id},
+    closure::{ByHash, Closure, Index, Known, Named, leaf_id},
     fields::{Fields, Role},
     header::{Body, HeaderState, Parsed},
     join::{Bounds, Event, Joiner},
@@ -307,7 +307,8 @@ impl<'m, 'a> Fold<'m, 'a> {
             None => {
                 let leaf = self.leaf(at, message, &text, seen.time, event.lines);
                 let row = *self.by_leaf.entry((origin, leaf)).or_insert_with(|| {
-                    self.rows.push(Building::new(origin, leaf, &seen));
+                    let named = self.closure.named(leaf);
+                    self.rows.push(Building::new(origin, leaf, &named, &seen, self.miner.config()));
                     (self.rows.len() - 1) as u32
                 });
                 if self.hot.len() >= HOT {
@@ -319,7 +320,7 @@ impl<'m, 'a> Fold<'m, 'a> {
         };
         let building = &mut self.rows[row as usize];
         building.add(&seen, self.miner.config());
-        building.add_values(seen.time, &self.masked, self.masked.source(message), self.miner.config(), &self.limits);
+        building.add_values(seen.time, &self.masked, self.masked.source(message), &self.limits);
         row
     }
 
@@ -415,20 +416,11 @@ impl<'m, 'a> Fold<'m, 'a> {
             })
             .collect();
         let rows = std::mem::take(&mut self.rows);
-        let mut texts: HashMap<Index, (template::Rendered, Arc<str>, Vec<(usize, String)>)> = HashMap::new();
+        let mut names: HashMap<Index, Named> = HashMap::new();
         for row in rows {
-            let leaf = row.leaf;
-            let (rendered, text, words) = texts.entry(leaf).or_insert_with(|| {
-                let rendered = self.closure.rendered(leaf);
-                let text = rendered.shown.as_str().into();
-                (rendered, text, self.closure.masked_words(leaf))
-            });
+            let named = names.entry(row.leaf).or_insert_with(|| self.closure.named(row.leaf));
             let origin = self.origins.get(row.origin as usize).cloned().unwrap_or_default();
-            let id = self.closure.leaf(leaf).leaf;
-            let config = self.miner.config();
-            let row =
-                row.finish(origin, id, self.closure.root(leaf), text.clone(), rendered, words, config, &self.limits);
-            self.delta.rows.push(row);
+            self.delta.rows.push(row.finish(origin, named, self.miner.config(), &self.limits));
         }
         self.delta
     }

@@ -443,10 +443,8 @@ pub(crate) fn kind_by_bits(word: &[u8], slash: bool, dot: bool, at: bool, other:
             return all(if word[0] == b'\\' { SlotKind::Path } else { SlotKind::User });
         }
     }
-    if at && let Some(at) = word.iter().position(|b| *b == b'@') {
-        if at > 0 && word[at..].contains(&b'.') {
-            return all(SlotKind::Email);
-        }
+    if at && word.iter().position(|b| *b == b'@').is_some_and(|at| at > 0 && word[at..].contains(&b'.')) {
+        return all(SlotKind::Email);
     }
     let sign = usize::from(matches!(word[0], b'-' | b'+' | b'<' | b'>') && word.len() > 1);
     let digits = &word[sign..];
@@ -457,10 +455,10 @@ pub(crate) fn kind_by_bits(word: &[u8], slash: bool, dot: bool, at: bool, other:
     if number == digits.len() || &digits[number..] == b"%" {
         return all(SlotKind::Num);
     }
-    if number > 0 && digits.len() - number <= 4 {
-        if let Some(kind) = unit(&digits[number..], SlotKind::Num) {
-            return all(kind);
-        }
+    if (1..digits.len()).contains(&number)
+        && let Some(kind) = unit(&digits[number..], SlotKind::Num)
+    {
+        return all(kind);
     }
     if digit_first && other | slash | dot && word.len() >= 8 && number >= 4 && matches!(word[4], b'-' | b'/' | b'.')
         || number == 4 && word.len() >= 8 && word[4] == b'-'

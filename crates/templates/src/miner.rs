@@ -299,8 +299,8 @@ impl Miner {
     }
 
     /// The text of the template that a leaf belongs to, if the miner knows it: variables are `<*>` or `<*:type>`.
-    pub fn text_of(&self, leaf: LeafId) -> Option<String> {
-        self.closure.by_id(leaf).map(|at| self.closure.rendered(at).shown)
+    pub fn text_of(&self, leaf: LeafId) -> Option<Arc<str>> {
+        self.closure.by_id(leaf).map(|at| self.closure.named(at).text)
     }
 
     /// Finds the known leaves of messages without counting them.

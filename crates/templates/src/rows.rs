@@ -3,11 +3,10 @@
 use std::{borrow::Cow, sync::Arc};
 
 use crate::{
-    Config, Histogram, Level, Origin, RootId, Row, Sample, Slot, SlotKind, SlotValue, Timestamp,
-    closure::Index,
-    scan::Masked,
-    slots::{Counted, Limits},
-    template::Rendered,
+    Config, Histogram, Level, Origin, Row, Sample, Slot, SlotKind, SlotValue, Timestamp,
+    closure::{Index, Named},
+    scan::{Masked, What},
+    slots::{Counted, Limits, is_entity},
 };
 
 /// What a row is told of an event.
@@ -34,13 +33,17 @@ pub(crate) struct Building<'a> {
     samples: Vec<Sample>,
     /// The latest event, when the first ones fill all samples but one.
     latest: Option<(Timestamp, Cow<'a, [u8]>)>,
+    /// The values of the variables that are not the leaf's own words.
     slots: Vec<Counted>,
+    /// The positions where words are values too.
+    words: u128,
     tags: u64,
     first_line: Option<u32>,
 }
 
 impl<'a> Building<'a> {
-    pub(crate) fn new(origin: u32, leaf: Index, seen: &Seen<'a, '_>) -> Self {
+    pub(crate) fn new(origin: u32, leaf: Index, named: &Named, seen: &Seen<'a, '_>, config: &Config) -> Self {
+        let variables = named.variables.iter().filter(|(word, _)| word.is_none()).take(config.slots);
         Self {
             origin,
             leaf,
@@ -52,7 +55,8 @@ impl<'a> Building<'a> {
             minutes: Histogram::default(),
             samples: Vec::new(),
             latest: None,
-            slots: Vec::new(),
+            slots: variables.map(|(_, variable)| Counted::new(variable.kind)).collect(),
+            words: named.own,
             tags: 0,
             first_line: seen.first_line,
         }
@@ -81,76 +85,55 @@ impl<'a> Building<'a> {
     }
 
     /// Counts the values of the variables.
-    pub(crate) fn add_values(
-        &mut self,
-        time: Timestamp,
-        masked: &Masked,
-        source: &[u8],
-        config: &Config,
-        limits: &Limits,
-    ) {
-        for (at, value) in masked.values.iter().take(config.slots).enumerate() {
-            let bytes = Masked::value(source, value);
-            match self.slots.get_mut(at) {
-                Some(slot) => slot.add(value.kind, bytes, time, limits),
-                None => {
-                    let mut slot = Counted::new(value.kind);
-                    slot.add(value.kind, bytes, time, limits);
-                    self.slots.push(slot);
-                }
+    pub(crate) fn add_values(&mut self, time: Timestamp, masked: &Masked, source: &[u8], limits: &Limits) {
+        let mut slots = self.slots.iter_mut();
+        if self.words == 0 {
+            for (slot, value) in slots.zip(&masked.values) {
+                slot.add(value.kind, Masked::value(source, value), time, limits);
             }
+            return;
+        }
+        let mut values = masked.values.iter();
+        for (at, piece) in masked.pieces.iter().enumerate() {
+            let (kind, bytes) = match piece.what {
+                What::Var => match values.next() {
+                    Some(value) => (value.kind, Masked::value(source, value)),
+                    None => return,
+                },
+                _ if at < 128 && self.words >> at & 1 == 1 => (SlotKind::Word, Masked::word(source, piece)),
+                _ => continue,
+            };
+            let Some(slot) = slots.next() else { return };
+            slot.add(kind, bytes, time, limits);
         }
     }
 
-    /// The row, below its root. `words` are the words of the leaf that are variables in its root, by piece.
-    pub(crate) fn finish(
-        self,
-        origin: Arc<Origin>,
-        leaf: crate::LeafId,
-        root: RootId,
-        template: Arc<str>,
-        rendered: &Rendered,
-        words: &[(usize, String)],
-        config: &Config,
-        limits: &Limits,
-    ) -> Row {
+    /// The row.
+    pub(crate) fn finish(self, origin: Arc<Origin>, named: &Named, config: &Config, limits: &Limits) -> Row {
         let mut samples = self.samples;
         if let Some((time, text)) = self.latest {
             samples.push(sample(time, &text, config.sample_bytes));
         }
         let mut slots = Vec::new();
         let mut counted = self.slots.into_iter();
-        for variable in rendered.variables.iter() {
-            let word = words.iter().find(|(piece, _)| *piece == variable.piece);
-            let (kind, values, distinct) = match word {
-                Some((_, word)) => {
-                    let minutes = match variable.kind {
-                        SlotKind::Ip | SlotKind::User | SlotKind::Host => self.minutes.clone(),
-                        _ => Histogram::default(),
-                    };
-                    (variable.kind, vec![SlotValue { value: word.as_str().into(), count: self.count, minutes }], 1)
+        for (word, variable) in named.variables.iter().take(config.slots) {
+            let (kind, values, distinct) = match (word, counted.by_ref()) {
+                (Some(word), _) => {
+                    let minutes = if is_entity(variable.kind) { self.minutes.clone() } else { Histogram::default() };
+                    (variable.kind, vec![SlotValue { value: word.clone(), count: self.count, minutes }], 1)
                 }
-                None => match counted.next() {
-                    Some(mut slot) => {
-                        if matches!(variable.kind, SlotKind::User | SlotKind::Host) && slot.kind != SlotKind::Ip
-                            || variable.kind == SlotKind::User
-                        {
-                            slot.kind = variable.kind;
-                        }
-                        slot.finish(limits)
-                    }
+                (None, counted) => match counted.next() {
+                    Some(slot) => slot.finish(limits),
                     None => continue,
                 },
             };
-            if slots.len() < config.slots {
-                slots.push(Slot { kind, key: variable.key.clone(), position: variable.position, values, distinct });
-            }
+            slots.push(Slot { kind, key: variable.key.clone(), position: variable.position, values, distinct });
         }
         Row {
             origin,
-            leaf,
-            root,
-            template,
+            leaf: named.leaf,
+            root: named.root,
+            template: named.text.clone(),
             level: self.level,
             count: self.count,
             lines: self.lines,

@@ -525,10 +525,8 @@ impl Masked {
     }
 
     fn push_var(&mut self, sep: Sep, start: usize, end: usize, kind: SlotKind) {
-        if let Some(last) = self.pieces.last() {
-            if last.what == What::Var && sep.joins && sep.last != b'=' {
-                return self.merge(sep, start, end, kind);
-            }
+        if sep.joins && self.pieces.last().is_some_and(|last| last.what == What::Var) {
+            return self.merge(sep, start, end, kind);
         }
         self.push(What::Var, self.keyed.var(sep.hash), sep, start, end);
         self.values.push(Value { kind, start: start as u32, end: end as u32 });

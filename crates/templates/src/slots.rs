@@ -37,7 +37,8 @@ pub(crate) struct Limits {
     pub(crate) entities: usize,
 }
 
-fn is_entity(kind: SlotKind) -> bool {
+/// Kinds of which more values are kept, with a histogram each.
+pub(crate) fn is_entity(kind: SlotKind) -> bool {
     matches!(kind, SlotKind::Ip | SlotKind::User | SlotKind::Host)
 }
 

@@ -29,7 +29,7 @@ impl Lines {
 
     /// The next line, of shape `number % 16`.
     pub(crate) fn line(&mut self, number: usize) -> String {
-        self.seconds += u64::from(number % 40 == 0);
+        self.seconds += u64::from(number.is_multiple_of(40));
         let (h, m, s) = (self.seconds / 3600 % 24, self.seconds / 60 % 60, self.seconds % 60);
         let (day, ms) = (1 + self.seconds / 86_400 % 28, self.next(1000));
         let syslog = format!("Nov {day:2} {h:02}:{m:02}:{s:02} web-{}", 1 + number % 4);

@@ -2,7 +2,6 @@
 //!
 //! Ends with a table of ratios from one run, which hold on other machines too.
 #![expect(clippy::print_stdout, reason = "the table is the result")]
-#![expect(missing_docs, reason = "criterion's macro makes public items")]
 
 use std::{
     hint::black_box,

@@ -180,3 +180,22 @@ fn an_open_event_travels_in_the_carry() {
     assert_eq!((second.rows[0].count, second.rows[0].lines, second.rows[0].first_line), (1, 3, None));
     assert_eq!(second.carry_assignments, [Some(0)]);
 }
+
+#[test]
+fn words_that_vary_are_counted_like_other_values() {
+    let name = |n: usize| {
+        format!("{}{}", ["al", "be", "ce", "do"][n % 4], ["x", "y", "z", "v", "w"].map(|s| s.repeat(n / 4 % 9))[n % 5])
+    };
+    let lines: Vec<String> =
+        (0..900).map(|n| format!("Failed password for {}q from 203.0.113.9 port {n} ssh2", name(n * 7))).collect();
+    let mut miner = Miner::new(headerless());
+    miner.apply(&fold(&miner, &lines));
+    let mut later = vec!["Failed password for mallory from 203.0.113.9 port 1 ssh2".to_owned(); 7];
+    later.push("Failed password for trent from 203.0.113.9 port 1 ssh2".to_owned());
+    let delta = fold(&miner, &later);
+    let [row] = delta.rows.as_slice() else { panic!("{} rows", delta.rows.len()) };
+    assert_eq!(&*row.template, "Failed password for <*:user> from <*:ip> port <*:num> ssh2");
+    let kinds: Vec<_> =
+        row.slots.iter().map(|slot| (slot.kind, &*slot.values[0].value, slot.values[0].count)).collect();
+    assert_eq!(kinds, [(SlotKind::User, "mallory", 7), (SlotKind::Ip, "203.0.113.9", 8), (SlotKind::Num, "1", 8)]);
+}

@@ -40,9 +40,9 @@ fn fold_stream<T: AsRef<[u8]>>(miner: &Miner, carry: Carry, stream: &Arc<Stream>
 fn templates(lines: &[&str]) -> Vec<String> {
     let miner = Miner::new(headerless());
     let delta = fold(&miner, lines);
-    delta.assignments.iter().map(|row| delta.rows[row.unwrap() as usize].template.to_string()).collect()
+    (0..lines.len()).map(|line| row(&delta, line).template.to_string()).collect()
 }
 
-fn row<'d>(delta: &'d Delta, line: usize) -> &'d Row {
-    &delta.rows[delta.assignments[line].unwrap() as usize]
+fn row(delta: &Delta, line: usize) -> &Row {
+    &delta.rows[delta.assignments[line].expect("the line is in a row") as usize]
 }

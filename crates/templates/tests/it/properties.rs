@@ -21,7 +21,7 @@ fn any_line() -> impl Strategy<Value = Vec<u8>> {
         },
     );
     let logs = prop::string::string_regex(r#"[a-zA-Z0-9 =:,;()\[\]{}"'|<>*./\\@_-]{0,80}"#)
-        .unwrap()
+        .expect("a regex")
         .prop_map(String::into_bytes);
     prop_oneof![
         2 => kept,
@@ -57,7 +57,7 @@ fn roots(miner: &mut Miner, lines: &[String], page: usize) -> Vec<RootId> {
         leaves.extend((0..page.len()).map(|line| row(&delta, line).leaf));
         miner.apply(&delta);
     }
-    leaves.into_iter().map(|leaf| miner.root_of(leaf).unwrap()).collect()
+    leaves.into_iter().map(|leaf| miner.root_of(leaf).expect("known")).collect()
 }
 
 fn by_line<'l>(lines: &'l [String], roots: &[RootId]) -> BTreeMap<&'l str, RootId> {
