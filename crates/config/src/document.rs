@@ -20,40 +20,59 @@ pub(crate) struct Notes<'a> {
     file: String,
     text: &'a str,
     env: Lookup<'a>,
-    mistakes: RefCell<Vec<Mistake>>,
+    /// With where they are in the file, to tell them in its order.
+    mistakes: RefCell<Vec<(usize, Mistake)>>,
+    /// Every key that was asked for, with `[]` for elements of lists: a test compares it with the reference.
+    asked: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> Notes<'a> {
     pub(crate) fn new(file: &str, text: &'a str, env: Lookup<'a>) -> Rc<Self> {
-        Rc::new(Self { file: file.to_owned(), text, env, mistakes: RefCell::default() })
+        Rc::new(Self { file: file.to_owned(), text, env, mistakes: RefCell::default(), asked: RefCell::default() })
+    }
+
+    /// The file's text.
+    pub(crate) fn text(&self) -> &'a str {
+        self.text
     }
 
     /// Notes a mistake at a place in the file.
     pub(crate) fn at(&self, span: Range<usize>, key: &str, reason: impl Into<String>, hint: Option<String>) {
         let line = 1 + self.text.as_bytes().iter().take(span.start).filter(|byte| **byte == b'\n').count();
-        self.note(format!("{}:{line}", self.file), key, reason, hint);
+        self.note(span.start, format!("{}:{line}", self.file), key, reason, hint);
     }
 
     /// Notes a mistake in the environment.
     pub(crate) fn in_env(&self, variable: &str, key: &str, reason: impl Into<String>, hint: Option<String>) {
-        self.note(format!("environment variable {variable}"), key, reason, hint);
+        self.note(usize::MAX, format!("environment variable {variable}"), key, reason, hint);
     }
 
-    /// Notes a mistake that has no line.
-    pub(crate) fn note(&self, place: String, key: &str, reason: impl Into<String>, hint: Option<String>) {
+    fn note(&self, position: usize, place: String, key: &str, reason: impl Into<String>, hint: Option<String>) {
         let mistake = Mistake { place, key: key.to_owned(), reason: reason.into(), hint };
         let mut mistakes = self.mistakes.borrow_mut();
-        if !mistakes.contains(&mistake) {
-            mistakes.push(mistake);
+        if mistakes.iter().all(|(_, other)| *other != mistake) {
+            mistakes.push((position, mistake));
         }
+    }
+
+    /// How many mistakes there are so far.
+    pub(crate) fn count(&self) -> usize {
+        self.mistakes.borrow().len()
     }
 
     pub(crate) fn variable(&self, name: &str) -> Option<String> {
         (self.env)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
     }
 
+    #[cfg(test)]
+    pub(crate) fn asked(&self) -> BTreeSet<String> {
+        self.asked.borrow().clone()
+    }
+
     pub(crate) fn into_mistakes(self: Rc<Self>) -> Vec<Mistake> {
-        self.mistakes.take()
+        let mut mistakes = self.mistakes.take();
+        mistakes.sort_by_key(|(position, _)| *position);
+        mistakes.into_iter().map(|(_, mistake)| mistake).collect()
     }
 }
 
@@ -94,18 +113,45 @@ impl<'a> Table<'a> {
         self.span.clone()
     }
 
-    /// Whether the file has this table.
-    pub(crate) fn exists(&self) -> bool {
-        self.table.is_some()
+    /// Whether the file has this table, with something in it.
+    pub(crate) fn is_used(&self) -> bool {
+        self.table.is_some_and(|table| !table.is_empty())
+    }
+
+    /// The value of a key that must not be here.
+    pub(crate) fn forbidden(&self, name: &str) -> Option<Range<usize>> {
+        let value = self.table.and_then(|table| table.get(name))?;
+        self.asked.borrow_mut().insert(name.to_owned());
+        Some(value.span())
     }
 
     fn get(&self, name: &str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.asked.borrow_mut().insert(name.to_owned());
+        self.notes.asked.borrow_mut().insert(self.pattern(name));
         self.table.and_then(|table| table.get(name))
     }
 
+    /// The full path of a key here, the same for all elements of a list.
+    fn pattern(&self, name: &str) -> String {
+        let key = self.key(name);
+        let mut pattern = String::new();
+        let mut inside = false;
+        for character in key.chars() {
+            match character {
+                '[' => inside = true,
+                ']' => inside = false,
+                _ if inside => continue,
+                _ => {}
+            }
+            pattern.push(character);
+        }
+        pattern
+    }
+
     fn wrong_type(&self, value: &Spanned<DeValue<'_>>, name: &str, wanted: &str) {
-        let reason = format!("must be {wanted}, not a {}", value.get_ref().type_str());
+        let kind = value.get_ref().type_str();
+        let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+        let reason = format!("must be {wanted}, not {article} {kind}");
         self.notes.at(value.span(), &self.key(name), reason, None);
     }
 

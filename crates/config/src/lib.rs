@@ -5,9 +5,14 @@
 
 mod config;
 mod document;
+pub mod keys;
 mod mistake;
 mod read;
 mod secret;
+pub mod units;
+
+#[cfg(test)]
+mod tests;
 
 pub use config::{Alerts, ChannelConfig, ChannelKind, Config, Detectors, FileGroup, Grafana, Loki, LokiQuery, Model};
 pub use mistake::{Mistake, Mistakes};

@@ -26,7 +26,9 @@ impl fmt::Display for Mistakes {
         let n = self.0.len();
         write!(f, "cannot use the configuration ({n} {})", if n == 1 { "mistake" } else { "mistakes" })?;
         for mistake in &self.0 {
-            write!(f, "\n  {}: {} {}", mistake.place, mistake.key, mistake.reason)?;
+            // A file that is no TOML has no key to name.
+            let space = if mistake.key.is_empty() { "" } else { " " };
+            write!(f, "\n  {}: {}{space}{}", mistake.place, mistake.key, mistake.reason)?;
             if let Some(hint) = &mistake.hint {
                 write!(f, "\n    hint: {hint}")?;
             }

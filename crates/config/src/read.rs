@@ -8,6 +8,7 @@ use std::{
 };
 
 use logwarden_core::{ProfileName, Severity, profile::Profile};
+use logwarden_ollama_client::{BaseUrl, KeepAlive};
 use secrecy::SecretString;
 use toml::de::DeTable;
 
@@ -54,19 +55,28 @@ pub fn read(input: &Input<'_>) -> Result<Checked, Mistakes> {
         None => ("environment".to_owned(), ""),
     };
     let notes = Notes::new(&name, text, input.env);
-    let (document, errors) = DeTable::parse_recoverable(text);
+    let (config, warnings) = document(&notes, input);
+    let mistakes = notes.into_mistakes();
+    if mistakes.is_empty() { Ok(Checked { config, warnings }) } else { Err(Mistakes(mistakes)) }
+}
+
+/// Reads the document, noting mistakes.
+pub(crate) fn document(notes: &Rc<Notes<'_>>, input: &Input<'_>) -> (Config, Vec<String>) {
+    let (mut document, mut errors) = DeTable::parse_recoverable(notes.text());
+    errors.sort_by_key(|error| error.span().unwrap_or_default().start);
+    if !errors.is_empty() {
+        // What the parser makes of the rest would only bring mistakes that are none.
+        (document, _) = DeTable::parse_recoverable("");
+    }
     for error in errors {
         // Only the parser's sentence: its full text quotes the line, which may hold a secret by mistake.
         notes.at(error.span().unwrap_or_default(), "", format!("is not TOML: {}", error.message().trim()), None);
     }
-    let root = Table::root(document.get_ref(), &notes);
+    let root = Table::root(document.get_ref(), notes);
     let mut reader = Reader { notes: notes.clone(), files: input.files, warnings: Vec::new() };
     let config = reader.config(&root);
     root.finish();
-    let warnings = reader.warnings;
-    drop(root);
-    let mistakes = notes.into_mistakes();
-    if mistakes.is_empty() { Ok(Checked { config, warnings }) } else { Err(Mistakes(mistakes)) }
+    (config, reader.warnings)
 }
 
 struct Reader<'a> {
@@ -146,11 +156,27 @@ impl Reader<'_> {
 
     /// The profiles named in a list; default: `LOG_PROFILES`, else general.
     fn profile_names(&self, table: &Table<'_>, known: &BTreeSet<String>) -> Vec<ProfileName> {
-        let named = table.strings("profiles").unwrap_or_else(|| {
-            let variable = self.notes.variable("LOG_PROFILES").unwrap_or_default();
-            let names = variable.split([',', ';']).map(str::trim).filter(|name| !name.is_empty());
-            names.map(|name| Found { value: name.to_owned(), from: From::Env("LOG_PROFILES".to_owned()) }).collect()
-        });
+        match table.strings("profiles") {
+            Some(named) => self.known_profiles(table, named, known),
+            None => self.usual_profiles(table, known),
+        }
+    }
+
+    /// What `LOG_PROFILES` says, else general.
+    fn usual_profiles(&self, table: &Table<'_>, known: &BTreeSet<String>) -> Vec<ProfileName> {
+        let variable = self.notes.variable("LOG_PROFILES").unwrap_or_default();
+        let names = variable.split([',', ';']).map(str::trim).filter(|name| !name.is_empty());
+        let named =
+            names.map(|name| Found { value: name.to_owned(), from: From::Env("LOG_PROFILES".to_owned()) }).collect();
+        self.known_profiles(table, named, known)
+    }
+
+    fn known_profiles(
+        &self,
+        table: &Table<'_>,
+        named: Vec<Found<String>>,
+        known: &BTreeSet<String>,
+    ) -> Vec<ProfileName> {
         let mut profiles = Vec::new();
         for found in named {
             if known.contains(&found.value) {
@@ -183,20 +209,29 @@ impl Reader<'_> {
         let mut queries: Vec<LokiQuery> = Vec::new();
         for query in tables {
             let text = query.string("query", None);
-            let profiles = if query.exists() { self.profile_names(&query, known) } else { default_profiles.clone() };
+            let profiles = if query.is_used() { self.profile_names(&query, known) } else { default_profiles.clone() };
             query.finish();
             match text {
-                Some(text) => queries.push(LokiQuery { query: text.value, profiles }),
+                Some(text) => {
+                    is_log_query(table, &text);
+                    queries.push(LokiQuery { query: text.value, profiles });
+                }
                 None => self.notes.at(query.span(), &query.key("query"), "is missing", None),
             }
         }
-        queries
-            .extend(texts.into_iter().map(|text| LokiQuery { query: text.value, profiles: default_profiles.clone() }));
-        if let Some(variable) = variable {
-            let split = split_queries(&variable).into_iter();
-            queries = split.map(|query| LokiQuery { query, profiles: default_profiles.clone() }).collect();
+        for text in texts {
+            is_log_query(table, &text);
+            queries.push(LokiQuery { query: text.value, profiles: default_profiles.clone() });
         }
-        let wanted = table.exists() || url.is_some() || !queries.is_empty() || !files;
+        if let Some(variable) = variable {
+            queries.clear();
+            for value in split_queries(&variable) {
+                let text = Found { value, from: From::Env("LOG_QUERIES".to_owned()) };
+                is_log_query(table, &text);
+                queries.push(LokiQuery { query: text.value, profiles: default_profiles.clone() });
+            }
+        }
+        let wanted = table.is_used() || url.is_some() || !queries.is_empty() || !files;
         if queries.is_empty() {
             queries = split_queries(r#"{job="syslog"};{job="nginx"} |= "error""#)
                 .into_iter()
@@ -211,18 +246,7 @@ impl Reader<'_> {
                 Some("join some with `or` in one selector: {job=~\"a|b\"}".to_owned()),
             );
         }
-        for query in &queries {
-            if !query.query.trim_start().starts_with('{') {
-                let metric = "is not a log query: it must begin with a selector";
-                self.notes.at(
-                    table.span(),
-                    &table.key("queries"),
-                    format!("`{}` {metric}", query.query),
-                    Some("for example {job=\"syslog\"}".to_owned()),
-                );
-            }
-        }
-        let window = table.integer("window_minutes", Some("QUERY_WINDOW_MINUTES"), 1..43_201);
+        let window = table.integer("window_minutes", Some("QUERY_WINDOW_MINUTES"), 1..5_256_001);
         let limit = table.integer("limit", Some("QUERY_LIMIT"), 1..100_001);
         let settle = table.integer("settle_seconds", None, 0..3601);
         let timeout = table.integer("timeout_seconds", None, 1..3601);
@@ -283,9 +307,10 @@ impl Reader<'_> {
 
     fn files(&mut self, root: &Table<'_>, known: &BTreeSet<String>) -> Vec<FileGroup> {
         let (tables, texts) = root.tables("files");
+        let profiles = self.usual_profiles(root, known);
         let plain = |paths| FileGroup {
             paths,
-            profiles: vec![ProfileName::general()],
+            profiles: profiles.clone(),
             labels: BTreeMap::new(),
             timezone: None,
             from_start: false,
@@ -293,11 +318,6 @@ impl Reader<'_> {
         let mut groups = Vec::new();
         if !texts.is_empty() {
             groups.push(plain(texts.into_iter().map(|found| found.value).collect()));
-        }
-        if let Some(paths) = self.notes.variable("LOG_FILES") {
-            groups.push(plain(
-                paths.split(';').map(|path| path.trim().to_owned()).filter(|path| !path.is_empty()).collect(),
-            ));
         }
         for table in tables {
             let paths: Vec<_> =
@@ -331,27 +351,52 @@ impl Reader<'_> {
             }
             groups.push(group);
         }
+        if let Some(paths) = self.notes.variable("LOG_FILES") {
+            let paths = paths.split(';').map(|path| path.trim().to_owned()).filter(|path| !path.is_empty());
+            groups = vec![plain(paths.collect())];
+        }
         groups
     }
 
     fn model(&mut self, table: &Table<'_>) -> Model {
-        let small = |name: &str| {
-            table.integer(name, None, 1..u64::from(u32::MAX)).and_then(|found| u32::try_from(found.value).ok())
-        };
+        let small =
+            |name: &str| table.integer(name, None, 1..1_000_000_001).and_then(|found| u32::try_from(found.value).ok());
+        let host = table.string("host", Some("OLLAMA_HOST"));
+        if let Some(found) = &host {
+            if let Err(error) = BaseUrl::parse(&found.value) {
+                table.refuse(found, "host", format!("is {error}"), None);
+            } else if found.value.contains('@') && matches!(found.from, From::File(_)) {
+                let hint = "put the address into OLLAMA_HOST, or use model.bearer_file".to_owned();
+                table.refuse(found, "host", "has a password in it, which does not belong in this file", Some(hint));
+            }
+        }
+        let keep_alive = table.string("keep_alive", Some("OLLAMA_KEEP_ALIVE"));
+        if let Some(found) = &keep_alive
+            && found.value != "server"
+            && let Err(error) = KeepAlive::parse(&found.value)
+        {
+            table.refuse(found, "keep_alive", format!("is no duration: {error}, or `server`"), None);
+        }
+        let hours = table.string("hours", None);
+        if let Some(found) = &hours
+            && !is_hours(&found.value)
+        {
+            table.refuse(found, "hours", "is no time of day", Some("for example \"22:00-06:00\"".to_owned()));
+        }
         let model = Model {
             enabled: table.boolean("enabled", Some("MODEL_ENABLED")).unwrap_or(true),
-            host: table.string("host", Some("OLLAMA_HOST")).map(|found| found.value),
+            host: host.map(|found| found.value),
             name: table.string("name", Some("OLLAMA_MODEL")).map(|found| found.value),
             num_ctx: table.integer("num_ctx", None, 2048..1_048_577).and_then(|found| u32::try_from(found.value).ok()),
-            keep_alive: table.string("keep_alive", Some("OLLAMA_KEEP_ALIVE")).map(|found| found.value),
+            keep_alive: keep_alive.map(|found| found.value),
             timeout: table.integer("timeout_seconds", None, 5..86_401).map(|found| Duration::from_secs(found.value)),
             bearer: self.secret(table, "bearer", "ollama-bearer", "OLLAMA_BEARER_TOKEN"),
             allow_cloud: table.string("allow_cloud", None).map(|found| found.value),
             calls_per_hour: small("calls_per_hour"),
             calls_per_day: small("calls_per_day"),
-            tokens_per_hour: table.integer("tokens_per_hour", None, 1..u64::MAX).map(|found| found.value),
-            tokens_per_day: table.integer("tokens_per_day", None, 1..u64::MAX).map(|found| found.value),
-            hours: table.string("hours", None).map(|found| found.value),
+            tokens_per_hour: table.integer("tokens_per_hour", None, 1..1_000_000_000_001).map(|found| found.value),
+            tokens_per_day: table.integer("tokens_per_day", None, 1..1_000_000_000_001).map(|found| found.value),
+            hours: hours.map(|found| found.value),
         };
         table.finish();
         model
@@ -386,6 +431,11 @@ impl Reader<'_> {
                 (Some(name), true) => {
                     if let Some(kind) = parsed {
                         let label = name.value.clone();
+                        if !is_name(&label) {
+                            let hint = "small letters, digits, `-` and `_`, at most 40".to_owned();
+                            table.refuse(&name, "name", "is not a name for a channel", Some(hint));
+                            continue;
+                        }
                         if channels.iter().any(|channel: &ChannelConfig| channel.name == label) {
                             table.refuse(&name, "name", format!("`{label}` is taken by another channel"), None);
                         }
@@ -413,7 +463,9 @@ impl Reader<'_> {
     ) -> Option<ChannelConfig> {
         let credential = format!("{name}-webhook");
         let own = format!("{}_WEBHOOK_URL", name.to_uppercase().replace('-', "_"));
+        let mistakes = self.notes.count();
         let address = self.secret(table, "url", &credential, variable.unwrap_or(&own));
+        let is_told = self.notes.count() > mistakes;
         let min_severity = table.string("min_severity", None).and_then(|found| match found.value.parse() {
             Ok(severity) => Some(severity),
             Err(_) => {
@@ -423,12 +475,15 @@ impl Reader<'_> {
         });
         let mut signing = Vec::new();
         if kind == ChannelKind::Webhook {
-            signing.extend(self.secret(table, "secret", &format!("{name}-secret"), "WEBHOOK_SECRET"));
-            signing.extend(self.secret(table, "old_secret", &format!("{name}-old-secret"), "WEBHOOK_OLD_SECRET"));
+            let prefix = variable.unwrap_or(&own).trim_end_matches("_URL");
+            for (key, variable) in [("secret", "SECRET"), ("old_secret", "OLD_SECRET")] {
+                let credential = format!("{name}-{}", key.replace('_', "-"));
+                signing.extend(self.secret(table, key, &credential, &format!("{prefix}_{variable}")));
+            }
         }
         table.finish();
         let Some(address) = address else {
-            if table.exists() {
+            if table.is_used() && !is_told {
                 self.notes.at(table.span(), &table.key("url_file"), "is missing: the channel has no address", Some(format!(
                     "put the webhook's address in a file that only logwarden can read, or in the environment variable {}",
                     variable.unwrap_or(&own)
@@ -443,16 +498,11 @@ impl Reader<'_> {
     /// file itself must not hold it.
     fn secret(&mut self, table: &Table<'_>, name: &str, credential: &str, variable: &str) -> Option<Secret> {
         let file_key = format!("{name}_file");
-        if let Some(found) = table.string(name, None) {
-            let reason = "is a secret and does not belong in this file";
-            table.refuse(
-                &found,
-                name,
-                reason,
-                Some(format!(
-                    "put it in a file of mode 0600 and name that: {file_key} = \"/etc/logwarden/{credential}\""
-                )),
-            );
+        if let Some(span) = table.forbidden(name) {
+            let hint =
+                format!("put it in a file of mode 0600 and name that: {file_key} = \"/etc/logwarden/{credential}\"");
+            self.notes.at(span, &table.key(name), "is a secret and does not belong in this file", Some(hint));
+            table.string(&file_key, None);
             return None;
         }
         let named = table.string(&file_key, None);
@@ -488,7 +538,7 @@ impl Reader<'_> {
 
     fn alerts(&mut self, table: &Table<'_>) -> Alerts {
         let seconds = |name: &str, variable: Option<&str>, default: u64| {
-            let found = table.integer(name, variable, 60..2_592_001);
+            let found = table.integer(name, variable, 1..2_592_001);
             Duration::from_secs(found.map_or(default, |found| found.value))
         };
         let window = seconds("window_seconds", Some("DEDUP_WINDOW"), 3600);
@@ -532,7 +582,9 @@ impl Reader<'_> {
             warm_up: Duration::from_secs(
                 60 * table.integer("warm_up_minutes", None, 0..525_601).map_or(24 * 60, |found| found.value),
             ),
-            warm_up_lines: table.integer("warm_up_lines", None, 0..u64::MAX).map_or(50_000, |found| found.value),
+            warm_up_lines: table
+                .integer("warm_up_lines", None, 0..1_000_000_000_001)
+                .map_or(50_000, |found| found.value),
             rules_dir: table.string("rules_dir", None).map(|found| PathBuf::from(found.value)),
         };
         table.finish();
@@ -541,8 +593,43 @@ impl Reader<'_> {
 
     fn redact(&mut self, table: &Table<'_>) -> Vec<String> {
         let patterns = table.strings("patterns").unwrap_or_default();
+        for found in &patterns {
+            if let Err(error) = regex::Regex::new(&found.value) {
+                let reason = error.to_string().lines().last().unwrap_or_default().replace("error: ", "");
+                table.refuse(
+                    found,
+                    "patterns",
+                    format!("has an element that is no regular expression: {reason}"),
+                    None,
+                );
+            }
+        }
         table.finish();
         patterns.into_iter().map(|found| found.value).collect()
+    }
+}
+
+/// A name that files and variables can be called after.
+fn is_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+    !text.is_empty() && text.len() <= 40 && text.bytes().all(plain)
+}
+
+/// `22:00-06:00`
+fn is_hours(text: &str) -> bool {
+    let time = |text: &str| {
+        let (hour, minute) = text.trim().split_once(':')?;
+        let (hour, minute): (u32, u32) = (hour.parse().ok()?, minute.parse().ok()?);
+        (minute < 60 && hour * 60 + minute <= 24 * 60).then_some(hour * 60 + minute)
+    };
+    text.split_once('-').and_then(|(from, to)| Some(time(from)? != time(to)?)).unwrap_or(false)
+}
+
+/// Notes what has no lines: metric queries.
+fn is_log_query(table: &Table<'_>, found: &Found<String>) {
+    if !found.value.trim_start().starts_with('{') {
+        let reason = format!("has `{}`, which is not a log query: it must begin with a selector", found.value);
+        table.refuse(found, "queries", reason, Some("for example {job=\"syslog\"}".to_owned()));
     }
 }
 
