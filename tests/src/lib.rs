@@ -4,5 +4,6 @@ pub mod chat;
 pub mod discord;
 pub mod loki;
 pub mod ollama;
+pub mod sample;
 pub mod slack;
 pub mod webhook;
