@@ -257,8 +257,12 @@ fn hole(key: u64, at: usize) -> u64 {
     key.wrapping_add((at as u64 + 1).wrapping_mul(0xd6e8_feb8_6659_fd93))
 }
 
-fn bits(mask: u128) -> impl Iterator<Item = usize> {
-    (0..128).filter(move |at| mask >> at & 1 == 1)
+fn bits(mut mask: u128) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let at = mask.trailing_zeros();
+        mask &= mask.checked_sub(1)?;
+        Some(at as usize)
+    })
 }
 
 /// What the closure says about a line that it has no leaf for.
@@ -346,28 +350,16 @@ impl Closure {
         let Some(patterns) = self.patterns.get(&shape(program, masked.pieces.len())) else { return Known::No };
         let source = masked.source(text);
         let mut best = None;
-        // Only what some general masks is looked at.
-        let mut changes: [Option<u64>; 128] = [None; 128];
-        let (mut looked, mut codes) = (0_u128, 0_u128);
         'patterns: for mask in patterns {
-            let mut key = masked.key;
+            let (mut key, mut codes) = (masked.key, 0);
             for at in bits(*mask) {
-                if looked >> at & 1 == 0 {
-                    looked |= 1 << at;
-                    changes[at] = match class(source, &masked.pieces, 0, at) {
-                        None | Some(Class::Protected) => None,
-                        Some(class) => {
-                            codes |= u128::from(class != Class::Plain) << at;
-                            Some(change(&self.keyed, &masked.pieces[at], at))
-                        }
-                    };
+                match class(source, &masked.pieces, 0, at) {
+                    None | Some(Class::Protected) => continue 'patterns,
+                    Some(class) => codes |= u128::from(class != Class::Plain) << at,
                 }
-                match changes[at] {
-                    Some(change) => key = key.wrapping_add(change),
-                    None => continue 'patterns,
-                }
+                key = key.wrapping_add(change(&self.keyed, &masked.pieces[at], at));
             }
-            if let Some(general) = self.general(key, codes & mask) {
+            if let Some(general) = self.general(key, codes) {
                 best = best.max(Some((mask.count_ones(), *mask, general)));
             }
         }

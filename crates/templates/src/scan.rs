@@ -566,6 +566,7 @@ impl Masked {
         if word.len() <= 4
             && bits & !(HEX | DIGIT) == 0
             && next == Some(b':')
+            && !(bits == DIGIT && word.len() == 2 && is_clock(&text[end..]))
             && let Some((len, kind)) = lexicon::colon_address(&text[start..])
         {
             self.push_var(sep, start, start + len, kind);
@@ -725,6 +726,11 @@ impl Masked {
 }
 
 const STATUS: [&[u8]; 6] = [b"0xx", b"1xx", b"2xx", b"3xx", b"4xx", b"5xx"];
+
+/// Whether `text` goes on like a time of day: `:30:45`, not like an address of six pairs.
+fn is_clock(text: &[u8]) -> bool {
+    text.get(3) == Some(&b':') && text.get(6) != Some(&b':')
+}
 
 fn url_end(text: &[u8], from: usize) -> usize {
     let stops = |b: &u8| *b <= b' ' || matches!(*b, b'"' | b'\'' | b'<' | b'>' | b'|' | b')' | b']' | b'}');

@@ -92,6 +92,11 @@ impl Counted {
             self.hashes[..self.live].iter().for_each(|hash| sketch.add(*hash));
             self.sketch = Some(sketch);
         }
+        if self.values[..self.live].iter().all(|value| value.count == 1) {
+            // Ever new values: none is frequent.
+            self.live = 0;
+            return;
+        }
         let mut counts: Vec<u64> = self.values[..self.live].iter().map(|value| value.count).collect();
         let at = counts.len().saturating_sub(keep + 1);
         let lost = *counts.select_nth_unstable(at).1;
