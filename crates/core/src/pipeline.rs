@@ -14,6 +14,7 @@ mod deliver;
 mod ingest;
 mod judge;
 mod own;
+mod push;
 
 use std::{collections::BTreeMap, fmt, future::Future, sync::Arc, time::Duration};
 

@@ -125,8 +125,14 @@ pub struct Page {
     pub more: bool,
     /// The source brought everything before this time (up to late lines): open multi-line events end ten seconds after it.
     pub horizon: Option<Timestamp>,
+    /// For sources that know it better than the horizon says: open multi-line events whose last line is before this time
+    /// are complete.
+    pub settled: Option<Timestamp>,
     /// No more will ever come (end of standard input).
     pub finished: bool,
+    /// The spool rows that the lines come from, by ordinal. The commit that takes the lines deletes them, so that single
+    /// lines need not be remembered.
+    pub spool: Vec<u64>,
     /// Pairs of line and query that `seen` knew.
     pub duplicates: u64,
     /// Lines that came late and were found by looking back.

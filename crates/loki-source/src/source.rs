@@ -381,6 +381,7 @@ impl Pass {
             late,
             per_query,
             problems: self.problems,
+            ..Page::default()
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     LineId, ProfileName, Timestamp,
     decide::{Policy, book::Book},
     finding::{Key, Scope},
-    ledger::{Job, JobState, ProcessId, Query, Segment, Snapshot, SourceState, SpoolRow, Versioned, Write},
+    ledger::{Job, JobState, ProcessId, Query, Segment, Snapshot, SourceState, Versioned, Write},
     source::{Cursor, SourceId},
 };
 
@@ -97,8 +97,8 @@ pub struct Ingested {
     pub segment: Option<Segment>,
     /// Profiles to be judged by a classifier, with the lines kept under each.
     pub jobs: Vec<(ProfileName, u64)>,
-    /// Spool rows that it came from.
-    pub spool: Vec<SpoolRow>,
+    /// Spool rows that it came from, by ordinal.
+    pub spool: Vec<u64>,
     /// Counters to raise.
     pub counters: Vec<(String, u64)>,
 }
@@ -188,7 +188,7 @@ pub fn decide(
     let (opened, joined) = (book.opened(), book.joined());
     writes.extend(book.close());
     if !ingested.spool.is_empty() {
-        writes.push(Write::Unspool(ingested.spool.iter().map(|row| row.ordinal).collect()));
+        writes.push(Write::Unspool(ingested.spool.clone()));
     }
     writes.extend(ingested.counters.iter().filter(|(_, n)| *n > 0).map(|(name, n)| Write::Count(name.clone(), *n)));
     Some(Decided { writes, opened, joined })

@@ -224,6 +224,7 @@ impl Pipeline {
         }
         let end = match page.horizon {
             _ if page.finished => End::Closed,
+            _ if page.settled.is_some() => End::Open(page.settled.unwrap_or(now)),
             Some(horizon) => End::Open(horizon.minus(self.limits.settle)),
             None => End::Open(now.minus(self.limits.settle)),
         };
@@ -262,14 +263,18 @@ impl Pipeline {
             next: Some(page.next.clone()),
             complete: !page.more && page.problems.iter().all(|problem| problem.kind != ProblemKind::Retry),
             carry: delta.carry.clone(),
-            seen: page.lines.iter().map(|line| (line.time, line.id, line.tags)).collect(),
+            // Pushed batches are known by their id; their spool rows go with this commit.
+            seen: match page.spool.is_empty() {
+                true => page.lines.iter().map(|line| (line.time, line.id, line.tags)).collect(),
+                false => Vec::new(),
+            },
             leaves: delta.new.iter().map(|leaf| self.redacted(leaf)).collect(),
             used: delta.rows.iter().map(|row| row.leaf).collect(),
             moves: delta.moves.clone(),
             learned: detection.learned.clone(),
             segment,
             jobs: waiting,
-            spool: Vec::new(),
+            spool: page.spool.clone(),
             counters,
         };
         let decided = self
