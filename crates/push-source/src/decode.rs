@@ -1,0 +1,306 @@
+//! From a body to lines: what a body is, is recognised by looking at it; its header only breaks ties.
+
+use std::ops::ControlFlow;
+
+use crate::{
+    batch::{Batch, Bounds},
+    json,
+    json::Repaired,
+    loki, msgpack, otlp, record,
+    record::Context,
+    value::Value,
+};
+
+/// How much of an unreadable body is kept, per piece and in all.
+const KEEP_PIECE: usize = 64 << 10;
+const KEEP_ALL: usize = 256 << 10;
+
+/// What the path says about a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// Fluent Bit's http output, and whatever else posts records.
+    Records,
+    /// Loki's push API.
+    Loki,
+    /// OTLP/HTTP logs.
+    Otlp,
+}
+
+/// A body turned into lines.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    /// The lines.
+    pub(crate) batch: Batch,
+    /// What could not be read: the bytes (capped), and why.
+    pub(crate) bad: Vec<(Vec<u8>, String)>,
+}
+
+/// Decodes a body whose compression is off.
+pub(crate) fn decode(
+    protocol: Protocol,
+    content_type: &str,
+    body: &[u8],
+    context: &Context,
+    bounds: Bounds,
+) -> Decoded {
+    let mut decoded = Decoded { batch: Batch::new(bounds), bad: Vec::new() };
+    if body.trim_ascii().is_empty() {
+        return decoded;
+    }
+    let content_type = content_type.to_ascii_lowercase();
+    let binary = content_type.contains("protobuf");
+    let first = body.iter().copied().find(|b| !b.is_ascii_whitespace() && !b"\xef\xbb\xbf".contains(b)).unwrap_or(b' ');
+    match protocol {
+        // A protobuf message that begins with the byte of `{` or `[` has another field first, and is none of these.
+        Protocol::Loki | Protocol::Otlp if first != b'{' && first != b'[' => {
+            protobuf(protocol, body, context, &mut decoded)
+        }
+        Protocol::Loki | Protocol::Otlp => one_document(protocol, body, context, &mut decoded),
+        Protocol::Records if binary => protobuf(Protocol::Otlp, body, context, &mut decoded),
+        Protocol::Records if content_type.contains("msgpack") || matches!(body[0], 0x92 | 0xdc | 0xdd) => {
+            messages(body, context, &mut decoded);
+        }
+        Protocol::Records if first == b'{' || first == b'[' => {
+            records(body, context, &mut decoded);
+            if decoded.batch.lines == 0 && !decoded.bad.is_empty() && !content_type.contains("json") {
+                decoded = Decoded { batch: Batch::new(bounds), bad: Vec::new() };
+                text(body, context, &mut decoded);
+            }
+        }
+        Protocol::Records if content_type.contains("json") => {
+            decoded.refuse(body, "it is announced as JSON and is none".to_owned());
+        }
+        Protocol::Records => text(body, context, &mut decoded),
+    }
+    if decoded.batch.too_many > 0 {
+        decoded.refuse(body, format!("it has more than {} records; the rest was left out", bounds.records));
+    }
+    decoded
+}
+
+impl Decoded {
+    fn refuse(&mut self, piece: &[u8], reason: String) {
+        let kept: usize = self.bad.iter().map(|(piece, _)| piece.len()).sum();
+        let room = KEEP_PIECE.min(KEEP_ALL.saturating_sub(kept));
+        self.bad.push((piece[..piece.len().min(room)].to_vec(), reason));
+    }
+}
+
+fn flow(goes_on: bool) -> ControlFlow<()> {
+    if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+}
+
+fn records(body: &[u8], context: &Context, decoded: &mut Decoded) {
+    let (readable, repaired) = Repaired::new(body);
+    let mut other = Vec::new();
+    let bad = json::records(&readable, &mut |mut value| {
+        repaired.restore(&mut value);
+        if is_action(&value) {
+            return ControlFlow::Continue(());
+        }
+        // Loki's and OTLP's bodies at a general path.
+        let done = match &value {
+            Value::Map(_) if matches!(value.get("streams"), Some(Value::List(_))) => {
+                loki::json(&value, context, &mut decoded.batch)
+            }
+            Value::Map(_) if matches!(value.get("resourceLogs"), Some(Value::List(_))) => {
+                otlp::json(&value, context, &mut decoded.batch)
+            }
+            _ => return flow(take(value, context, decoded, &mut other)),
+        };
+        other.extend(done.err());
+        ControlFlow::Continue(())
+    });
+    for piece in bad {
+        let end = piece.to.min(readable.len());
+        decoded.refuse(&readable[piece.from.min(end)..end], format!("it is not JSON: {}", piece.reason));
+    }
+    for reason in other {
+        decoded.refuse(body, reason);
+    }
+}
+
+/// Adds a record; what is neither a record nor text is noted once per body.
+fn take(value: Value<'_>, context: &Context, decoded: &mut Decoded, other: &mut Vec<String>) -> bool {
+    if matches!(value, Value::Null | Value::List(_)) {
+        if other.is_empty() {
+            other.push("it holds values that are no records".to_owned());
+        }
+        return true;
+    }
+    record::take(value, None, None, context, &mut decoded.batch)
+}
+
+/// The action lines of Elasticsearch's bulk format, which rsyslog writes.
+fn is_action(value: &Value<'_>) -> bool {
+    let Value::Map(pairs) = value else { return false };
+    matches!(pairs.as_slice(), [(key, Value::Map(inner))]
+        if matches!(&**key, b"index" | b"create") && inner.iter().all(|(key, _)| key.starts_with(b"_")))
+}
+
+fn one_document(protocol: Protocol, body: &[u8], context: &Context, decoded: &mut Decoded) {
+    let (readable, repaired) = Repaired::new(body);
+    let result =
+        json::document(&readable).map_err(|reason| format!("it is not JSON: {reason}")).and_then(|mut value| {
+            repaired.restore(&mut value);
+            match protocol {
+                Protocol::Loki => loki::json(&value, context, &mut decoded.batch),
+                _ => otlp::json(&value, context, &mut decoded.batch),
+            }
+        });
+    if let Err(reason) = result {
+        decoded.refuse(body, reason);
+    }
+}
+
+fn protobuf(protocol: Protocol, body: &[u8], context: &Context, decoded: &mut Decoded) {
+    let result = match protocol {
+        Protocol::Loki => loki::protobuf(body, context, &mut decoded.batch),
+        _ => otlp::protobuf(body, context, &mut decoded.batch),
+    };
+    if result.is_err() {
+        decoded.refuse(body, "it is not protobuf".to_owned());
+    }
+}
+
+/// Seconds that mark the beginning and the end of a group of records with a common resource.
+const GROUP_START: i128 = 0xffff_ffff;
+const GROUP_END: i128 = 0xffff_fffe;
+
+fn messages(body: &[u8], context: &Context, decoded: &mut Decoded) {
+    let mut reader = msgpack::Reader::new(body);
+    let mut resource: Option<Value<'_>> = None;
+    let mut odd = 0_u64;
+    loop {
+        let from = reader.at();
+        let value = match reader.next() {
+            None => break,
+            Some(Ok(value)) => value,
+            Some(Err(reason)) => {
+                decoded.refuse(&body[from..], format!("it is not MessagePack: {reason}"));
+                break;
+            }
+        };
+        let (time, record) = match value {
+            Value::Map(_) => (Value::Null, value),
+            Value::List(parts) => match <[Value<'_>; 2]>::try_from(parts) {
+                Ok([Value::List(head), record @ Value::Map(_)]) => {
+                    (head.into_iter().next().unwrap_or(Value::Null), record)
+                }
+                Ok([time, record @ Value::Map(_)]) => (time, record),
+                _ => {
+                    odd += 1;
+                    continue;
+                }
+            },
+            _ => {
+                odd += 1;
+                continue;
+            }
+        };
+        match time {
+            Value::Time(nanos) if nanos / 1_000_000_000 == GROUP_START => {
+                resource = record.at(&["resource", "attributes"]).cloned();
+                continue;
+            }
+            Value::Time(nanos) if nanos / 1_000_000_000 == GROUP_END => {
+                resource = None;
+                continue;
+            }
+            _ => {}
+        }
+        let time = crate::moment::nanos(&time);
+        if !record::take(record, time, resource.as_ref(), context, &mut decoded.batch) {
+            break;
+        }
+    }
+    if odd > 0 {
+        decoded.refuse(body, format!("{odd} MessagePack values are no records"));
+    }
+}
+
+/// Lines of text, one record each. What is not text at all is set aside.
+fn text(body: &[u8], context: &Context, decoded: &mut Decoded) {
+    let odd = body.iter().take(4096).filter(|b| **b < 0x20 && !b.is_ascii_whitespace() && **b != 0x1b).count();
+    if odd * 10 > body.len().min(4096) {
+        decoded.refuse(body, "it is neither JSON, MessagePack, protobuf nor text".to_owned());
+        return;
+    }
+    let body = body.strip_suffix(b"\n").unwrap_or(body);
+    for line in body.split(|b| *b == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let line = Value::Text(line.into());
+        if !record::take(line, None, None, context, &mut decoded.batch) {
+            break;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use base64::{Engine as _, prelude::BASE64_STANDARD};
+    use logwarden_core::{Line, Timestamp, ledger::BatchId};
+
+    use super::*;
+    use crate::{batch, inflate};
+
+    /// A request as a shipper sent it, and the lines it carried as another program reads them.
+    #[derive(serde::Deserialize)]
+    struct Request {
+        name: String,
+        target: String,
+        headers: BTreeMap<String, String>,
+        body: String,
+        lines: Option<Vec<String>>,
+    }
+
+    fn requests() -> Vec<Request> {
+        let text = include_str!("../tests/fixtures/requests.ndjson");
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn bounds() -> Bounds {
+        Bounds { records: 1_000_000, received: Timestamp::from_secs(1_795_216_800) }
+    }
+
+    fn stored(mut decoded: Decoded) -> Vec<Line> {
+        let parts = decoded.batch.finish();
+        parts.iter().flat_map(|part| batch::lines(BatchId(1), &part.body, 1).unwrap()).collect()
+    }
+
+    fn read(request: &Request) -> (Vec<Line>, Vec<String>) {
+        let header = |name: &str| request.headers.get(name).map_or("", String::as_str);
+        let raw = BASE64_STANDARD.decode(&request.body).unwrap();
+        let protocol = match request.target.as_str() {
+            "/loki/api/v1/push" => Protocol::Loki,
+            target if target.ends_with("/v1/logs") => Protocol::Otlp,
+            _ => Protocol::Records,
+        };
+        let snappy = protocol == Protocol::Loki && header("content-type").contains("protobuf");
+        let body = inflate::unpack(header("content-encoding"), &raw, 64 << 20, snappy).unwrap();
+        let decoded = decode(protocol, header("content-type"), &body, &Context::default(), bounds());
+        let bad = decoded.bad.iter().map(|(_, reason)| reason.clone()).collect();
+        (stored(decoded), bad)
+    }
+
+    #[test]
+    fn recorded_requests_decode_to_the_lines_they_carried() {
+        let mut compared = 0;
+        for request in requests() {
+            let (lines, bad) = read(&request);
+            assert!(bad.is_empty(), "{}: {bad:?}", request.name);
+            assert!(!lines.is_empty(), "{}: no lines", request.name);
+            let Some(wanted) = &request.lines else {
+                continue;
+            };
+            let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
+            let found: Vec<_> = lines.iter().map(|line| text(&line.text)).collect();
+            let wanted: Vec<_> = wanted.iter().map(|line| text(&BASE64_STANDARD.decode(line).unwrap())).collect();
+            assert_eq!(found, wanted, "{}", request.name);
+            compared += 1;
+        }
+        assert!(compared > 60, "{compared}");
+    }
+}

@@ -1,0 +1,134 @@
+//! MessagePack as Fluent Bit writes it: records one after another, `[[time, metadata], record]` or `[time, record]`.
+
+use std::borrow::Cow;
+
+use crate::value::{MAX_DEPTH, MAX_VALUES, Value};
+
+/// Reads values from bytes.
+#[derive(Debug)]
+pub(crate) struct Reader<'a> {
+    body: &'a [u8],
+    at: usize,
+    left: u32,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader at the beginning of `body`.
+    pub(crate) fn new(body: &'a [u8]) -> Self {
+        Self { body, at: 0, left: 0 }
+    }
+
+    /// How far it has come.
+    pub(crate) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// The next value; `None` at the end.
+    pub(crate) fn next(&mut self) -> Option<Result<Value<'a>, &'static str>> {
+        if self.at >= self.body.len() {
+            return None;
+        }
+        self.left = MAX_VALUES;
+        Some(self.value(0))
+    }
+
+    fn bytes(&mut self, length: usize) -> Result<&'a [u8], &'static str> {
+        let end = self.at.checked_add(length).filter(|end| *end <= self.body.len()).ok_or("it ends too early")?;
+        let bytes = &self.body[self.at..end];
+        self.at = end;
+        Ok(bytes)
+    }
+
+    fn number(&mut self, length: usize) -> Result<u64, &'static str> {
+        Ok(self.bytes(length)?.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    }
+
+    fn length(&mut self, length: usize) -> Result<usize, &'static str> {
+        usize::try_from(self.number(length)?).map_err(|_| "a length is too large")
+    }
+
+    fn value(&mut self, depth: u32) -> Result<Value<'a>, &'static str> {
+        if depth > MAX_DEPTH {
+            return Err("nested too deep");
+        }
+        self.left = self.left.checked_sub(1).ok_or("too many values in one record")?;
+        let head = self.bytes(1)?[0];
+        Ok(match head {
+            0x00..=0x7f => Value::Int(head.into()),
+            0x80..=0x8f => self.map(usize::from(head & 0x0f), depth)?,
+            0x90..=0x9f => self.list(usize::from(head & 0x0f), depth)?,
+            0xa0..=0xbf => self.text(usize::from(head & 0x1f))?,
+            0xc0 => Value::Null,
+            0xc1 => return Err("a byte that means nothing"),
+            0xc2 | 0xc3 => Value::Bool(head == 0xc3),
+            0xc4 | 0xd9 => {
+                let length = self.length(1)?;
+                self.text(length)?
+            }
+            0xc5 | 0xda => {
+                let length = self.length(2)?;
+                self.text(length)?
+            }
+            0xc6 | 0xdb => {
+                let length = self.length(4)?;
+                self.text(length)?
+            }
+            0xc7..=0xc9 => {
+                let length = self.length(1 << (head - 0xc7))?;
+                self.extension(length)?
+            }
+            0xca => Value::Float(f32::from_bits(self.number(4)? as u32).into()),
+            0xcb => Value::Float(f64::from_bits(self.number(8)?)),
+            0xcc..=0xcf => Value::Int(self.number(1 << (head - 0xcc))?.into()),
+            0xd0 => Value::Int((self.number(1)? as u8 as i8).into()),
+            0xd1 => Value::Int((self.number(2)? as u16 as i16).into()),
+            0xd2 => Value::Int((self.number(4)? as u32 as i32).into()),
+            0xd3 => Value::Int((self.number(8)? as i64).into()),
+            0xd4..=0xd8 => self.extension(1 << (head - 0xd4))?,
+            0xdc | 0xdd => {
+                let count = self.length(if head == 0xdc { 2 } else { 4 })?;
+                self.list(count, depth)?
+            }
+            0xde | 0xdf => {
+                let count = self.length(if head == 0xde { 2 } else { 4 })?;
+                self.map(count, depth)?
+            }
+            0xe0..=0xff => Value::Int((head as i8).into()),
+        })
+    }
+
+    fn text(&mut self, length: usize) -> Result<Value<'a>, &'static str> {
+        Ok(Value::Text(Cow::Borrowed(self.bytes(length)?)))
+    }
+
+    /// Type 0 with eight bytes is Fluentd's event time; everything else is kept as bytes.
+    fn extension(&mut self, length: usize) -> Result<Value<'a>, &'static str> {
+        let kind = self.bytes(1)?[0];
+        if (kind, length) == (0, 8) {
+            let (secs, nanos) = (self.number(4)?, self.number(4)?);
+            return Ok(Value::Time(i128::from(secs) * 1_000_000_000 + i128::from(nanos)));
+        }
+        self.text(length)
+    }
+
+    fn list(&mut self, count: usize, depth: u32) -> Result<Value<'a>, &'static str> {
+        let mut values = Vec::with_capacity(count.min(16));
+        for _ in 0..count {
+            values.push(self.value(depth + 1)?);
+        }
+        Ok(Value::List(values))
+    }
+
+    fn map(&mut self, count: usize, depth: u32) -> Result<Value<'a>, &'static str> {
+        let mut pairs = Vec::with_capacity(count.min(16));
+        for _ in 0..count {
+            let key = match self.value(depth + 1)? {
+                Value::Text(text) => text,
+                Value::Int(number) => Cow::Owned(number.to_string().into_bytes()),
+                _ => return Err("a key that is no text"),
+            };
+            pairs.push((key, self.value(depth + 1)?));
+        }
+        Ok(Value::Map(pairs))
+    }
+}
