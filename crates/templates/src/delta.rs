@@ -32,6 +32,9 @@ pub struct Delta {
     /// With [`FoldOptions::assign`](crate::FoldOptions), the row of each event of the carry that the fold was given, in
     /// its order; `None` for one that is still open.
     pub carry_assignments: Vec<Option<u32>>,
+    /// With [`FoldOptions::assign`](crate::FoldOptions), the lines of the input that are in each event of
+    /// [`Delta::carry`], in its order.
+    pub carry_lines: Vec<Vec<u32>>,
 }
 
 /// Physical lines by outcome: `read + carried_in = own + carried + kept`.
@@ -57,6 +60,20 @@ pub struct Counts {
     /// are no longer leaves of their own.
     #[serde(default)]
     pub absorbed: u64,
+}
+
+impl Counts {
+    /// Adds the counts of the fold that came next. What it took from the carry is carried no more.
+    pub fn add(&mut self, next: &Self) {
+        self.read += next.read;
+        self.own += next.own;
+        self.carried = (self.carried + next.carried).saturating_sub(next.carried_in);
+        self.kept += next.kept;
+        self.coarse += next.coarse;
+        self.middle += next.middle;
+        self.evicted += next.evicted;
+        self.absorbed += next.absorbed;
+    }
 }
 
 /// A template as one origin used it in this delta.

@@ -398,6 +398,9 @@ impl<'m, 'a> Fold<'m, 'a> {
             if let Some(event) = std::mem::take(&mut source.joiner).into_open(&stream) {
                 self.delta.counts.carried += event.lines;
                 self.delta.carry.open.push(event);
+                if self.options.assign {
+                    self.delta.carry_lines.push(std::mem::take(&mut source.lines));
+                }
             }
         }
         self.evict();

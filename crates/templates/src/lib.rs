@@ -22,6 +22,7 @@ mod neighbours;
 mod rows;
 mod scan;
 mod slots;
+mod tally;
 mod template;
 mod time;
 
@@ -30,4 +31,5 @@ pub use id::{LeafId, LineId, ParseIdError, RootId};
 pub use line::{Clock, Level, Line, Origin, Record, Stream, Zone};
 pub use miner::{Config, End, FoldOptions, Matcher, Miner, State, StateError};
 pub use neighbours::neighbours;
+pub use tally::{Summary, Tallied, Tally};
 pub use time::Timestamp;
