@@ -349,7 +349,7 @@ impl<'m, 'a> Fold<'m, 'a> {
         let made = self.made.entry(identity.clone()).or_insert(0);
         *made += 1;
         let made = *made;
-        let full = self.delta.new.len() >= self.miner.config().max_templates;
+        let full = self.delta.new.len() >= self.miner.config().max_templates.div_ceil(2);
         // Should programs' names flood as well, the coarsest form has none.
         let identity: Arc<str> = if full { "".into() } else { identity };
         if full || made > max {

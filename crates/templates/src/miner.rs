@@ -32,7 +32,8 @@ pub struct Config {
     /// installation; never part of an id.
     pub secret: u64,
     /// New leaves that one program may make in one fold; its further unknown lines are folded coarsely, by length, first
-    /// and last constant word, and counted. Half as many in the next fold, and so on, until it stops.
+    /// and last constant word, and counted. Half as many in the next fold, and so on, until it stops. All programs
+    /// together may make half of `max_templates`.
     pub max_new_per_program: usize,
     /// Variables of a template whose values a row keeps.
     pub slots: usize,
