@@ -254,7 +254,10 @@ impl Reader<'_> {
         let user = table.string("user", Some("LOKI_USER"));
         let password = self.secret(table, "password", "loki-password", "LOKI_PASSWORD");
         let bearer = self.secret(table, "bearer", "loki-bearer", "LOKI_BEARER_TOKEN");
+        // A token that came as a credential is not looked for in the file, which only root may read then.
+        let from_file = bearer.as_ref().is_some_and(|secret| secret.origin.starts_with("file "));
         let bearer_file = table.string("bearer_file", None).map(|found| PathBuf::from(found.value));
+        let bearer_file = bearer_file.filter(|_| from_file);
         let headers = table.map("headers").into_iter().map(|(name, found)| (name, found.value)).collect();
         let ca_file = table.string("ca_file", None).map(|found| PathBuf::from(found.value));
         table.finish();
@@ -618,7 +621,7 @@ fn is_name(text: &str) -> bool {
 /// `22:00-06:00`
 fn is_hours(text: &str) -> bool {
     let time = |text: &str| {
-        let (hour, minute) = text.trim().split_once(':')?;
+        let (hour, minute) = text.trim().split_once(':').unwrap_or((text.trim(), "0"));
         let (hour, minute): (u32, u32) = (hour.parse().ok()?, minute.parse().ok()?);
         (minute < 60 && hour * 60 + minute <= 24 * 60).then_some(hour * 60 + minute)
     };

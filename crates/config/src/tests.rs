@@ -228,6 +228,16 @@ fn a_secret_is_a_credential_before_a_file_before_the_environment() {
 }
 
 #[test]
+fn a_token_that_came_as_a_credential_is_not_read_from_the_file_again() {
+    let text = "[loki]\nbearer_file = \"/etc/logwarden/loki-bearer\"\n";
+    let directory = ("CREDENTIALS_DIRECTORY", "/run/credentials/x");
+    let files = [("/etc/logwarden/loki-bearer", "token"), ("/run/credentials/x/loki-bearer", "token")];
+    let file = |env: &[(&str, &str)]| check(text, env, &files).unwrap().config.loki.unwrap().bearer_file;
+    assert_eq!(file(&[directory]), None);
+    assert_eq!(file(&[]).as_deref(), Some(Path::new("/etc/logwarden/loki-bearer")));
+}
+
+#[test]
 fn every_channel_has_secrets_of_its_own() {
     let text = "[[channels]]\nname = \"night-shift\"\nkind = \"webhook\"\n\
                 [[channels]]\nname = \"day\"\nkind = \"webhook\"\n";
