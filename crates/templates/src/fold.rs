@@ -533,7 +533,8 @@ fn scan_access(masked: &mut Masked, program: u64, access: &Access<'_>) {
     for (key, value, kind) in [
         (&b"vhost"[..], access.vhost, SlotKind::Host),
         (b"duration", access.duration, SlotKind::Duration),
-        (b"size", access.size, SlotKind::Size),
+        // Answers without a body are no template of their own.
+        (b"size", Some(access.size.unwrap_or_default()), SlotKind::Size),
     ] {
         if let Some(value) = value {
             masked.add_value(key, value, kind);

@@ -239,8 +239,15 @@ pub(crate) fn is_name_with_digits(word: &[u8]) -> bool {
     )
 }
 
-/// Error codes: `E1234`, `ORA-00942:`, `AH00128:`, `[MY-010116]`.
+/// Error and message codes: `E1234`, `ORA-00942:`, `AH00128:`, `[MY-010116]`, `%ASA-6-302013`.
 pub(crate) fn is_code(word: &[u8], next: Option<u8>) -> bool {
+    if word[0] == b'%' {
+        // Facility, severity, mnemonic, as network devices write it.
+        let mut parts = word[1..].splitn(3, |b| *b == b'-');
+        let facility = parts.next().is_some_and(|part| part.len() >= 2 && part.iter().all(u8::is_ascii_uppercase));
+        let severity = parts.next().is_some_and(|part| matches!(part, [b'0'..=b'7']));
+        return facility && severity && parts.next().is_some_and(|part| (3..=32).contains(&part.len()));
+    }
     let letters = word.iter().take_while(|b| b.is_ascii_uppercase()).count();
     let rest = &word[letters..];
     let (dash, digits) = match rest.strip_prefix(b"-") {

@@ -610,7 +610,7 @@ impl Masked {
             return;
         }
         let first = word[0];
-        if first.is_ascii_alphabetic() || first >= 0x80 {
+        if first.is_ascii_alphabetic() || first >= 0x80 || first == b'%' {
             let key = next == Some(b'=') && text.get(end + 1).is_some_and(|b| *b != b'=') && lexicon::is_name(word);
             let call = next == Some(b'(') && text.get(end + 1) == Some(&b')') && lexicon::is_name(word);
             if key || call || (word.len() <= 10 && lexicon::is_name_with_digits(word)) || lexicon::is_code(word, next) {

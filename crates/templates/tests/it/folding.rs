@@ -50,6 +50,8 @@ fn what_says_what_happened_stays() {
         "errno 13 while writing",
         "Event ID 4625 was logged",
         "ORA-00942: table is missing",
+        "%ASA-4-106023: Deny tcp",
+        "%LINK-3-UPDOWN: Interface is down",
         "sha256 over ipv6 with http2",
     ];
     for line in cases {
@@ -154,6 +156,21 @@ fn the_worst_level_of_a_row_counts() {
     );
     assert_eq!(delta.rows.len(), 1);
     assert_eq!(delta.rows[0].level, Some(Level::Error));
+}
+
+#[test]
+fn an_access_log_becomes_routes_and_status_classes() {
+    let line = |status: u16, size: &str| {
+        format!(
+            "203.0.113.7 - - [21/Nov/2026:04:00:00 +0000] \"GET /items/17?q=1 HTTP/1.1\" {status} {size} \"-\" \"curl/8.5.0\""
+        )
+    };
+    let delta = fold(&Miner::new(Config::default()), &[line(200, "512"), line(204, "-"), line(503, "12")]);
+    assert_eq!(row(&delta, 0).leaf, row(&delta, 1).leaf);
+    assert!(row(&delta, 0).template.starts_with("GET /items/<*> 2xx client=<*:ip>"), "{}", row(&delta, 0).template);
+    assert!(row(&delta, 2).template.starts_with("GET /items/<*> 5xx"));
+    let status = row(&delta, 0).slots.iter().find(|slot| &*slot.key == "status").unwrap();
+    assert_eq!(status.values.iter().map(|v| &*v.value).collect::<Vec<_>>(), ["200", "204"]);
 }
 
 #[test]
