@@ -654,7 +654,11 @@ impl Masked {
             self.join_over_punctuation(text, &sep);
             return self.push_var(sep, start, end, kind);
         }
-        if sep.assigns() && !(sep.blank_after && next == Some(b'=')) {
+        // `tag=name` and `tag="name"`, not `logname= uid=0`.
+        let quoted = matches!(sep.last, b'"' | b'\'')
+            && next == Some(sep.last)
+            && text[sep.start..start].ends_with(&[b'=', sep.last]);
+        if quoted || sep.assigns() && !(sep.blank_after && next == Some(b'=')) {
             let key = self
                 .pieces
                 .last()

@@ -104,7 +104,7 @@ pub(crate) fn render(masked: &Masked, text: &[u8], mask: u128, kinds: &[SlotKind
         }
         let mut sep = Vec::new();
         Masked::write_sep(source, piece, &mut sep);
-        let assigned = sep.trim_ascii_end().last() == Some(&b'=');
+        let assigned = matches!(sep.trim_ascii_end(), [.., b'='] | [.., b'=', b'"' | b'\'']);
         let kind = kinds.get(at).copied().or(value).unwrap_or(SlotKind::Word);
         let before = [word(at.checked_sub(1)), word(at.checked_sub(2))];
         let kind = lexicon::role(before, assigned, word(Some(at + 1)), kind);

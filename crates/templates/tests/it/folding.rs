@@ -31,6 +31,7 @@ fn values_become_slots_of_a_kind() {
         ("started at Sat Nov 21 04:00:00 2026", "started at <*:time>"),
         ("sent 5 KB, then 7 MB", "sent <*:size>, then <*:size>"),
         ("cache=on size=12 owner=alice", "cache=on size=<*:num> owner=<*>"),
+        ("lock tag=\"RILJ\" user='bob' msg=\"all is well\"", "lock tag=\"<*>\" user='<*:user>' msg=\"all is well\""),
         ("interrupt enabled........1", "interrupt enabled........<*:num>"),
         ("tags 1, 2, 3 and 4", "tags <*:num> and <*:num>"),
     ];
