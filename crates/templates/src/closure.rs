@@ -133,6 +133,8 @@ struct General {
     /// A leaf that it matches, which lends it its text.
     like: Index,
     members: u32,
+    /// Whether it has noted its holes.
+    digs: bool,
     /// The leaf that stands for the general itself, if there is one.
     own: Index,
     root: RootId,
@@ -249,8 +251,16 @@ fn change(keyed: &Keyed, piece: &Piece, at: usize) -> u64 {
     keyed.at(keyed.placed(ANY_WORD, piece.sep_hash), at).wrapping_sub(keyed.at(piece.hash, at))
 }
 
-/// A general that is to be made: the mask, positions where code-like words are values too, and a leaf like it.
-type Wanted = (u128, u128, Index);
+/// A general that is to be made.
+struct Wanted {
+    mask: u128,
+    /// Positions where code-like words are values too.
+    codes: u128,
+    /// A leaf that it matches.
+    like: Index,
+    /// Whether it has holes of its own: those made of holes do, those that join others do not.
+    digs: bool,
+}
 
 /// A hole: what is left, and which position of it the words are from.
 fn hole(key: u64, at: usize) -> u64 {
@@ -442,7 +452,7 @@ impl Closure {
 
         let mut wanted: Vec<Wanted> = Vec::new();
         if own != 0 {
-            wanted.push((own, 0, at));
+            wanted.push(Wanted { mask: own, codes: 0, like: at, digs: true });
         }
         self.join(&form, at, &mut wanted);
         self.dig(&form, 0, at, &mut wanted);
@@ -463,16 +473,16 @@ impl Closure {
             .collect()
     }
 
-    /// Any two generals that match a leaf have a common one, if that still says something.
+    /// The generals that match a leaf have a common one.
+    ///
+    /// Only the union of all of them is made, never that of each two, which could be as many as there are subsets. Those
+    /// that were made before all of them were known make no difference: the last one matches whatever they match, and
+    /// they have no holes.
     fn join(&self, form: &Form<'_>, at: Index, wanted: &mut Vec<Wanted>) {
         let above = self.above(form);
-        for (number, (first, _)) in above.iter().enumerate() {
-            for (second, _) in &above[..number] {
-                let union = first | second;
-                if union != *first && union != *second && form.left(union) > 0 {
-                    wanted.push((union, 0, at));
-                }
-            }
+        let union = above.iter().fold(0, |union, (mask, _)| union | mask);
+        if union != 0 && above.iter().all(|(mask, _)| *mask != union) {
+            wanted.push(Wanted { mask: union, codes: 0, like: at, digs: false });
         }
     }
 
@@ -493,17 +503,23 @@ impl Closure {
             let general = key.wrapping_add(change(&self.keyed, piece, at));
             match self.note(hole(general, at), word, form.left(wider)) {
                 Hole::Constant => {}
-                _ if word == Word::VALUE => wanted.extend(self.like(general, wider, form).map(|like| (wider, 0, like))),
+                _ if word == Word::VALUE => wanted.extend(self.like(general, wider, form).map(|like| Wanted {
+                    mask: wider,
+                    codes: 0,
+                    like,
+                    digs: true,
+                })),
                 Hole::Words if word.weight() > 0 => {}
-                Hole::Words => wanted.push((wider, 0, like)),
-                Hole::Codes => wanted.push((wider, 1 << at, like)),
+                Hole::Words => wanted.push(Wanted { mask: wider, codes: 0, like, digs: true }),
+                Hole::Codes => wanted.push(Wanted { mask: wider, codes: 1 << at, like, digs: true }),
             }
         }
     }
 
-    /// A leaf that the general with this key matches but for code-like words; none when the general is there already.
+    /// A leaf that the general with this key matches but for code-like words; none when the general is there already and has
+    /// holes.
     fn like(&self, key: u64, mask: u128, form: &Form<'_>) -> Option<Index> {
-        if self.general_by_key.contains_key(&key) {
+        if self.general_by_key.get(&key).is_some_and(|general| self.generals[*general as usize].digs) {
             return None;
         }
         let pieces = &form.masked.pieces;
@@ -596,27 +612,29 @@ impl Closure {
             }
         }
         if pair.first.len() >= needed && pair.second.len() >= needed {
-            wanted.push((mask, 0, at));
+            wanted.push(Wanted { mask, codes: 0, like: at, digs: true });
         }
     }
 
     /// Makes the generals that are wanted, and those that follow from them.
     fn generalise(&mut self, program: u64, shape: u64, mut wanted: Vec<Wanted>) {
-        while let Some((mask, codes, like)) = wanted.pop() {
+        while let Some(Wanted { mask, codes, like, digs }) = wanted.pop() {
             let text = self.leaves[like as usize].new.text.clone();
             let mut masked = Masked::new(self.keyed);
             masked.template(program, text.as_bytes());
             let form = Form::new(program, &masked, text.as_bytes());
             let Some(key) = form.masked_key(&self.keyed, mask) else { continue };
-            if form.left(mask) == 0 {
-                continue;
-            }
             let hashes: Vec<u64> = masked.pieces.iter().map(|piece| piece.hash).collect();
             let (general, is_new) = match self.general_by_key.get(&key).copied() {
-                Some(known) if codes & !self.generals[known as usize].codes == 0 => continue,
                 Some(known) => (known, false),
                 None => (self.add_general(&form, key, mask, like, &text, shape), true),
             };
+            let known = &mut self.generals[general as usize];
+            let dig = digs && !known.digs;
+            known.digs |= digs;
+            if !is_new && !dig && codes & !known.codes == 0 {
+                continue;
+            }
             let below = if is_new { self.codes_below(program, shape, key, mask, &hashes) } else { 0 };
             self.generals[general as usize].codes |= codes | below;
             let codes = self.generals[general as usize].codes;
@@ -625,11 +643,11 @@ impl Closure {
                 self.patterns.get(&shape).into_iter().flatten().filter(|wider| *wider & mask == mask && **wider != mask)
             {
                 if form.masked_key(&self.keyed, *wider).is_some_and(|key| self.general_by_key.contains_key(&key)) {
-                    wanted.push((*wider, codes, like));
+                    wanted.push(Wanted { mask: *wider, codes, like, digs: false });
                 }
             }
             self.adopt(program, shape, general, key, &hashes, &mut wanted);
-            if is_new {
+            if dig {
                 self.dig(&form, mask, like, &mut wanted);
             }
         }
@@ -639,7 +657,16 @@ impl Closure {
         let rendered = template::render(form.masked, text.as_bytes(), mask, &[]);
         let root = RootId::from_bits(leaf_id(&self.leaves[like as usize].new.program, &rendered).bits());
         let general = self.generals.len() as u32;
-        self.generals.push(General { mask, codes: 0, like, members: 0, own: NONE, root, kinds: Box::default() });
+        self.generals.push(General {
+            mask,
+            codes: 0,
+            like,
+            members: 0,
+            digs: false,
+            own: NONE,
+            root,
+            kinds: Box::default(),
+        });
         self.general_by_key.insert(key, general);
         self.kin.entry(shape).or_default().push(general);
         let patterns = self.patterns.entry(shape).or_default();

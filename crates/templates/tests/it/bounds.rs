@@ -106,3 +106,13 @@ fn endless_lines_and_values_are_cut() {
         assert!(row.slots.iter().flat_map(|slot| &slot.values).all(|value| value.value.len() <= 256));
     }
 }
+
+#[test]
+fn words_that_vary_at_forty_places_cost_no_more_than_their_lines() {
+    let line = |place: usize, with: usize| {
+        (0..40).map(|at| if at == place { word(with) } else { "base".to_owned() }).collect::<Vec<_>>().join(" ")
+    };
+    let lines: Vec<String> = (0..40).flat_map(|place| (1..6).map(move |with| line(place, with))).collect();
+    let delta = fold(&Miner::new(headerless()), &lines);
+    assert!(delta.rows.iter().all(|row| row.root == delta.rows[0].root));
+}
