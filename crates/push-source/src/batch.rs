@@ -9,7 +9,11 @@ use std::{
     sync::Arc,
 };
 
-use logwarden_core::{Line, LineId, Stream, Timestamp, ledger::BatchId, templates::Clock};
+use logwarden_core::{
+    Line, LineId, Stream, Timestamp,
+    ledger::BatchId,
+    templates::{Clock, Zone},
+};
 
 const VERSION: u8 = 1;
 const STREAM: u8 = 1;
@@ -206,7 +210,7 @@ fn shorten(text: &[u8]) -> Vec<u8> {
 pub(crate) struct Corrupt;
 
 /// The lines of a stored part, all with `tags`.
-pub(crate) fn lines(batch: BatchId, body: &[u8], tags: u64) -> Result<Vec<Line>, Corrupt> {
+pub(crate) fn lines(batch: BatchId, body: &[u8], tags: u64, zone: &Zone) -> Result<Vec<Line>, Corrupt> {
     let (version, frame) = body.split_first().ok_or(Corrupt)?;
     if *version != VERSION {
         return Err(Corrupt);
@@ -218,7 +222,7 @@ pub(crate) fn lines(batch: BatchId, body: &[u8], tags: u64) -> Result<Vec<Line>,
         match kind {
             STREAM => {
                 let (labels, details) = (reader.labels()?, reader.labels()?);
-                streams.push(Arc::new(Stream::new(labels).with_details(details)));
+                streams.push(Arc::new(Stream::new(labels).with_details(details).with_zone(zone.clone())));
             }
             LINE => {
                 let clock = if reader.byte()? == 1 { Clock::Record } else { Clock::Arrival };

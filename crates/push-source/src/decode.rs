@@ -241,7 +241,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use base64::{Engine as _, prelude::BASE64_STANDARD};
-    use logwarden_core::{Line, Timestamp, ledger::BatchId};
+    use logwarden_core::{Line, Timestamp, ledger::BatchId, templates::Zone};
 
     use super::*;
     use crate::{batch, inflate};
@@ -267,7 +267,7 @@ mod tests {
 
     fn stored(mut decoded: Decoded) -> Vec<Line> {
         let parts = decoded.batch.finish();
-        parts.iter().flat_map(|part| batch::lines(BatchId(1), &part.body, 1).unwrap()).collect()
+        parts.iter().flat_map(|part| batch::lines(BatchId(1), &part.body, 1, &Zone::UTC).unwrap()).collect()
     }
 
     fn read(request: &Request) -> (Vec<Line>, Vec<String>) {

@@ -1,12 +1,31 @@
-//! Takes log batches that shippers push over HTTP.
+//! Takes log batches that shippers push over HTTP: decodes them, commits them to the spool, and only then says 2xx.
+//!
+//! [`Receiver`] speaks Fluent Bit's http output, Loki's push API and OTLP/HTTP logs; [`PushSource`] brings what was
+//! spooled into the pipeline, whose commit deletes it from the spool. A batch that is sent again is recognised by its
+//! content. `docs/push.md` says what is answered when, and how to set up shippers.
+
+mod access;
 mod batch;
 mod decode;
+mod handler;
 mod inflate;
 mod json;
 mod loki;
+mod metrics;
 mod moment;
 mod msgpack;
 mod otlp;
+mod rate;
+mod receiver;
 mod record;
+mod serve;
+mod source;
+mod troubles;
 mod value;
 mod wire;
+
+pub use self::{
+    access::{Client, Network, ParseHashError, ParseNetworkError},
+    receiver::{BuildError, Builder, Limits, Receiver},
+    source::PushSource,
+};

@@ -1,0 +1,367 @@
+//! The receiver put together: where it listens, who may send, how much.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use logwarden_core::{env::Env, ledger::Ledger, pipeline::Pipeline};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        self, ServerConfig,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    },
+};
+
+use crate::{
+    PushSource,
+    access::{Client, Network},
+    metrics::Metrics,
+    rate::Rates,
+    troubles::Troubles,
+};
+
+/// Bounds of the receiver.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of a body as it is sent.
+    pub body_bytes: usize,
+    /// Bytes of a body once unpacked: six times the shipper's longest record and more.
+    pub decoded_bytes: usize,
+    /// Records of a request.
+    pub records: u64,
+    /// Bytes of all bodies that are being received or decoded.
+    pub in_flight_bytes: usize,
+    /// Connections in all, and from one address.
+    pub connections: usize,
+    /// Connections from one address.
+    pub connections_per_peer: usize,
+    /// Bytes per second of one client; `None` for no limit.
+    pub bytes_per_second: Option<u64>,
+    /// How long a connection may take to begin: TLS and the first head.
+    pub first_head: Duration,
+    /// How long a connection may be silent between requests.
+    pub idle: Duration,
+    /// How long a body may stand still.
+    pub body_idle: Duration,
+    /// How long a request waits for memory before it is told to come again.
+    pub patience: Duration,
+    /// How long requests may take to end at shutdown.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 32 << 20,
+            decoded_bytes: 64 << 20,
+            records: 2_000_000,
+            in_flight_bytes: 32 << 20,
+            connections: 1024,
+            connections_per_peer: 256,
+            bytes_per_second: None,
+            first_head: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            body_idle: Duration::from_secs(15),
+            patience: Duration::from_secs(4),
+            drain: Duration::from_secs(15),
+        }
+    }
+}
+
+/// Why the receiver cannot be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// Other machines could send to it without saying who they are.
+    #[error("refusing to listen on {listen}, where other machines could send anything")]
+    Exposed {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// A client without a credential can never send.
+    #[error("the client `{name}` has no credential")]
+    NoCredential {
+        /// Its name.
+        name: String,
+    },
+    /// Two clients of one name.
+    #[error("two clients are called `{name}`")]
+    Twice {
+        /// The name.
+        name: String,
+    },
+    /// The certificate or its key.
+    #[error("cannot use the certificate: {reason}")]
+    Certificate {
+        /// Why.
+        reason: String,
+    },
+    /// The address is taken, or not ours.
+    #[error("cannot listen on {listen}")]
+    Bind {
+        /// The address.
+        listen: SocketAddr,
+        /// Why.
+        #[source]
+        cause: std::io::Error,
+    },
+}
+
+impl BuildError {
+    /// What to do: for an address that others can reach, the lines to add on both sides.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Exposed { listen } => Some(exposed_hint(*listen)),
+            Self::NoCredential { .. } => Some("Give it the output of `printf %s TOKEN | sha256sum`.".to_owned()),
+            Self::Bind { listen, cause } if cause.kind() == std::io::ErrorKind::AddrInUse => {
+                Some(format!("Another program listens on port {}: is the receiver running already?", listen.port()))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn exposed_hint(listen: SocketAddr) -> String {
+    let port = listen.port();
+    format!(
+        "With authentication and TLS. Here, in logwarden.toml:
+
+    [receiver]
+    listen = \"{listen}\"
+    certificate_file = \"/etc/logwarden/tls.crt\"
+    key_file = \"/etc/logwarden/tls.key\"
+
+    [[receiver.clients]]
+    name = \"web-1\"
+    token_sha256 = \"…\"   # printf %s TOKEN | sha256sum
+
+There, in Fluent Bit's [OUTPUT]:
+
+    Host    THIS-HOST
+    Port    {port}
+    tls     On
+    Header  Authorization Bearer TOKEN
+
+Or in a network that you trust, with Fluent Bit's configuration as it is:
+
+    logwarden-receiver serve --listen {listen} --insecure-allow {}",
+        if listen.is_ipv4() { "192.168.0.0/16" } else { "fd00::/8" }
+    )
+}
+
+/// Collects the parts of a [`Receiver`].
+#[derive(Debug)]
+pub struct Builder {
+    ledger: Arc<dyn Ledger>,
+    source: Arc<PushSource>,
+    env: Arc<dyn Env>,
+    listen: SocketAddr,
+    listener: Option<TcpListener>,
+    clients: Vec<Client>,
+    trusted: Vec<Network>,
+    certificate: Option<(Vec<u8>, Secret)>,
+    limits: Limits,
+    pipeline: Option<Arc<Pipeline>>,
+}
+
+struct Secret(Vec<u8>);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("****")
+    }
+}
+
+impl Builder {
+    /// Where to listen; default: `127.0.0.1:5000`.
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = address;
+        self
+    }
+
+    /// A socket that is open already (socket activation). Which address it has, decides what it needs.
+    #[must_use]
+    pub fn listener(mut self, listener: TcpListener) -> Self {
+        self.listener = Some(listener);
+        self
+    }
+
+    /// Adds a client. When there is one, everybody must say who they are.
+    #[must_use]
+    pub fn client(mut self, client: Client) -> Self {
+        self.clients.push(client);
+        self
+    }
+
+    /// Lets a network send without TLS and without saying who sends.
+    #[must_use]
+    pub fn insecure_allow(mut self, network: Network) -> Self {
+        self.trusted.push(network);
+        self
+    }
+
+    /// The certificate chain and its key, as PEM.
+    #[must_use]
+    pub fn certificate(mut self, chain: Vec<u8>, key: Vec<u8>) -> Self {
+        self.certificate = Some((chain, Secret(key)));
+        self
+    }
+
+    /// Bounds.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Where troubles are told: unreadable input, refused senders.
+    #[must_use]
+    pub fn pipeline(mut self, pipeline: Arc<Pipeline>) -> Self {
+        self.pipeline = Some(pipeline);
+        self
+    }
+
+    /// Checks everything and opens the socket.
+    ///
+    /// # Errors
+    ///
+    /// When it would be open to everybody, or cannot be used.
+    pub fn build(self) -> Result<Receiver, BuildError> {
+        for (number, client) in self.clients.iter().enumerate() {
+            let name = client.name().to_owned();
+            if !client.has_credential() {
+                return Err(BuildError::NoCredential { name });
+            }
+            if self.clients.iter().take(number).any(|other| other.name() == client.name()) {
+                return Err(BuildError::Twice { name });
+            }
+        }
+        let listen = self.listener.as_ref().and_then(|listener| listener.local_addr().ok()).unwrap_or(self.listen);
+        let guarded = !self.clients.is_empty() && self.certificate.is_some();
+        if !listen.ip().is_loopback() && !guarded && self.trusted.is_empty() {
+            return Err(BuildError::Exposed { listen });
+        }
+        let tls = self.certificate.map(|(chain, key)| acceptor(&chain, &key.0)).transpose()?;
+        let bind = |cause| BuildError::Bind { listen, cause };
+        let listener = match self.listener {
+            Some(listener) => listener,
+            None => TcpListener::bind(listen).map_err(bind)?,
+        };
+        listener.set_nonblocking(true).map_err(bind)?;
+        let local = listener.local_addr().map_err(bind)?;
+        let (told, untold) = mpsc::channel(64);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let shared = Shared {
+            ledger: self.ledger,
+            source: self.source,
+            env: self.env,
+            clients: self.clients,
+            trusted: self.trusted,
+            memory: Arc::new(Semaphore::new(kib(self.limits.in_flight_bytes))),
+            decoders: Semaphore::new(cores),
+            large: tokio::sync::Mutex::new(()),
+            rates: Rates::new(self.limits.bytes_per_second),
+            limits: self.limits,
+            metrics: Metrics::default(),
+            troubles: Troubles::new(told),
+            stopping: AtomicBool::new(false),
+        };
+        Ok(Receiver { shared: Arc::new(shared), listener, local, tls, pipeline: self.pipeline, untold })
+    }
+}
+
+/// Kibibytes, rounded up: the unit of the memory budget.
+pub(crate) fn kib(bytes: usize) -> usize {
+    bytes.div_ceil(1024)
+}
+
+fn acceptor(chain: &[u8], key: &[u8]) -> Result<TlsAcceptor, BuildError> {
+    let wrong = |reason: String| BuildError::Certificate { reason };
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(chain)
+        .collect::<Result<_, _>>()
+        .map_err(|_| wrong("the certificate file is not PEM".to_owned()))?;
+    if chain.is_empty() {
+        return Err(wrong("there is no certificate in the file".to_owned()));
+    }
+    let key =
+        PrivateKeyDer::from_pem_slice(key).map_err(|_| wrong("there is no private key in the file".to_owned()))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| wrong(error.to_string()))?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|error| wrong(error.to_string()))?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// What all requests share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) source: Arc<PushSource>,
+    pub(crate) env: Arc<dyn Env>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) trusted: Vec<Network>,
+    pub(crate) limits: Limits,
+    pub(crate) memory: Arc<Semaphore>,
+    pub(crate) decoders: Semaphore,
+    pub(crate) large: tokio::sync::Mutex<()>,
+    pub(crate) rates: Rates,
+    pub(crate) metrics: Metrics,
+    pub(crate) troubles: Troubles,
+    pub(crate) stopping: AtomicBool,
+}
+
+impl Shared {
+    /// Whether an address may send without saying who it is.
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(peer))
+            || (self.clients.is_empty() && peer.to_canonical().is_loopback())
+    }
+}
+
+/// Takes pushed batches over HTTP and spools them.
+pub struct Receiver {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) listener: TcpListener,
+    local: SocketAddr,
+    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) pipeline: Option<Arc<Pipeline>>,
+    pub(crate) untold: mpsc::Receiver<logwarden_core::pipeline::Trouble>,
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("local", &self.local).finish_non_exhaustive()
+    }
+}
+
+impl Receiver {
+    /// Begins to put a receiver together: batches go into the spool of `ledger`, from which `source` reads them.
+    pub fn builder(ledger: Arc<dyn Ledger>, source: Arc<PushSource>, env: Arc<dyn Env>) -> Builder {
+        Builder {
+            ledger,
+            source,
+            env,
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000),
+            listener: None,
+            clients: Vec::new(),
+            trusted: Vec::new(),
+            certificate: None,
+            limits: Limits::default(),
+            pipeline: None,
+        }
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+}

@@ -1,0 +1,168 @@
+//! The spool as a source of lines: what was acknowledged, in the order in which it arrived.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use logwarden_core::{
+    Line, ProfileName, Timestamp,
+    ledger::{Ledger, Query, SpoolRow},
+    source::{Budget, Cursor, LogSource, Page, Problem, ProblemKind, QueryInfo, Seen, SourceError, SourceId},
+    templates::Zone,
+};
+use tokio::{sync::Notify, time};
+
+use crate::batch;
+
+/// How long lines are collected before they are ingested.
+const COLLECT: Duration = Duration::from_millis(300);
+/// So many lines do not wait for more.
+const ENOUGH: u64 = 50_000;
+/// An open multi-line event is complete so long after its last line arrived.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// Reads the spool. Give it to the pipeline as a source, and to the [`Receiver`](crate::Receiver), which fills the spool.
+#[derive(Debug)]
+pub struct PushSource {
+    id: SourceId,
+    queries: Vec<QueryInfo>,
+    zone: Zone,
+    ledger: Arc<dyn Ledger>,
+    /// Per spool row that arrived a moment ago: when, and the earliest of its streams' last times.
+    recent: Mutex<BTreeMap<u64, (Timestamp, Timestamp)>>,
+    arrival: Notify,
+    waiting: AtomicU64,
+}
+
+impl PushSource {
+    /// A source over the spool of `ledger`, whose lines are judged under `profiles`. Times that name no zone are in `zone`.
+    pub fn new(ledger: Arc<dyn Ledger>, profiles: Vec<ProfileName>, zone: Zone) -> Self {
+        Self {
+            id: SourceId("push".to_owned()),
+            queries: vec![QueryInfo { text: "pushed lines".to_owned(), profiles }],
+            zone,
+            ledger,
+            recent: Mutex::default(),
+            arrival: Notify::new(),
+            waiting: AtomicU64::new(0),
+        }
+    }
+
+    /// Resolves when there is something to ingest: lines that were spooled a moment ago, or multi-line events that are
+    /// complete since nothing more came.
+    pub async fn arrived(&self) {
+        let open = !self.recent().is_empty();
+        let settled = async {
+            match open {
+                true => time::sleep(SETTLE + Duration::from_millis(50)).await,
+                false => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.arrival.notified() => {}
+            () = settled => return,
+        }
+        let full = async {
+            while self.waiting.load(Ordering::Relaxed) < ENOUGH {
+                self.arrival.notified().await;
+            }
+        };
+        let _ = time::timeout(COLLECT, full).await;
+    }
+
+    /// Notes that lines were spooled.
+    pub(crate) fn spooled(&self, lines: u64) {
+        self.waiting.fetch_add(lines, Ordering::Relaxed);
+        self.arrival.notify_one();
+    }
+
+    fn recent(&self) -> MutexGuard<'_, BTreeMap<u64, (Timestamp, Timestamp)>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time before which multi-line events are complete: those of streams that were written to within the last second
+    /// are still open.
+    fn settled(&self, now: Timestamp, more: bool) -> Timestamp {
+        let mut recent = self.recent();
+        recent.retain(|_, (arrived, _)| now.since(*arrived) < SETTLE);
+        if more {
+            return Timestamp::MIN;
+        }
+        recent.values().map(|(_, last)| *last).min().unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// The earliest of the last times of the streams in `lines`.
+fn earliest_last(lines: &[Line]) -> Option<Timestamp> {
+    let mut last: HashMap<*const (), Timestamp> = HashMap::new();
+    for line in lines {
+        let stream = Arc::as_ptr(&line.stream).cast();
+        let known = last.entry(stream).or_insert(line.time);
+        *known = line.time.max(*known);
+    }
+    last.into_values().min()
+}
+
+fn lines_of(row: &SpoolRow, zone: &Zone) -> Result<Vec<Line>, batch::Corrupt> {
+    batch::lines(row.batch, &row.body, 1, zone)
+}
+
+#[async_trait]
+impl LogSource for PushSource {
+    fn id(&self) -> &SourceId {
+        &self.id
+    }
+
+    fn queries(&self) -> &[QueryInfo] {
+        &self.queries
+    }
+
+    async fn read(&self, cursor: Option<&Cursor>, _: &Seen, budget: Budget) -> Result<Page, SourceError> {
+        self.waiting.store(0, Ordering::Relaxed);
+        let query = Query { spool: Some(budget.lines as u64), ..Query::default() };
+        let snapshot = self
+            .ledger
+            .read(&query)
+            .await
+            .map_err(|error| SourceError::Unreachable { origin: "the spool".to_owned(), cause: Box::new(error) })?;
+        let mut page = Page { next: cursor.cloned().unwrap_or_default(), ..Page::default() };
+        let (mut bytes, mut corrupt) = (0, 0_u64);
+        for row in &snapshot.spool {
+            if bytes >= budget.bytes {
+                break;
+            }
+            match lines_of(row, &self.zone) {
+                Ok(lines) => {
+                    bytes += lines.iter().map(|line| line.text.len()).sum::<usize>();
+                    if let Some(last) = earliest_last(&lines) {
+                        self.recent().insert(row.ordinal, (row.at, last));
+                    }
+                    page.lines.extend(lines);
+                }
+                Err(batch::Corrupt) => corrupt += row.lines,
+            }
+            page.spool.push(row.ordinal);
+            page.next = Cursor(row.ordinal.to_string());
+        }
+        if corrupt > 0 {
+            let reason = "what was stored cannot be read back".to_owned();
+            page.problems.push(Problem {
+                subject: "the spool".to_owned(),
+                kind: ProblemKind::Gap { lines: Some(corrupt) },
+                error: SourceError::Gap { subject: "the spool".to_owned(), reason },
+            });
+        }
+        page.more = (page.spool.len() as u64) < snapshot.spool_size.0;
+        page.settled = Some(self.settled(budget.now, page.more));
+        // Within one time the order of arrival stays; a batch that was sent late finds its place.
+        page.lines.sort_by_key(|line| line.time);
+        page.per_query = vec![page.lines.len() as u64];
+        Ok(page)
+    }
+}
