@@ -303,4 +303,109 @@ mod tests {
         }
         assert!(compared > 60, "{compared}");
     }
+
+    /// Every decoder takes any bytes: it neither panics nor stores more than it was given.
+    fn survives(body: &[u8]) {
+        let kinds = ["", "application/json", "application/x-ndjson", "application/msgpack", "application/x-protobuf"];
+        for encoding in ["", "gzip", "deflate", "zstd", "snappy"] {
+            for snappy in [false, true] {
+                let _ = inflate::unpack(encoding, body, 1 << 20, snappy);
+            }
+        }
+        for protocol in [Protocol::Records, Protocol::Loki, Protocol::Otlp] {
+            for kind in kinds {
+                let decoded = decode(protocol, kind, body, &Context::default(), bounds());
+                let kept: usize = decoded.bad.iter().map(|(piece, _)| piece.len()).sum();
+                assert!(kept <= KEEP_ALL);
+                let lines = decoded.batch.lines;
+                assert_eq!(stored(decoded).len() as u64, lines, "what is stored is read back");
+            }
+        }
+        let _ = batch::lines(BatchId(1), body, 1, &Zone::UTC);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_taken(body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400)) {
+            survives(&body);
+        }
+
+        #[test]
+        fn requests_with_any_bytes_changed_are_taken(
+            which in 0_usize..1000,
+            changes in proptest::collection::vec((0_usize..4096, proptest::prelude::any::<u8>()), 1..8),
+            cut in 0_usize..4096,
+        ) {
+            let requests = requests();
+            let mut body = BASE64_STANDARD.decode(&requests[which % requests.len()].body).unwrap();
+            for (at, byte) in changes {
+                let at = at % body.len();
+                body[at] = byte;
+            }
+            if cut < body.len() * 2 {
+                body.truncate(cut % (body.len() + 1));
+            }
+            survives(&body);
+        }
+    }
+
+    #[test]
+    fn wrong_bytes_in_json_are_the_bytes_that_were_sent() {
+        let body = b"[{\"log\":\"caf\xe9 \xef\xbf\xbd \\u00e9 \xf3\xb0\x82\x80\"}]";
+        let decoded = decode(Protocol::Records, "application/json", body, &Context::default(), bounds());
+        assert!(decoded.bad.is_empty(), "{:?}", decoded.bad);
+        assert_eq!(stored(decoded)[0].text, b"caf\xe9 \xef\xbf\xbd \xc3\xa9 \xf3\xb0\x82\x80");
+    }
+
+    #[test]
+    fn a_long_line_keeps_head_and_tail() {
+        let body = format!("{{\"log\":\"begin{}end\"}}", "x".repeat(3 << 20));
+        let decoded = decode(Protocol::Records, "", body.as_bytes(), &Context::default(), bounds());
+        assert_eq!(decoded.batch.cut, 1);
+        let text = stored(decoded).remove(0).text;
+        assert!(text.len() <= batch::MAX_LINE && text.starts_with(b"begin") && text.ends_with(b"end"));
+    }
+
+    /// Host, service and level of one record.
+    #[track_caller]
+    fn origin(record: &str, host: &str, service: &str, level: Option<&str>, text: &str) {
+        let decoded = decode(Protocol::Records, "", record.as_bytes(), &Context::default(), bounds());
+        let line = stored(decoded).remove(0);
+        let stream = &line.stream;
+        assert_eq!(stream.host().unwrap_or_default(), host);
+        assert_eq!(stream.service().unwrap_or_default(), service);
+        assert_eq!(stream.level().map(|level| level.as_str()), level);
+        assert_eq!(String::from_utf8_lossy(&line.text), text);
+    }
+
+    #[test]
+    fn records_tell_where_they_come_from() {
+        origin(
+            r#"{"MESSAGE":"x","_HOSTNAME":"h","SYSLOG_IDENTIFIER":"sshd","PRIORITY":"3"}"#,
+            "h",
+            "sshd",
+            Some("error"),
+            "x",
+        );
+        origin(
+            r#"{"log":"x\n","stream":"stderr","kubernetes":{"host":"n1","container_name":"api","pod_name":"api-1"}}"#,
+            "n1",
+            "api",
+            None,
+            "x",
+        );
+        origin(r#"{"log":"x","file":"/var/log/containers/web-7_prod_nginx-01ab.log"}"#, "", "nginx", None, "x");
+        origin(r#"{"message":"x","host":"h","ident":"su","pid":"1","pri":"34"}"#, "h", "su", Some("critical"), "x");
+        origin(r#"{"MESSAGE":"x","HOST":"h","PROGRAM":"su","PRIORITY":"crit"}"#, "h", "su", Some("critical"), "x");
+        origin(r#"{"MESSAGE":"x","CONTAINER_NAME":"/shop","_HOSTNAME":"h"}"#, "h", "shop", None, "x");
+        origin(
+            r#"{"short_message":"x","full_message":"x\nat y","host":"h","level":4}"#,
+            "h",
+            "",
+            Some("warn"),
+            "x\nat y",
+        );
+        let structured = r#"{"msg":"failed","level":50,"err":"connection refused"}"#;
+        origin(structured, "", "", Some("error"), structured);
+    }
 }

@@ -14,6 +14,7 @@ use std::{
     borrow::Cow,
     collections::BTreeMap,
     net::IpAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -264,13 +265,13 @@ async fn store(shared: &Arc<Shared>, job: Job, received: Received) -> Answer {
             let (records, job) = (shared.limits.records, job.clone());
             let bounds = Bounds { records, received: now };
             let working = tokio::task::spawn_blocking(move || {
-                let work = Work::new(&job, &received.bytes, limit, bounds);
+                let work = catch_unwind(AssertUnwindSafe(|| Work::new(&job, &received.bytes, limit, bounds)));
+                // A decoder that panics is our fault: the body is kept, and the sender not stopped by it.
+                let work =
+                    work.unwrap_or_else(|_| Work::unreadable(&job, &received.bytes, "decoding it failed", bounds));
                 (work, received)
             });
-            let Ok((work, back)) = working.await else {
-                // A decoder panicked; that must not happen, and must not lose lines.
-                return again(30, "internal error");
-            };
+            let Ok((work, back)) = working.await else { return again(30, "shutting down") };
             received = back;
             if matches!(work, Work::TooLarge) && large.is_none() {
                 large = Some(shared.large.lock().await);
@@ -372,6 +373,13 @@ enum Work {
 }
 
 impl Work {
+    /// Nothing of it but its bytes.
+    fn unreadable(job: &Job, body: &[u8], reason: &str, bounds: Bounds) -> Self {
+        let mut decoded = decode::decode(job.protocol, "", b"", &job.context, bounds);
+        decoded.bad.push((body[..body.len().min(QUARANTINE_BYTES)].to_vec(), reason.to_owned()));
+        Self::Decoded { id: 0, decoded }
+    }
+
     fn new(job: &Job, body: &[u8], limit: usize, bounds: Bounds) -> Self {
         let text = |name: &str| last(&job.headers, name);
         let content_type = text("content-type");
@@ -382,9 +390,7 @@ impl Work {
             Ok(unpacked) => unpacked,
             Err(Unpack::TooLarge) => return Self::TooLarge,
             Err(Unpack::Broken(reason)) => {
-                let mut decoded = decode::decode(job.protocol, "", b"", &job.context, bounds);
-                decoded.bad.push((body[..body.len().min(QUARANTINE_BYTES)].to_vec(), reason));
-                return Self::Decoded { id: 0, decoded };
+                return Self::unreadable(job, body, &reason, bounds);
             }
         };
         let id = batch_id(job, &unpacked);
