@@ -9,7 +9,9 @@ pub mod keys;
 mod mistake;
 mod read;
 mod secret;
+mod system;
 pub mod units;
+pub use system::SystemEnv;
 
 #[cfg(test)]
 mod tests;
