@@ -20,7 +20,7 @@ const GUESSED: [&str; 12] =
 
 /// The whole log.
 pub fn sample() -> String {
-    let mut night = Night { dice: 0x5eed_1095, pid: 41_200, session: 311, lines: Vec::new() };
+    let mut night = Night { dice: 0x5eed_1095, session: 311, lines: Vec::new() };
     night.cron();
     night.systemd();
     night.logins();
@@ -41,7 +41,6 @@ pub fn sample() -> String {
 
 struct Night {
     dice: u64,
-    pid: u64,
     session: u64,
     lines: Vec<(u64, usize, String)>,
 }
@@ -61,9 +60,9 @@ impl Night {
         among[usize::try_from(at).unwrap_or(0)]
     }
 
-    fn new_pid(&mut self) -> u64 {
-        self.pid += 1 + self.roll(7);
-        self.pid
+    /// A process that begins so many seconds into the night.
+    fn pid(&mut self, second: u64) -> u64 {
+        41_200 + 12 * second + self.roll(3)
     }
 
     fn port(&mut self) -> u64 {
@@ -92,9 +91,9 @@ impl Night {
             (900, "root", "/usr/local/sbin/disk-report"),
             (3600, "root", "cd / && run-parts --report /etc/cron.hourly"),
         ];
-        for (period, user, command) in jobs {
+        for (number, (period, user, command)) in (0..).zip(jobs) {
             for at in (0..LENGTH).step_by(usize::try_from(period).unwrap_or(1)) {
-                let pid = self.new_pid();
+                let pid = self.pid(at + number);
                 self.say_all(
                     at + 1,
                     [
@@ -145,7 +144,7 @@ impl Night {
     fn logins(&mut self) {
         let mut at = 40;
         while at < LENGTH - 700 {
-            let (user, pid, port) = (self.pick(&USERS), self.new_pid(), self.port());
+            let (user, pid, port) = (self.pick(&USERS), self.pid(at), self.port());
             let address = self.pick(&["192.0.2.10", "192.0.2.11", "192.0.2.40", "192.0.2.77"]);
             let key = self.pick(&[
                 "ED25519 SHA256:Wm0h5cVqQ3bW1n8yP4sRkT7uJ2xLdF6aZ9oGe1iHc0M",
@@ -199,7 +198,7 @@ impl Night {
             );
             at += 90 + self.roll(260);
         }
-        let (pid, port) = (self.new_pid(), self.port());
+        let (pid, port) = (self.pid(8_210), self.port());
         self.say(8_215, format!("sshd[{pid}]: Failed password for anna from 192.0.2.11 port {port} ssh2"));
         self.say(8_224, format!("sshd[{pid}]: Accepted password for anna from 192.0.2.11 port {port} ssh2"));
     }
@@ -279,7 +278,7 @@ impl Night {
                 "203.0.113.54",
                 "198.51.100.23",
             ]);
-            let (pid, port) = (self.new_pid(), self.port());
+            let (pid, port) = (self.pid(at), self.port());
             if self.roll(3) == 0 {
                 let user = self.pick(&GUESSED);
                 self.say_all(
@@ -305,7 +304,7 @@ impl Night {
             }
             at += 2 + self.roll(4);
         }
-        let (pid, port) = (self.new_pid(), self.port());
+        let (pid, port) = (self.pid(ATTACK.end), self.port());
         self.say_all(
             ATTACK.end + 4,
             [
