@@ -31,11 +31,19 @@ pub struct MemoryDedup {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By channel and key: for each rank when it was told last, and with what receipt.
-    told: BTreeMap<(ChannelHash, Key), Vec<(Rank, Timestamp, Receipt)>>,
+    /// By channel and key, once per rank.
+    told: BTreeMap<(ChannelHash, Key), Vec<Told>>,
     claims: BTreeMap<SendId, Reserved>,
     settled: BTreeMap<SendId, (Receipt, Timestamp)>,
     pruned: Option<Timestamp>,
+}
+
+/// The last time that a key was told at a rank.
+#[derive(Debug)]
+struct Told {
+    rank: Rank,
+    at: Timestamp,
+    receipt: Receipt,
 }
 
 #[derive(Debug)]
@@ -120,18 +128,18 @@ impl State {
 
     /// What was given back to whoever told the last of it, when all of it was told (R4).
     fn told_already(&self, claim: &Claim<'_>, now: Timestamp) -> Option<Receipt> {
-        let mut latest: Option<(Timestamp, &Receipt)> = None;
+        let mut latest: Option<&Told> = None;
         for (key, rank) in claim.keys {
             let told = self.told.get(&(claim.channel, *key))?;
-            let (_, at, receipt) = told
+            let loud_enough = told
                 .iter()
-                .filter(|(told, at, _)| told >= rank && counts_as_told(*at, now, claim.age, claim.window))
-                .max_by_key(|(_, at, _)| *at)?;
-            if latest.is_none_or(|(latest, _)| *at > latest) {
-                latest = Some((*at, receipt));
+                .filter(|told| told.rank >= *rank && counts_as_told(told.at, now, claim.age, claim.window))
+                .max_by_key(|told| told.at)?;
+            if latest.is_none_or(|latest| loud_enough.at > latest.at) {
+                latest = Some(loud_enough);
             }
         }
-        latest.map(|(_, receipt)| receipt.clone())
+        latest.map(|told| told.receipt.clone())
     }
 
     fn settle(&mut self, claim: &Claim<'_>, outcome: &Outcome, now: Timestamp) {
@@ -143,11 +151,12 @@ impl State {
         self.settled.insert(claim.id, (receipt.clone(), now));
         for (key, rank) in reserved.keys {
             let told = self.told.entry((reserved.channel, key)).or_default();
-            match told.iter_mut().find(|(known, ..)| *known == rank) {
+            let new = Told { rank, at: reserved.at, receipt: receipt.clone() };
+            match told.iter_mut().find(|known| known.rank == rank) {
                 // The last time, unless that is from before the clock was set back.
-                Some((_, at, _)) if *at > reserved.at && *at <= now.plus(CLOCK_TOLERANCE) => {}
-                Some(known) => *known = (rank, reserved.at, receipt.clone()),
-                None => told.push((rank, reserved.at, receipt.clone())),
+                Some(known) if known.at > new.at && known.at <= now.plus(CLOCK_TOLERANCE) => {}
+                Some(known) => *known = new,
+                None => told.push(new),
             }
         }
     }
@@ -162,7 +171,7 @@ impl State {
         self.settled.retain(|_, (_, at)| *at >= before);
         self.claims.retain(|_, claim| claim.at >= before);
         self.told.retain(|_, told| {
-            told.retain(|(_, at, _)| *at >= before);
+            told.retain(|told| told.at >= before);
             !told.is_empty()
         });
     }

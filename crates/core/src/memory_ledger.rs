@@ -5,6 +5,7 @@
 //! event of no incident, a message of no rows) is an error here, so that a wrong decision shows in the first test.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -485,7 +486,7 @@ impl State {
         self.read_incidents(query, &mut snapshot);
         if let Jobs::Open { limit } = query.jobs {
             let mut jobs: Vec<_> = self.jobs.values().filter(|job| !job.row.state.is_settled()).collect();
-            jobs.sort_by(|a, b| b.row.created.cmp(&a.row.created));
+            jobs.sort_by_key(|job| Reverse(job.row.created));
             snapshot.jobs = jobs.into_iter().take(limit).map(|job| (**job).clone()).collect();
         }
         snapshot.segments = query.segments.iter().filter_map(|id| self.segments.get(id).cloned()).collect();
@@ -508,7 +509,7 @@ impl State {
                 .collect();
         }
         let mut summaries: Vec<_> = self.summaries.values().filter(|_| query.summaries > 0).collect();
-        summaries.sort_by(|a, b| b.at.cmp(&a.at));
+        summaries.sort_by_key(|summary| Reverse(summary.at));
         snapshot.summaries = summaries.into_iter().take(query.summaries).map(|summary| (**summary).clone()).collect();
         if query.counters {
             snapshot.counters = (*self.counters).clone();
