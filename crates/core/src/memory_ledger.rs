@@ -413,12 +413,7 @@ impl State {
             }
             OutboxState::Superseded => row.row.created >= before,
         });
-        let outbox = self.outbox.clone();
-        self.sendings.retain(|_, sending| {
-            !sending.row.done
-                || sending.row.message.at >= before
-                || sending.row.rows.iter().any(|key| outbox.contains_key(key))
-        });
+        self.sendings.retain(|_, sending| !sending.row.done || sending.row.message.at >= before);
 
         let waiting: HashSet<_> =
             self.outbox.values().filter(|row| row.row.state.is_open()).map(|row| row.row.incident).collect();

@@ -15,6 +15,11 @@ use std::{
 
 use async_trait::async_trait;
 
+pub mod dedup;
+#[doc(hidden)]
+pub mod ledger;
+pub mod rows;
+
 use crate::{Timestamp, env::Env};
 pub use crate::{memory_dedup::MemoryDedup, memory_ledger::MemoryLedger};
 
@@ -25,7 +30,7 @@ pub struct FakeEnv(Arc<Mutex<Fake>>);
 #[derive(Debug)]
 struct Fake {
     now: Timestamp,
-    dice: u64,
+    dice: Dice,
     next_sleeper: u64,
     sleepers: Vec<Sleeper>,
 }
@@ -40,7 +45,7 @@ struct Sleeper {
 impl FakeEnv {
     /// A clock that says `now`.
     pub fn new(now: Timestamp, seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(Fake { now, dice: seed, next_sleeper: 0, sleepers: Vec::new() })))
+        Self(Arc::new(Mutex::new(Fake { now, dice: Dice::new(seed), next_sleeper: 0, sleepers: Vec::new() })))
     }
 
     /// Moves the clock forward and wakes whoever waited for that time.
@@ -94,17 +99,32 @@ impl Env for FakeEnv {
     }
 
     fn random(&self) -> u64 {
-        let mut fake = self.fake();
-        fake.dice = fake.dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(fake.dice)
+        self.fake().dice.roll()
     }
 }
 
-/// The output step of SplitMix64.
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+/// Dice that fall the same for the same seed (SplitMix64).
+#[derive(Clone, Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// Dice with a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// 64 bits.
+    pub fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `n`; 0 for 0.
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.roll().checked_rem(n).unwrap_or(0)
+    }
 }
 
 struct Sleep {
@@ -167,6 +187,17 @@ mod tests {
     fn a_waiting_task_goes_on_by_itself() {
         let env = FakeEnv::new(Timestamp::from_secs(0), 1);
         block_on(join(env.sleep_until(Timestamp::from_secs(5)), async { env.advance(Duration::from_secs(5)) }));
+    }
+
+    #[test]
+    fn the_ledger_in_memory_keeps_its_promises() {
+        let fresh = || MemoryLedger::with_limits(1, 2, ledger::small_limits());
+        block_on(ledger::every_promise(fresh));
+    }
+
+    #[test]
+    fn the_deduplication_store_in_memory_keeps_its_promises() {
+        block_on(dedup::every_promise(|env| MemoryDedup::new(env.clock())));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use logwarden_core::{
     LineId, Timestamp,
     finding::Key,
-    incident::{Event, IncidentId},
+    incident::{Event, Incident, IncidentId, Status},
     ledger::{
         BenignVerdict, Incidents, Jobs, KeyOwner, Outbox, OutboxRow, QuarantineRow, Query, Snapshot, SpoolRow, Summary,
         Versioned,
@@ -36,8 +36,8 @@ pub(crate) fn read(connection: &Connection, query: &Query) -> Result<Snapshot, E
     for key in query.keys.iter().collect::<BTreeSet<_>>() {
         snapshot.keys.extend(read_key(connection, *key)?);
     }
-    read_incidents(connection, query, &mut snapshot)?;
     read_outbox(connection, query, &mut snapshot)?;
+    read_incidents(connection, query, &mut snapshot)?;
     if let Jobs::Open { limit } = query.jobs {
         let sql = "SELECT n, version, row FROM job WHERE open ORDER BY created DESC, segment, profile LIMIT ?1";
         snapshot.jobs = all(connection, "job", sql, [signed(limit as u64)])?;
@@ -238,12 +238,13 @@ fn read_key(connection: &Connection, key: Key) -> Result<Option<Versioned<KeyOwn
 }
 
 fn read_incidents(connection: &Connection, query: &Query, snapshot: &mut Snapshot) -> Result<(), Error> {
-    let mut ids: BTreeSet<_> = snapshot.keys.iter().map(|owner| owner.row.incident).collect();
+    let mut ids: Vec<_> = snapshot.keys.iter().map(|owner| owner.row.incident).collect();
+    ids.extend(snapshot.outbox.iter().map(|row| row.row.incident));
     let mut add = |sql: &str, params: &[i64]| -> Result<(), Error> {
         let mut rows = connection.prepare_cached(sql)?;
         let mut rows = rows.query(logwarden_sqlite::rusqlite::params_from_iter(params))?;
         while let Some(row) = rows.next()? {
-            ids.insert(IncidentId::from_bits(bits("incident", blob(row, 0)?)?));
+            ids.push(IncidentId::from_bits(bits("incident", blob(row, 0)?)?));
         }
         Ok(())
     };
@@ -255,9 +256,16 @@ fn read_incidents(connection: &Connection, query: &Query, snapshot: &mut Snapsho
             add("SELECT id FROM incident ORDER BY last DESC, id DESC LIMIT ?1", &[signed(*limit as u64)])?;
         }
     }
-    for id in ids {
+    while let Some(id) = ids.pop() {
+        if snapshot.incidents.contains_key(&id) {
+            continue;
+        }
         let sql = "SELECT id, version, row FROM incident WHERE id = ?1";
-        if let Some(incident) = one(connection, "incident", sql, [id.bits().to_be_bytes()])? {
+        let incident: Option<Versioned<Incident>> = one(connection, "incident", sql, [id.bits().to_be_bytes()])?;
+        if let Some(incident) = incident {
+            if let Status::Merged { into } = incident.row.status {
+                ids.push(into);
+            }
             snapshot.incidents.insert(id, incident);
         }
     }

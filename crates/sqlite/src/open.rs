@@ -109,6 +109,13 @@ pub(crate) fn prepare(path: &Path, schema: &Schema, options: &Options) -> Result
 
 /// A connection with everything set and read back.
 pub(crate) fn connect(path: &Path, options: &Options) -> Result<Connection, Error> {
+    let connection = look(path, options)?;
+    configure(&connection, path, options)?;
+    Ok(connection)
+}
+
+/// A connection that has changed nothing yet; says so when the file is no database.
+fn look(path: &Path, options: &Options) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     // The file itself must not be a link; directories above it may be.
     let real = match (path.parent().map(fs::canonicalize), path.file_name()) {
@@ -120,25 +127,28 @@ pub(crate) fn connect(path: &Path, options: &Options) -> Result<Connection, Erro
     connection.busy_timeout(options.busy_timeout).map_err(about)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).map_err(about)?;
     connection.set_prepared_statement_cache_capacity(128);
-    let timeout = i64::try_from(options.busy_timeout.as_millis()).unwrap_or(i64::MAX);
-    // The first access to the file; says so when it is no database.
     connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(about)?;
-    set(&connection, path, "auto_vacuum", "INCREMENTAL", "2")?;
-    set(&connection, path, "journal_mode", "WAL", "wal")?;
-    set(&connection, path, "synchronous", "FULL", "2")?;
-    set(&connection, path, "foreign_keys", "ON", "1")?;
-    set(&connection, path, "trusted_schema", "OFF", "0")?;
-    set(&connection, path, "cell_size_check", "ON", "1")?;
-    set(&connection, path, "journal_size_limit", "67108864", "67108864")?;
-    let found = pragma(&connection, "busy_timeout").map_err(about)?;
-    if found != timeout.to_string() {
+    Ok(connection)
+}
+
+fn configure(connection: &Connection, path: &Path, options: &Options) -> Result<(), Error> {
+    let about = |cause: rusqlite::Error| Error::from(cause).about(path);
+    set(connection, path, "auto_vacuum", "INCREMENTAL", "2")?;
+    set(connection, path, "journal_mode", "WAL", "wal")?;
+    set(connection, path, "synchronous", "FULL", "2")?;
+    set(connection, path, "foreign_keys", "ON", "1")?;
+    set(connection, path, "trusted_schema", "OFF", "0")?;
+    set(connection, path, "cell_size_check", "ON", "1")?;
+    set(connection, path, "journal_size_limit", "67108864", "67108864")?;
+    let found = pragma(connection, "busy_timeout").map_err(about)?;
+    if found != options.busy_timeout.as_millis().to_string() {
         return Err(Error::Setting { path: path.to_owned(), pragma: "busy_timeout", found });
     }
     if let Some(max) = options.max_bytes {
-        let page: u64 = pragma(&connection, "page_size").map_err(about)?.parse().unwrap_or(4096);
+        let page: u64 = pragma(connection, "page_size").map_err(about)?.parse().unwrap_or(4096);
         connection.execute_batch(&format!("PRAGMA max_page_count = {}", max / page.max(1))).map_err(about)?;
     }
-    Ok(connection)
+    Ok(())
 }
 
 /// The schema version of a database.
@@ -179,21 +189,23 @@ fn bring_up(path: &Path, schema: &Schema, options: &Options, check: bool, opened
         Err(error) => return Err(Error::io("create", path)(error)),
     };
     let about = |cause: rusqlite::Error| Error::from(cause).about(path);
-    let connection = connect(path, options)?;
-    if check {
-        let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(about)?;
-        if verdict != "ok" {
-            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-            let cause = rusqlite::Error::SqliteFailure(code, Some(verdict));
-            return Err(Error::from(cause).about(path));
-        }
-    }
+    let connection = look(path, options)?;
+    // Before anything is set: another program's file stays as it is.
     let found: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(about)?;
     let version = user_version(&connection).map_err(about)?;
     let empty: bool =
         connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0)).map_err(about)?;
     if found != schema.application_id && !(found == 0 && version == 0 && empty) {
         return Err(Error::Foreign { path: path.to_owned(), found });
+    }
+    configure(&connection, path, options)?;
+    if check {
+        let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(about)?;
+        if verdict != "ok" {
+            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+            let cause = rusqlite::Error::SqliteFailure(code, Some(verdict));
+            return Err(about(cause));
+        }
     }
     let known = schema.version();
     if version > known {
