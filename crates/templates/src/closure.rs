@@ -2,8 +2,8 @@
 //!
 //! A *hole* is a leaf with one word masked (or two that always change together). When enough distinct words have met in
 //! a hole, the masked form is a *general*, and every leaf that it matches is below it. Generals have holes like leaves,
-//! so that several variables emerge one after the other; two generals that match one leaf have a common one above them.
-//! A leaf's root is the one general above it that all others that match it are below.
+//! so that several variables emerge one after the other; the generals that match one leaf have a common one above them,
+//! which is its root.
 //!
 //! Each of these rules only ever adds, and asks only *which* leaves there are. So the result is the least fixed point
 //! over a set: the same in any order, after a restart from the stored leaves, and for the union of two machines' leaves.

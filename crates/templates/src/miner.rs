@@ -187,6 +187,9 @@ impl Miner {
 
     /// A miner with the memory of an earlier one.
     ///
+    /// A state of an older version is read as it is; should a later scanner mask differently, each leaf's
+    /// [example](NewLeaf::example) says what its line is called now.
+    ///
     /// # Errors
     ///
     /// When the state is from a newer version.
@@ -225,6 +228,9 @@ impl Miner {
             self.closure.insert(leaf);
         }
         self.used.resize(self.closure.len(), self.folds);
+        for id in state.gone {
+            self.forget(id);
+        }
         Ok(())
     }
 

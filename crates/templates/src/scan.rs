@@ -348,6 +348,8 @@ impl Masked {
     }
 
     fn scan(&mut self, text: &[u8], from: usize, mode: Mode) {
+        // A little more than is looked at, so that one sees that there is more.
+        let text = &text[..text.len().min(from + MAX_BYTES + 1)];
         let end = text.len().min(from + MAX_BYTES);
         let mut at = from;
         let mut sep = Sep::new(at);
@@ -368,6 +370,7 @@ impl Masked {
                     break;
                 }
                 if byte == b'<'
+                    && self.pieces.len() < MAX_PIECES
                     && let Some(len) = lexicon::placeholder(&text[at..end])
                 {
                     self.push_placeholder(text, sep, at, len, mode);

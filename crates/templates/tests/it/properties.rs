@@ -65,7 +65,7 @@ fn by_line<'l>(lines: &'l [String], roots: &[RootId]) -> BTreeMap<&'l str, RootI
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_input_breaks_it_and_no_line_is_lost(
