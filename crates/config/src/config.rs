@@ -1,8 +1,9 @@
 //! The configuration: made only of values that can be used.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use logwarden_core::{ProfileName, Severity, profile::Profile};
+use logwarden_push_source::{Client, Network};
 
 use crate::secret::Secret;
 
@@ -19,6 +20,8 @@ pub struct Config {
     pub loki: Option<Loki>,
     /// Files that are followed.
     pub files: Vec<FileGroup>,
+    /// What takes pushed logs.
+    pub receiver: Receiver,
     /// The model.
     pub model: Model,
     /// Where messages go.
@@ -92,6 +95,21 @@ pub struct FileGroup {
     pub timezone: Option<String>,
     /// Whether a file that was never read is read from its beginning, or from its end.
     pub from_start: bool,
+}
+
+/// What takes pushed logs.
+#[derive(Clone, Debug)]
+pub struct Receiver {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The certificate chain and its key, PEM.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Networks that may send without saying who they are.
+    pub insecure_allow: Vec<Network>,
+    /// Who may send, once somebody is named here.
+    pub clients: Vec<Client>,
+    /// Profiles.
+    pub profiles: Vec<ProfileName>,
 }
 
 /// The model.

@@ -240,6 +240,14 @@ impl<'a> Table<'a> {
         Some(found)
     }
 
+    /// A text, or a list of them.
+    pub(crate) fn texts(&self, name: &str) -> Vec<Found<String>> {
+        match self.get(name) {
+            Some(value) if value.get_ref().as_array().is_some() => self.strings(name).unwrap_or_default(),
+            _ => self.string(name, None).into_iter().collect(),
+        }
+    }
+
     /// A table of texts.
     pub(crate) fn map(&self, name: &str) -> Vec<(String, Found<String>)> {
         let Some(value) = self.get(name) else { return Vec::new() };

@@ -230,6 +230,53 @@ pub const SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        header: "[receiver]",
+        about: "Takes logs that are pushed; see [push](push.md).",
+        keys: &[
+            key(
+                "listen",
+                "address and port",
+                "`127.0.0.1:5000`",
+                "RECEIVER_LISTEN",
+                r#""127.0.0.1:5000""#,
+                "Where to listen. Beyond this machine it takes a certificate and clients, or `insecure_allow`.",
+            ),
+            key("certificate_file", "path", "no TLS", "", r#""/etc/logwarden/tls.crt""#, "The certificate chain, PEM."),
+            key("key_file", "path", "no TLS", "", r#""/etc/logwarden/tls.key""#, "Its key, PEM."),
+            key(
+                "insecure_allow",
+                "list of networks",
+                "none",
+                "",
+                r#"["192.168.0.0/16"]"#,
+                "Networks that may send without TLS and without saying who sends.",
+            ),
+            key(
+                "profiles",
+                "list of names",
+                r#"`["general"]`"#,
+                "LOG_PROFILES",
+                r#"["general"]"#,
+                "The profiles that the lines are judged under.",
+            ),
+        ],
+    },
+    Section {
+        header: "[[receiver.clients]]",
+        about: "Who may send. With one of them, everybody must say who they are.",
+        keys: &[
+            key("name", "text", "required", "", r#""web-1""#, "The client's name in messages and counters."),
+            key(
+                "token_sha256",
+                "text or list of texts",
+                "required",
+                "",
+                r#""9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08""#,
+                "What `printf %s TOKEN \\| sha256sum` prints, or the same of `user:password`. Two while one is exchanged.",
+            ),
+        ],
+    },
+    Section {
         header: "[model]",
         about: "The local model that explains. Without one the detectors work alone.",
         keys: &[

@@ -16,7 +16,9 @@ pub use system::SystemEnv;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Alerts, ChannelConfig, ChannelKind, Config, Detectors, FileGroup, Grafana, Loki, LokiQuery, Model};
+pub use config::{
+    Alerts, ChannelConfig, ChannelKind, Config, Detectors, FileGroup, Grafana, Loki, LokiQuery, Model, Receiver,
+};
 pub use mistake::{Mistake, Mistakes};
 pub use read::{Checked, Input, read};
 pub use secret::{DiskFiles, Files, MemoryFiles, Secret};

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     path::{Path, PathBuf},
     rc::Rc,
     time::Duration,
@@ -9,11 +10,14 @@ use std::{
 
 use logwarden_core::{ProfileName, Severity, profile::Profile};
 use logwarden_ollama_client::{BaseUrl, KeepAlive};
+use logwarden_push_source::{Client, Network};
 use secrecy::SecretString;
 use toml::de::DeTable;
 
 use crate::{
-    config::{Alerts, ChannelConfig, ChannelKind, Config, Detectors, FileGroup, Grafana, Loki, LokiQuery, Model},
+    config::{
+        Alerts, ChannelConfig, ChannelKind, Config, Detectors, FileGroup, Grafana, Loki, LokiQuery, Model, Receiver,
+    },
     document::{Found, From, Lookup, Notes, Table},
     mistake::{Mistakes, nearest},
     secret::{Files, Secret},
@@ -105,6 +109,7 @@ impl Reader<'_> {
             tenant: root.string("tenant", None).map(|found| found.value).unwrap_or_default(),
             loki,
             files,
+            receiver: self.receiver(&root.table("receiver"), &known),
             model: self.model(&root.table("model")),
             channels: self.channels(root),
             alerts: self.alerts(&root.table("alerts")),
@@ -359,6 +364,70 @@ impl Reader<'_> {
             groups = vec![plain(paths.collect())];
         }
         groups
+    }
+
+    fn receiver(&mut self, table: &Table<'_>, known: &BTreeSet<String>) -> Receiver {
+        let usual = SocketAddr::from(([127, 0, 0, 1], 5000));
+        let listen = table.string("listen", Some("RECEIVER_LISTEN")).and_then(|found| match found.value.parse() {
+            Ok(address) => Some(address),
+            Err(_) => {
+                let hint =
+                    "an address of this machine and a port: 127.0.0.1:5000, 0.0.0.0:5000 or [::]:5000".to_owned();
+                table.refuse(&found, "listen", "is not an address to listen at", Some(hint));
+                None
+            }
+        });
+        let (chain, key) = (table.string("certificate_file", None), table.string("key_file", None));
+        for (one, other, missing) in [(&chain, &key, "key_file"), (&key, &chain, "certificate_file")] {
+            if let (Some(found), None) = (one, other) {
+                table.refuse(
+                    found,
+                    missing,
+                    "is missing",
+                    Some("a certificate and its key belong together".to_owned()),
+                );
+            }
+        }
+        let mut networks = Vec::new();
+        for found in table.strings("insecure_allow").unwrap_or_default() {
+            match found.value.parse::<Network>() {
+                Ok(network) => networks.push(network),
+                Err(error) => table.refuse(&found, "insecure_allow", format!("has an element that is {error}"), None),
+            }
+        }
+        let mut clients: Vec<Client> = Vec::new();
+        for inside in table.tables("clients").0 {
+            let (name, hashes) = (inside.string("name", None), inside.texts("token_sha256"));
+            inside.finish();
+            let Some(name) = name else {
+                self.notes.at(inside.span(), &inside.key("name"), "is missing", None);
+                continue;
+            };
+            if clients.iter().any(|client| client.name() == name.value) {
+                inside.refuse(&name, "name", format!("`{}` is taken by another client", name.value), None);
+            }
+            if hashes.is_empty() {
+                let hint = "write what `printf %s TOKEN | sha256sum` prints".to_owned();
+                self.notes.at(inside.span(), &inside.key("token_sha256"), "is missing", Some(hint));
+            }
+            let mut client = Client::new(name.value);
+            for found in hashes {
+                match client.clone().hashed(&found.value) {
+                    Ok(known) => client = known,
+                    Err(error) => inside.refuse(&found, "token_sha256", format!("is {error}"), None),
+                }
+            }
+            clients.push(client);
+        }
+        let profiles = self.profile_names(table, known);
+        table.finish();
+        Receiver {
+            listen: listen.unwrap_or(usual),
+            certificate: chain.zip(key).map(|(chain, key)| (chain.value.into(), key.value.into())),
+            insecure_allow: networks,
+            clients,
+            profiles,
+        }
     }
 
     fn model(&mut self, table: &Table<'_>) -> Model {
