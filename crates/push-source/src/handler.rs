@@ -369,7 +369,7 @@ async fn repeat(shared: &Shared, batch: BatchId, lines: u64) -> Answer {
 
 enum Work {
     TooLarge,
-    Decoded { id: u128, decoded: Decoded },
+    Decoded { id: u128, decoded: Box<Decoded> },
 }
 
 impl Work {
@@ -377,7 +377,7 @@ impl Work {
     fn unreadable(job: &Job, body: &[u8], reason: &str, bounds: Bounds) -> Self {
         let mut decoded = decode::decode(job.protocol, "", b"", &job.context, bounds);
         decoded.bad.push((body[..body.len().min(QUARANTINE_BYTES)].to_vec(), reason.to_owned()));
-        Self::Decoded { id: 0, decoded }
+        Self::Decoded { id: 0, decoded: Box::new(decoded) }
     }
 
     fn new(job: &Job, body: &[u8], limit: usize, bounds: Bounds) -> Self {
@@ -394,7 +394,8 @@ impl Work {
             }
         };
         let id = batch_id(job, &unpacked);
-        Self::Decoded { id, decoded: decode::decode(job.protocol, &content_type, &unpacked, &job.context, bounds) }
+        let decoded = decode::decode(job.protocol, &content_type, &unpacked, &job.context, bounds);
+        Self::Decoded { id, decoded: Box::new(decoded) }
     }
 }
 

@@ -170,9 +170,8 @@ async fn empty_batches_and_health_checks_are_welcome() {
 }
 
 fn export(lines: &[&str]) -> ExportLogsServiceRequest {
-    let text = |text: &str| Some(AnyValue { value: Some(Value::StringValue(text.to_owned())), ..AnyValue::default() });
-    let attribute =
-        |key: &str, value: &str| KeyValue { key: key.to_owned(), value: text(value), ..KeyValue::default() };
+    let text = |text: &str| Some(AnyValue { value: Some(Value::StringValue(text.to_owned())) });
+    let attribute = |key: &str, value: &str| KeyValue { key: key.to_owned(), value: text(value), ..Default::default() };
     let log_records = lines
         .iter()
         .map(|line| LogRecord {
