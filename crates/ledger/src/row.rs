@@ -1,8 +1,9 @@
 //! Between rows and their columns. Whatever does not fit is an error that names table and row, never a panic.
 
-use std::{fmt::Display, sync::Arc};
+use std::{borrow::Cow, fmt::Display, sync::Arc};
 
 use logwarden_core::ledger::Segment;
+use logwarden_detectors::SignalKind;
 use logwarden_sqlite::{
     Damage, Error,
     rusqlite::{Connection, OptionalExtension, Params},
@@ -81,12 +82,32 @@ pub(crate) fn number_of_source(connection: &Connection, id: &str) -> Result<i64,
 
 /// A segment as it is kept: the size of its JSON, and that compressed.
 pub(crate) fn pack_segment(segment: &Segment) -> Result<(i64, Vec<u8>), Error> {
-    let json = to_json("segment", segment)?;
+    let json = to_json("segment", &*with_finite_numbers(segment))?;
     if json.len() > MAX_SEGMENT_BYTES {
         return Err(damage("segment", format_args!("{:032x}", segment.id.0), "it is too large to be kept"));
     }
     let packed = zstd::bulk::compress(json.as_bytes(), 1).map_err(|cause| damage("segment", "to be written", cause))?;
     Ok((i64::try_from(json.len()).unwrap_or(i64::MAX), packed))
+}
+
+/// The segment with every number one that JSON has: infinity would be written as `null`, and never be read again.
+fn with_finite_numbers(segment: &Segment) -> Cow<'_, Segment> {
+    let odd = |n: &f64| !n.is_finite();
+    let surge = |kind: &SignalKind| matches!(kind, SignalKind::Surge { expected, .. } if odd(expected));
+    let signals = segment.signals.iter().any(|signal| odd(&signal.score) || surge(&signal.kind));
+    if !signals && !segment.findings.iter().any(|finding| odd(&finding.score)) {
+        return Cow::Borrowed(segment);
+    }
+    let finite = |n: &mut f64| *n = if n.is_nan() { 0.0 } else { n.clamp(f64::MIN, f64::MAX) };
+    let mut segment = segment.clone();
+    for signal in &mut segment.signals {
+        finite(&mut signal.score);
+        if let SignalKind::Surge { expected, .. } = &mut signal.kind {
+            finite(expected);
+        }
+    }
+    segment.findings.iter_mut().for_each(|finding| finite(&mut finding.score));
+    Cow::Owned(segment)
 }
 
 /// A segment as it was kept.
@@ -100,4 +121,26 @@ pub(crate) fn unpack_segment(id: u128, size: i64, packed: &[u8]) -> Result<Segme
         return Err(damage("segment", row, "it is another segment"));
     }
     Ok(segment)
+}
+
+#[cfg(test)]
+mod tests {
+    use logwarden_core::{Timestamp, testing::rows};
+    use logwarden_detectors::Signal;
+
+    use super::*;
+
+    #[test]
+    fn a_segment_with_endless_surprise_can_be_read_again() {
+        let mut segment = (*rows::segment(1, Timestamp::from_secs(0))).clone();
+        let signal = |kind, score| Signal { kind, rows: vec![0], score, entities: Vec::new() };
+        segment.signals = vec![
+            signal(SignalKind::Novel, f64::INFINITY),
+            signal(SignalKind::Surge { expected: f64::NAN, seen: 1 }, 2.5),
+        ];
+        let (size, packed) = pack_segment(&segment).unwrap();
+        let again = unpack_segment(1, size, &packed).unwrap();
+        assert_eq!(again.signals.iter().map(|signal| signal.score).collect::<Vec<_>>(), [f64::MAX, 2.5]);
+        assert_eq!(again.rows.len(), 1);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
@@ -39,7 +40,9 @@ pub struct Database {
     path: PathBuf,
     writes: Option<mpsc::Sender<WriteJob>>,
     reads: Option<mpsc::Sender<ReadJob>>,
-    threads: Vec<JoinHandle<()>>,
+    known: u32,
+    writer: Option<JoinHandle<()>>,
+    readers: Vec<JoinHandle<()>>,
     _presence: Presence,
 }
 
@@ -69,20 +72,20 @@ impl Database {
     /// When the file cannot or must not be used; nothing was changed then.
     pub fn open(path: &Path, schema: &'static Schema, options: &Options) -> Result<(Self, Opened), Error> {
         let (opened, presence) = prepare(path, schema, options)?;
-        let mut threads = Vec::new();
         let known = schema.version();
 
         let (writes, jobs) = mpsc::channel(QUEUE);
         let writer = Writer { connection: connect(path, options)?, path: path.to_owned(), known };
-        threads.push(spawn("sqlite-write", path, move || writer.run(jobs))?);
+        let writer = Some(spawn("sqlite-write", path, move || writer.run(jobs))?);
 
         let (reads, jobs) = mpsc::channel::<ReadJob>(QUEUE);
         let jobs = Arc::new(Mutex::new(jobs));
+        let mut readers = Vec::new();
         for _ in 0..READERS {
             let connection = connect(path, options)?;
             connection.execute_batch("PRAGMA query_only = ON").map_err(|cause| Error::from(cause).about(path))?;
             let jobs = jobs.clone();
-            threads.push(spawn("sqlite-read", path, move || {
+            readers.push(spawn("sqlite-read", path, move || {
                 loop {
                     // One reader waits for the next job, the other one for the first.
                     let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
@@ -91,9 +94,9 @@ impl Database {
                 }
             })?);
         }
-        let database =
-            Self { path: path.to_owned(), writes: Some(writes), reads: Some(reads), threads, _presence: presence };
-        Ok((database, opened))
+        let path = path.to_owned();
+        let (writes, reads) = (Some(writes), Some(reads));
+        Ok((Self { path, writes, reads, known, writer, readers, _presence: presence }, opened))
     }
 
     /// The file.
@@ -161,11 +164,17 @@ impl Database {
         job: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (answer, outcome) = oneshot::channel();
+        let (path, known) = (self.path.clone(), self.known);
         let job: ReadJob = Box::new(move |connection| {
             // Who asked may have left.
-            if !answer.is_closed() {
-                let _ = answer.send(in_snapshot(connection, job));
+            if answer.is_closed() {
+                return;
             }
+            let job = |connection: &Connection| match user_version(connection)? {
+                found if found == known => job(connection),
+                found => Err(Error::Newer { path, found, known }),
+            };
+            let _ = answer.send(in_snapshot(connection, job));
         });
         let reads = self.reads.as_ref().ok_or(Error::Closed)?;
         reads.send(job).await.map_err(|_| Error::Closed)?;
@@ -184,12 +193,11 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        self.writes = None;
+        // The last connection to close moves the log into the file: that must be the writer's.
         self.reads = None;
-        // The last connection to close moves the log into the file: the writer's, after the readers'.
-        for thread in self.threads.drain(..).rev() {
-            let _ = thread.join();
-        }
+        self.readers.drain(..).for_each(|thread| drop(thread.join()));
+        self.writes = None;
+        self.writer.take().map(JoinHandle::join);
     }
 }
 
@@ -205,9 +213,17 @@ fn spawn(name: &str, path: &Path, run: impl FnOnce() + Send + 'static) -> Result
 
 fn in_snapshot<T>(connection: &Connection, job: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
     connection.execute_batch("BEGIN")?;
-    let answer = job(connection);
-    connection.execute_batch("ROLLBACK")?;
+    let answer = unless_it_panics(|| job(connection)).unwrap_or(Err(Error::Closed));
+    // SQLite ends some transactions that fail by itself.
+    if !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK")?;
+    }
     answer
+}
+
+/// A job that panics has a mistake in it; the thread goes on for the others.
+fn unless_it_panics<T>(job: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(job)).ok()
 }
 
 struct Writer {
@@ -262,7 +278,9 @@ impl Writer {
             tells.push(job(Err(error.clone())).tell);
             return Err(error);
         }
-        let ended = job(Ok(&self.connection));
+        let Some(ended) = unless_it_panics(|| job(Ok(&self.connection))) else {
+            return self.end_job("ROLLBACK TO job; RELEASE job");
+        };
         tells.push(ended.tell);
         // No room, an I/O error: SQLite has rolled back everything, also what those before had done.
         if let Err(error) = &ended.work
@@ -274,7 +292,11 @@ impl Writer {
             Ok(Work::Keep) => "RELEASE job",
             Ok(Work::Undo) | Err(_) => "ROLLBACK TO job; RELEASE job",
         };
-        self.connection.execute_batch(end).map_err(|cause| self.lost(cause.into()))
+        self.end_job(end)
+    }
+
+    fn end_job(&self, sql: &str) -> Result<(), Error> {
+        self.connection.execute_batch(sql).map_err(|cause| self.lost(cause.into()))
     }
 
     /// Ends a transaction that has failed.
