@@ -215,7 +215,7 @@ pub(crate) fn seen_blobs(seen: &Seen, minute: i64) -> (Vec<u8>, Vec<u8>) {
 }
 
 fn restore_minute(seen: &mut Seen, minute: i64, lines: &[u8], counts: &[u8]) -> Result<(), Error> {
-    if lines.len() % 24 != 0 || counts.len() % 4 != 0 || counts.len() > 64 * 4 {
+    if !lines.len().is_multiple_of(24) || !counts.len().is_multiple_of(4) || counts.len() > 64 * 4 {
         return Err(damage("seen", format_args!("minute {minute}"), "its size is impossible"));
     }
     let number = |bytes: &[u8]| bytes.iter().fold(0_u128, |n, byte| n << 8 | u128::from(*byte));

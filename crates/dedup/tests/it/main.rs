@@ -1,5 +1,7 @@
 //! The deduplication store in SQLite: what every such store promises, between processes and over restarts.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::{path::Path, time::Duration};
 
 use futures::{executor::block_on, future::join_all};

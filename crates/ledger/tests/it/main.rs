@@ -1,5 +1,7 @@
 //! The ledger in SQLite: what every ledger promises, and what only one on disk can break.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod crash;
 mod damage;
 mod size;

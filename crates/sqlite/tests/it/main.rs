@@ -1,5 +1,7 @@
 //! Opening, migrating and writing, with a small schema of our own.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::{fs, path::Path};
 
 use futures::{FutureExt, executor::block_on, future::join_all};
