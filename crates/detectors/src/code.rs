@@ -44,11 +44,6 @@ impl Writer {
         self.0.extend_from_slice(&n.to_le_bytes());
     }
 
-    pub(crate) fn text(&mut self, text: &str) {
-        self.unsigned(text.len() as u64);
-        self.0.extend_from_slice(text.as_bytes());
-    }
-
     pub(crate) fn finish(self) -> Vec<u8> {
         self.0
     }
@@ -95,13 +90,6 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn fixed(&mut self) -> Result<u32, DecodeError> {
         Ok(u32::from_le_bytes(self.take()?))
-    }
-
-    pub(crate) fn text(&mut self) -> Result<&'a str, DecodeError> {
-        let len: usize = self.small()?;
-        let (text, rest) = self.0.split_at_checked(len).ok_or(DecodeError::Damaged)?;
-        self.0 = rest;
-        std::str::from_utf8(text).map_err(|_| DecodeError::Damaged)
     }
 
     /// A count of things that take at least `bytes` bytes each: never more than can follow.

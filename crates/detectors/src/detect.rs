@@ -1,12 +1,12 @@
 //! The detection itself.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use logwarden_templates::{Delta, Timestamp};
 
 use crate::{
-    By, Category, Finding, Learned, Memory, MemoryKey, MemoryRow, ProfileName, Route, RuleSet, Severity, Signal,
-    SignalKind, SourceRow,
+    By, Finding, Learned, Memory, Route, RuleSet, Severity, Signal, SignalKind, SourceRow, bursts, look, normal,
+    signatures,
 };
 
 /// How much is known about what is normal.
@@ -64,58 +64,93 @@ pub struct Detection {
     pub learned: Learned,
 }
 
-/// Looks at `delta` in the light of `memory` and `rules`. `now` is the wall clock, for the age of signals and silence.
+/// Looks at `delta` in the light of `memory` and `rules`. `now` is the wall clock, for the age of signals.
 pub fn detect(delta: &Delta, memory: &Memory, rules: &RuleSet, settings: &Settings, now: Timestamp) -> Detection {
-    let _ = (rules, settings, now);
-    let mut detection = Detection::default();
-    let mut source: SourceRow = memory.source().clone();
-    for (number, row) in (0_u32..).zip(&delta.rows) {
-        let key = MemoryKey::of(&row.origin, row.root);
-        let known = memory.get(key);
-        if known.is_none() {
-            detection.signals.push(Signal {
-                kind: SignalKind::Novel,
-                rows: vec![number],
-                score: 1.0,
-                entities: Vec::new(),
-            });
-        }
-        if row.template.contains("Out of memory: Killed process") {
-            detection.findings.push(Finding {
-                by: By::Rule { id: "oom-kill".into() },
-                profile: ProfileName::performance(),
-                category: Category::Memory,
-                severity: Severity::Critical,
-                floor: Some(Severity::High),
-                route: Route::Alert,
-                title: "The kernel killed a process because memory ran out".into(),
-                explanation: "The machine had no memory left, so the kernel ended a process to go on.".into(),
-                recommendation: "See what uses memory: `ps aux --sort=-rss | head`.".into(),
-                rows: vec![number],
-                anomalous: vec![number],
-                absent: Vec::new(),
-                discriminator: String::new(),
-                entities: Vec::new(),
-                score: 10.0,
-                count: row.count,
-                first: row.first,
-                last: row.last,
-            });
-        }
-        let row = MemoryRow {
-            origin: row.origin.clone(),
-            root: row.root,
-            template: row.template.clone(),
-            first: known.map_or(row.first, |known| known.first.min(row.first)),
-            last: known.map_or(row.last, |known| known.last.max(row.last)),
-            count: known.map_or(0, |known| known.count) + row.count,
-            stats: known.map(|known| known.stats.clone()).unwrap_or_default(),
-        };
-        source.first = Some(source.first.map_or(row.first, |first| first.min(row.first)));
-        source.last = Some(source.last.map_or(row.last, |last| last.max(row.last)));
-        detection.learned.rows.push((key, row));
+    let baseline = baseline(memory, settings, now);
+    let hits = look::hits(delta, rules);
+    let mut learned = normal::learn(delta, memory);
+    let bursts = bursts::look(delta, rules, &hits, &memory.source().failures);
+    let covered: BTreeSet<usize> = hits.iter().map(|hit| hit.row).collect();
+    let departures = normal::compare(delta, memory, settings, baseline, &covered);
+
+    let fresh = normal::new_values(delta, rules, &hits, memory, &mut learned, baseline);
+
+    let mut signals = departures.signals;
+    signals.extend(fresh.signals);
+    signals.extend(bursts.signals);
+    let mut findings = signatures::findings(delta, rules, &hits);
+    signals.extend(findings.iter().filter_map(|finding| {
+        let By::Rule { id } = &finding.by else { return None };
+        let kind = SignalKind::Signature { rule: id.clone() };
+        Some(Signal { kind, rows: finding.rows.clone(), score: finding.score, entities: Vec::new() })
+    }));
+    findings.extend(bursts.findings);
+    findings.extend(departures.findings);
+    findings.extend(fresh.findings);
+    if baseline == Baseline::Learned {
+        findings.extend(normal::silence(memory, &mut learned));
     }
-    source.lines += delta.counts.kept;
-    detection.learned.source = source;
-    detection
+    let minute = learned.source.last.map_or(0, Timestamp::minute);
+    learned.source.failures.take(bursts.counters, minute);
+    bound(memory, &mut learned, settings.max_rows);
+    findings.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| b.score.total_cmp(&a.score)));
+    route(&mut findings, &mut learned.source, settings, now);
+    Detection { signals, findings, learned }
+}
+
+fn baseline(memory: &Memory, settings: &Settings, now: Timestamp) -> Baseline {
+    let source = memory.source();
+    let old_enough = source.first.is_some_and(|first| now.since(first) >= settings.warm_up);
+    match () {
+        () if settings.self_relative => Baseline::SelfRelative,
+        () if source.backfilled || old_enough || source.lines >= settings.warm_up_lines => Baseline::Learned,
+        () => Baseline::Warming,
+    }
+}
+
+/// What is old alerts only from high up and says so; what exceeds the day's budget goes to the digest. High and critical
+/// always alert.
+fn route(findings: &mut [Finding], source: &mut SourceRow, settings: &Settings, now: Timestamp) {
+    if settings.self_relative {
+        return;
+    }
+    let day = now.secs().div_euclid(86_400);
+    if source.day != day {
+        (source.day, source.alerts) = (day, 0);
+    }
+    for finding in findings.iter_mut().filter(|finding| finding.route == Route::Alert) {
+        if now.since(finding.last) > settings.stale_after {
+            finding.explanation.push_str(" The lines were already old when they were read.");
+            if finding.severity < Severity::High {
+                finding.route = Route::Digest;
+                continue;
+            }
+        }
+        if finding.severity >= Severity::High {
+            continue;
+        }
+        if source.alerts >= settings.alerts_per_day {
+            finding.route = Route::Digest;
+            source.over_budget += 1;
+        } else {
+            source.alerts += 1;
+        }
+    }
+}
+
+/// Keeps the memory to its bound: the rows that were seen longest ago make room, and are counted.
+fn bound(memory: &Memory, learned: &mut Learned, max_rows: usize) {
+    let fresh = learned.rows.iter().filter(|(key, _)| memory.get(*key).is_none()).count();
+    let excess = (memory.len() + fresh).saturating_sub(learned.removed.len()).saturating_sub(max_rows);
+    if excess == 0 {
+        return;
+    }
+    let touched: BTreeSet<_> = learned.rows.iter().map(|(key, _)| *key).collect();
+    let mut idle: Vec<_> =
+        memory.rows().filter(|(key, _)| !touched.contains(key)).map(|(key, row)| (row.last, key)).collect();
+    idle.sort_unstable();
+    for (_, key) in idle.into_iter().take(excess) {
+        learned.removed.push(key);
+        learned.source.evicted += 1;
+    }
 }

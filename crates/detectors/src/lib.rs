@@ -6,14 +6,21 @@
 //!
 //! Pure computation: no I/O, no async, no clock; the same input gives the same output.
 
+mod bursts;
 mod category;
 mod code;
 mod detect;
 mod failures;
 mod finding;
+mod http;
+mod look;
 mod memory;
+mod normal;
+mod rule;
+mod rulefile;
 mod rules;
 mod severity;
+mod signatures;
 mod stats;
 
 pub use category::Category;
@@ -22,6 +29,8 @@ pub use detect::{Baseline, Detection, Settings, detect};
 pub use failures::Failures;
 pub use finding::{By, Entity, EntityKind, Finding, ProfileName, Route, Signal, SignalKind, Subject};
 pub use memory::{Learned, Memory, MemoryKey, MemoryRow, SourceRow};
-pub use rules::{RuleError, RuleSet};
+pub use rule::Rule;
+pub use rulefile::RuleError;
+pub use rules::{LineMatch, RuleSet};
 pub use severity::{ParseSeverityError, Severity};
 pub use stats::Stats;

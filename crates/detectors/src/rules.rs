@@ -1,26 +1,391 @@
-//! Signatures of the classics.
+//! Signatures of the classics: the rules that come with the program, and the user's.
+//!
+//! A rule names literal texts. One automaton looks for the texts of all rules at once, so that a line costs the same
+//! with a thousand rules as with ten; only a rule whose text was found is looked at further (its other texts, its
+//! expression, its conditions).
 
-/// A rule set that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RuleError {
-    /// Not readable as rules.
-    #[error("{origin}: {message}")]
-    Invalid {
-        /// The file.
-        origin: String,
-        /// What is wrong, with line and column where known.
-        message: String,
-    },
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use aho_corasick::{AhoCorasick, AhoCorasickBuilder, AhoCorasickKind};
+
+use crate::{
+    http::{self, Request},
+    rule::{Act, Captures, Class, On, Rule},
+    rulefile::{self, Parsed, RuleError},
+};
+
+/// The files that come with the program.
+const BUILTIN: &[(&str, &str)] = &[
+    ("builtin/system.toml", include_str!("../rules/system.toml")),
+    ("builtin/services.toml", include_str!("../rules/services.toml")),
+    ("builtin/security.toml", include_str!("../rules/security.toml")),
+    ("builtin/web.toml", include_str!("../rules/web.toml")),
+    ("builtin/shippers.toml", include_str!("../rules/shippers.toml")),
+];
+
+/// Longest part of a line that rules look at.
+const MAX_LINE: usize = 8 * 1024;
+
+/// Rules, compiled. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct RuleSet {
+    inner: Arc<Inner>,
 }
 
-/// Rules, compiled.
-#[derive(Clone, Debug, Default)]
-pub struct RuleSet {}
+#[derive(Default)]
+struct Inner {
+    rules: Vec<Rule>,
+    classes: Vec<Class>,
+    finder: Option<AhoCorasick>,
+    /// Which rules a literal belongs to, by its number in `finder`.
+    owners: Vec<Vec<u32>>,
+    /// Rules for requests that only ask for a status.
+    by_status: Vec<u32>,
+}
+
+impl fmt::Debug for RuleSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RuleSet").field("rules", &self.inner.rules.len()).finish_non_exhaustive()
+    }
+}
+
+/// What a rule has to say about one line; for trying rules out.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LineMatch<'a> {
+    /// The rule.
+    pub rule: &'a Rule,
+    /// What it does: `finding`, `counts as ssh-login`, …
+    pub effect: String,
+    /// What its named groups held.
+    pub captures: Vec<(String, String)>,
+}
+
+/// A line, prepared for rules.
+#[derive(Debug)]
+pub(crate) struct Prepared<'a> {
+    pub(crate) raw: &'a str,
+    pub(crate) request: Option<Request>,
+}
+
+impl<'a> Prepared<'a> {
+    pub(crate) fn new(line: &'a str) -> Self {
+        let raw = &line[..line.floor_char_boundary(MAX_LINE)];
+        // Only a line with a method or a bracketed time before a quote can be a request; most are neither.
+        let maybe = raw.contains("] \"")
+            || raw.contains("tatus")
+            || raw.contains(" /")
+            || raw.contains(" \"/")
+            || raw.contains("HTTP/");
+        Self { raw, request: if maybe { http::request(raw) } else { None } }
+    }
+}
 
 impl RuleSet {
     /// The rules that come with the program.
     pub fn builtin() -> Self {
-        Self {}
+        static BUILT: OnceLock<RuleSet> = OnceLock::new();
+        // The files are part of the program and tested; should one be broken all the same, the others still work.
+        BUILT
+            .get_or_init(|| Self::compile(BUILTIN.iter().filter_map(|(file, text)| rulefile::parse(file, text).ok())))
+            .clone()
+    }
+
+    /// The rules that come with the program, extended and overridden by files (name and text), in order: a rule with a
+    /// known id replaces that one, and `off = ["id"]` removes it.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be used; the error says where and why.
+    pub fn with_files<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, RuleError> {
+        let mut parsed = Vec::new();
+        for (file, text) in BUILTIN {
+            parsed.push(rulefile::parse(file, text)?);
+        }
+        let builtin_files = parsed.len();
+        for (file, text) in files {
+            parsed.push(rulefile::parse(file, text)?);
+        }
+        let users: Vec<String> =
+            parsed[builtin_files..].iter().flat_map(|p| p.rules.iter().map(|r| r.id.clone())).collect();
+        let set = Self::compile(parsed);
+        for rule in &set.inner.rules {
+            set.check_class_of(rule)?;
+            if users.contains(&rule.id) {
+                set.check_examples(rule)?;
+            }
+        }
+        Ok(set)
+    }
+
+    /// All rules.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.inner.rules.iter()
+    }
+
+    /// What the rules say about one line, for trying them out.
+    pub fn matches(&self, line: &str) -> Vec<LineMatch<'_>> {
+        let hits = self.hits(&Prepared::new(line), "");
+        hits.into_iter()
+            .map(|(rule, captures)| {
+                let rule = &self.inner.rules[rule];
+                LineMatch { rule, effect: effect(rule), captures: captures.into_pairs() }
+            })
+            .collect()
+    }
+
+    pub(crate) fn rule(&self, number: usize) -> &Rule {
+        &self.inner.rules[number]
+    }
+
+    pub(crate) fn class(&self, id: &str) -> Option<&Class> {
+        self.inner.classes.iter().find(|class| class.id == id)
+    }
+
+    /// The rules that match a line of `service`, by number, ascending, with what they captured.
+    pub(crate) fn hits(&self, line: &Prepared<'_>, service: &str) -> Vec<(usize, Captures)> {
+        let inner = &*self.inner;
+        let Some(finder) = &inner.finder else { return Vec::new() };
+        let mut candidates: Vec<u32> = Vec::new();
+        let mut look = |text: &str| {
+            for found in finder.find_overlapping_iter(text) {
+                candidates.extend_from_slice(&inner.owners[found.pattern().as_usize()]);
+            }
+        };
+        match &line.request {
+            Some(request) => {
+                look(&request.text);
+                if !request.classic {
+                    look(line.raw);
+                }
+                candidates.extend_from_slice(&inner.by_status);
+            }
+            None => look(line.raw),
+        }
+        if candidates.is_empty() {
+            return Vec::new();
+        }
+        candidates.sort_unstable();
+        candidates.dedup();
+        let judge = |number: u32| judge(&inner.rules[number as usize], line, service).map(|c| (number as usize, c));
+        candidates.into_iter().filter_map(judge).collect()
+    }
+
+    fn compile(files: impl IntoIterator<Item = Parsed>) -> Self {
+        let mut rules: BTreeMap<String, Rule> = BTreeMap::new();
+        let mut classes: BTreeMap<String, Class> = BTreeMap::new();
+        for file in files {
+            for id in &file.off {
+                rules.remove(id);
+            }
+            rules.extend(file.rules.into_iter().map(|r| (r.id.clone(), r)));
+            classes.extend(file.classes.into_iter().map(|c| (c.id.clone(), c)));
+        }
+        let rules: Vec<Rule> = rules.into_values().collect();
+        let mut literals: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+        let mut by_status = Vec::new();
+        for (number, rule) in (0_u32..).zip(&rules) {
+            let longest = rule.all.iter().max_by_key(|l| l.len()).map(std::slice::from_ref).unwrap_or_default();
+            let keys = if rule.any.is_empty() { longest } else { &rule.any[..] };
+            if keys.is_empty() {
+                by_status.push(number);
+            }
+            for literal in keys {
+                let owners = literals.entry(literal.to_ascii_lowercase()).or_default();
+                if owners.last() != Some(&number) {
+                    owners.push(number);
+                }
+            }
+        }
+        let finder = AhoCorasickBuilder::new()
+            .ascii_case_insensitive(true)
+            .kind(Some(AhoCorasickKind::ContiguousNFA))
+            .build(literals.keys())
+            .ok();
+        let owners = literals.into_values().collect();
+        Self { inner: Arc::new(Inner { rules, classes: classes.into_values().collect(), finder, owners, by_status }) }
+    }
+
+    fn check_class_of(&self, rule: &Rule) -> Result<(), RuleError> {
+        let (Act::Count(class) | Act::Success(class)) = &rule.act else { return Ok(()) };
+        if self.class(class).is_some() {
+            return Ok(());
+        }
+        let known: Vec<&str> = self.inner.classes.iter().map(|c| c.id.as_str()).collect();
+        Err(RuleError {
+            file: rule.file.clone(),
+            line: rule.line,
+            key: format!("{}.counts", rule.id),
+            what: format!("there is no class `{class}`"),
+            hint: format!("known are {}; or write a [[class]]", known.join(", ")),
+        })
+    }
+
+    /// A rule that does not match its own examples does not do what its author thinks.
+    fn check_examples(&self, rule: &Rule) -> Result<(), RuleError> {
+        let matched = |line: &String| judge(rule, &Prepared::new(line), "").is_some();
+        let wrong = |key: &str, what: String, hint: &str| RuleError {
+            file: rule.file.clone(),
+            line: rule.line,
+            key: format!("{}.{key}", rule.id),
+            what,
+            hint: hint.to_owned(),
+        };
+        if let Some(line) = rule.examples.iter().find(|line| !matched(line)) {
+            return Err(wrong(
+                "examples",
+                format!("the rule does not match `{line}`"),
+                "make `any`, `regex` or the example fit",
+            ));
+        }
+        if let Some(line) = rule.counter_examples.iter().find(|line| matched(line)) {
+            return Err(wrong(
+                "counter_examples",
+                format!("the rule matches `{line}`"),
+                "add `none` or make `regex` stricter",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn effect(rule: &Rule) -> String {
+    match &rule.act {
+        Act::Find(t) if t.at_least > 1 => format!("finding from {} in {} minutes on", t.at_least, t.minutes),
+        Act::Find(_) => "finding".to_owned(),
+        Act::Count(class) => format!("counts as {class}"),
+        Act::Success(class) => format!("success after {class}"),
+        Act::Watch => "values are watched".to_owned(),
+        Act::Benign => "benign".to_owned(),
+    }
+}
+
+/// Whether a rule matches a line in all that it asks for.
+fn judge(rule: &Rule, line: &Prepared<'_>, service: &str) -> Option<Captures> {
+    let text = match (rule.on, &line.request) {
+        (On::Http, Some(request)) => {
+            let within = |(low, high): &(u16, u16)| (*low..=*high).contains(&request.status);
+            if !rule.status.is_empty() && !rule.status.iter().any(within) {
+                return None;
+            }
+            request.text.as_str()
+        }
+        (On::Line, None) => line.raw,
+        (On::Line, Some(request)) if !request.classic => line.raw,
+        _ => return None,
+    };
+    if !rule.programs.is_empty() && !rule.programs.iter().any(|p| is_program(p, service, line.raw)) {
+        return None;
+    }
+    let has = |literal: &String| contains(text, literal);
+    if !(rule.any.is_empty() || rule.any.iter().any(has)) || !rule.all.iter().all(has) || rule.none.iter().any(has) {
+        return None;
+    }
+    let captures = match &rule.regex {
+        Some(regex) => regex.captures(text)?,
+        None => Captures::default(),
+    };
+    rule.conditions.iter().all(|c| c.holds(&captures)).then_some(captures)
+}
+
+/// Whether `text` has `literal` in it, in any case.
+fn contains(text: &str, literal: &str) -> bool {
+    let (text, literal) = (text.as_bytes(), literal.as_bytes());
+    let Some(first) = literal.first() else { return true };
+    let (low, up) = (first.to_ascii_lowercase(), first.to_ascii_uppercase());
+    let last = text.len().checked_sub(literal.len());
+    last.is_some_and(|last| {
+        (0..=last)
+            .any(|at| (text[at] == low || text[at] == up) && text[at..at + literal.len()].eq_ignore_ascii_case(literal))
+    })
+}
+
+/// Whether a line is from `program`: its service says so, or its header.
+fn is_program(program: &str, service: &str, line: &str) -> bool {
+    let service = service.strip_suffix(".service").unwrap_or(service);
+    let starts = |text: &str| text.get(..program.len()).is_some_and(|head| head.eq_ignore_ascii_case(program));
+    let ends = |text: &str| !text.as_bytes().get(program.len()).is_some_and(|b| b.is_ascii_alphanumeric());
+    if starts(service) && ends(service) {
+        return true;
+    }
+    let header = &line[..line.floor_char_boundary(160)];
+    header.split([' ', '\t']).take(12).any(|word| {
+        starts(word) && word.as_bytes().get(program.len()).is_none_or(|b| matches!(b, b'[' | b':' | b'/' | b'(' | b'-'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_builtin_file_is_valid_and_every_rule_knows_its_class() {
+        let set = RuleSet::with_files([]).unwrap_or_else(|e| panic!("{e}"));
+        assert!(set.rules().count() >= 100, "only {} rules", set.rules().count());
+        assert_eq!(set.rules().count(), RuleSet::builtin().rules().count());
+    }
+
+    #[test]
+    fn every_rule_matches_its_examples_and_no_counter_example() {
+        let set = RuleSet::builtin();
+        let mut wrong = Vec::new();
+        for rule in set.rules() {
+            // Through the automaton, as in use.
+            let found = |line: &String| set.matches(line).iter().any(|m| m.rule.id == rule.id);
+            wrong.extend(rule.examples.iter().filter(|l| !found(l)).map(|l| format!("{}: misses {l}", rule.id)));
+            wrong
+                .extend(rule.counter_examples.iter().filter(|l| found(l)).map(|l| format!("{}: matches {l}", rule.id)));
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[track_caller]
+    fn refused(rule: &str) -> String {
+        let text = format!("version = 1\n[[rule]]\n{rule}");
+        RuleSet::with_files([("mine.toml", text.as_str())]).expect_err("is refused").to_string()
+    }
+
+    #[test]
+    fn a_broken_file_is_refused_with_place_and_hint() {
+        let rest = "title='t'\nseverity='high'\ncategory='disk'\nexplanation='e'\nsource='s'\n";
+        let fine = format!("id='x'\n{rest}next='n'\nany=['boom']\nexamples=['boom']");
+        assert!(RuleSet::with_files([("mine.toml", format!("version = 1\n[[rule]]\n{fine}").as_str())]).is_ok());
+        for (rule, words) in [
+            (format!("id='X y'\n{rest}next='n'\nany=['boom']\nexamples=['boom']"), "is not an id"),
+            (format!("id='x'\n{rest}next='n'\nany=['boom']\nexamples=['other']"), "does not match `other`"),
+            (format!("id='x'\n{rest}next='n'\nexamples=['boom']"), "no text to look for"),
+            (format!("id='x'\n{rest}next='ls {{path}}'\nany=['boom']\nexamples=['boom']"), "has no default"),
+            (
+                format!("id='x'\n{rest}next='n'\nany=['boom']\nexamples=['boom']\nwhere=['a like b']"),
+                "is not a condition",
+            ),
+            (
+                "id='x'\ncounts='nope'\nany=['boom']\nexamples=['boom']\nsource='s'".to_owned(),
+                "there is no class `nope`",
+            ),
+            (format!("id='x'\n{rest}next='n'\nany=['boom']\nexamples=['boom']\nsevrity='low'"), "sevrity"),
+        ] {
+            let error = refused(&rule);
+            assert!(error.contains(words) && error.contains("mine.toml"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_users_rule_replaces_and_removes() {
+        let text = "version = 1\noff = ['oom-kill']\n";
+        let set = RuleSet::with_files([("mine.toml", text)]).unwrap();
+        let line = "kernel: Out of memory: Killed process 4242 (java) total-vm:1kB";
+        assert!(RuleSet::builtin().matches(line).iter().any(|m| m.rule.id == "oom-kill"));
+        assert!(set.matches(line).iter().all(|m| m.rule.id != "oom-kill"));
+    }
+
+    #[test]
+    fn a_request_cannot_pose_as_a_message() {
+        let line = r#"192.0.2.1 - - [21/Nov/2026:04:00:00 +0000] "GET / HTTP/1.1" 200 5 "-" "Out of memory: Killed process 1 (x)""#;
+        assert!(RuleSet::builtin().matches(line).iter().all(|m| m.rule.id != "oom-kill"));
     }
 }

@@ -1,0 +1,260 @@
+//! Reads a request from an access log line of any usual form, with its escapes undone.
+
+use std::fmt::Write as _;
+
+/// Longest request text that is looked at.
+const MAX_BYTES: usize = 4096;
+
+/// A request as a line of an access log tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    /// What rules look at: `GET /a b?c=d 404 "agent" "referer"`, escapes undone.
+    pub(crate) text: String,
+    /// The status of the answer.
+    pub(crate) status: u16,
+    /// What was asked for, without the query, escapes undone.
+    pub(crate) path: String,
+    /// Whether the line has the usual form of an access log, in which a client can write much but no message of ours.
+    pub(crate) classic: bool,
+}
+
+const METHODS: &[&str] =
+    &["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE", "PROPFIND", "PROPPATCH", "MKCOL"];
+
+/// The request that `line` tells about, if it is a line of an access log.
+pub(crate) fn request(line: &str) -> Option<Request> {
+    classic(line).or_else(|| structured(line)).or_else(|| plain(line))
+}
+
+/// `… "GET /path HTTP/1.1" 404 …`, or any other text in the quotes when a time in brackets stands before it.
+fn classic(line: &str) -> Option<Request> {
+    let mut from = 0;
+    for _ in 0..8 {
+        let open = from + line[from..].find('"')?;
+        let close = open + 1 + closing_quote(&line[open + 1..])?;
+        let quoted = &line[open + 1..close];
+        let after_time = line[..open].trim_end().ends_with(']');
+        let method = method_of(quoted);
+        if method.is_some() || after_time {
+            let rest = line[close + 1..].trim_start();
+            let status = rest.get(..3).and_then(|s| s.parse::<u16>().ok()).filter(|s| (100..600).contains(s));
+            let ends = rest.as_bytes().get(3).is_none_or(|b| !b.is_ascii_alphanumeric());
+            // Some put the status before the request: `… 404 0 "GET / HTTP/1.1"`.
+            let status = status.filter(|_| ends).or_else(|| method.and_then(|_| status_before(&line[..open])));
+            if let Some(status) = status {
+                return Some(build(quoted, status, &line[close + 1..], true));
+            }
+        }
+        from = close + 1;
+    }
+    None
+}
+
+/// The last three-digit status among the words before the request.
+fn status_before(head: &str) -> Option<u16> {
+    let words = head.rsplit([' ', '|', '\t']).filter(|w| !w.is_empty()).take(8);
+    words.filter(|w| w.len() == 3).find_map(|w| w.parse().ok().filter(|s| (100..600).contains(s)))
+}
+
+/// `{"method":"GET","uri":"/path","status":404}`, `method=GET path=/ status=404` and their cousins.
+fn structured(line: &str) -> Option<Request> {
+    let status =
+        field(line, &["DownstreamStatus", "httpStatus", "status_code", "statusCode", "http_status", "status", "code"])?;
+    let status = status.parse::<u16>().ok().filter(|s| (100..600).contains(s))?;
+    let target = field(line, &["RequestPath", "request_uri", "uri", "path", "url", "target"]);
+    let method = field(line, &["RequestMethod", "request_method", "method", "verb"]);
+    let (method, target) = match (method, target) {
+        (Some(method), Some(target)) => (method, target),
+        _ => {
+            // `msg="HTTP: POST http://host/login" httpStatus=401`, `"request":"GET / HTTP/1.1"`
+            let at = METHODS.iter().find_map(|m| word_at(line, m))?;
+            let mut words = line[at..].split([' ', '"']).filter(|w| !w.is_empty());
+            (words.next()?, words.next()?)
+        }
+    };
+    let agent =
+        field(line, &["request_User-Agent", "User-Agent", "user_agent", "userAgent", "http_user_agent", "agent"]);
+    let tail = format!("\"{}\"", agent.unwrap_or("-"));
+    Some(build(&format!("{method} {target}"), status, &tail, false))
+}
+
+/// `… [useragent: x] GET /path 404`, `… | 404 | 1ms | 192.0.2.1 | POST "/path"`.
+fn plain(line: &str) -> Option<Request> {
+    let (at, method) = METHODS.iter().find_map(|m| word_at(line, m).map(|at| (at, *m)))?;
+    let mut words = line[at + method.len()..].split_ascii_whitespace();
+    let target = words.next()?.trim_matches('"');
+    if !target.starts_with('/') {
+        return None;
+    }
+    let after = words.take(2).find_map(|w| w.parse::<u16>().ok().filter(|s| (100..600).contains(s)));
+    let status = after.or_else(|| status_before(&line[..at]))?;
+    let agent = line.find("useragent:").and_then(|at| line[at + 10..].split(']').next()).unwrap_or("-").trim();
+    Some(build(&format!("{method} {target}"), status, &format!("\"{agent}\""), true))
+}
+
+fn build(quoted: &str, status: u16, tail: &str, classic: bool) -> Request {
+    let request = cut(quoted.trim());
+    let request = request.rsplit_once(" HTTP/").map_or(request, |(head, _)| head);
+    let decoded = unescape(request);
+    let target = decoded.split_once(' ').map_or(decoded.as_str(), |(_, target)| target);
+    let target = target
+        .find("://")
+        .and_then(|at| target[at + 3..].find('/').map(|slash| &target[at + 3 + slash..]))
+        .unwrap_or(target);
+    let path = target.split('?').next().unwrap_or_default().to_owned();
+    let mut text = decoded.clone();
+    let _ = write!(text, " {status}");
+    let text_start = text.len() - text.trim_start().len();
+    text.drain(..text_start);
+    for piece in cut(tail).split('"').skip(1).step_by(2).take(4) {
+        let _ = write!(text, " \"{}\"", unescape(piece));
+    }
+    Request { text, status, path, classic }
+}
+
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_BYTES)]
+}
+
+fn method_of(quoted: &str) -> Option<&'static str> {
+    let word = quoted.split(' ').next()?;
+    METHODS.iter().copied().find(|m| *m == word)
+}
+
+fn word_at(line: &str, word: &str) -> Option<usize> {
+    line.match_indices(word).map(|(at, _)| at).find(|at| {
+        let before = at.checked_sub(1).is_none_or(|i| !line.as_bytes()[i].is_ascii_alphanumeric());
+        before && line.as_bytes().get(at + word.len()) == Some(&b' ')
+    })
+}
+
+fn closing_quote(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while let Some(b) = bytes.get(at) {
+        match b {
+            b'"' => return Some(at),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    None
+}
+
+/// The value of the first of `keys` in JSON (`"key":"value"`) or logfmt (`key=value`).
+pub(crate) fn field<'a>(line: &'a str, keys: &[&str]) -> Option<&'a str> {
+    keys.iter().find_map(|key| {
+        line.match_indices(key).find_map(|(at, _)| {
+            let before = at.checked_sub(1).map_or(b' ', |i| line.as_bytes()[i]);
+            if before.is_ascii_alphanumeric() || matches!(before, b'_' | b'-' | b'.') {
+                return None;
+            }
+            let rest = line[at + key.len()..].strip_prefix('"').unwrap_or(&line[at + key.len()..]).trim_start();
+            let rest = rest.strip_prefix([':', '='])?.trim_start();
+            match rest.strip_prefix('"') {
+                Some(quoted) => Some(&quoted[..closing_quote(quoted)?]),
+                None => rest.split([' ', ',', '}', ']']).next(),
+            }
+        })
+    })
+}
+
+/// Undoes percent and backslash escapes, at most twice, so that what was hidden twice shows.
+pub(crate) fn unescape(text: &str) -> String {
+    let mut out = text.to_owned();
+    for _ in 0..3 {
+        let next = unescape_once(&out);
+        if next == out {
+            break;
+        }
+        out = next;
+    }
+    out
+}
+
+fn unescape_once(text: &str) -> String {
+    if !text.contains(['%', '\\']) {
+        return text.to_owned();
+    }
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let (taken, byte) = match bytes[at..] {
+            [b'%', high, low, ..] => (3, hex(high, low)),
+            [b'\\', b'x', high, low, ..] => (4, hex(high, low)),
+            [b'\\', b'u', b'0', b'0', high, low, ..] => (6, hex(high, low)),
+            [b'\\', b'"', ..] => (2, Some(b'"')),
+            _ => (1, None),
+        };
+        match byte {
+            Some(byte) => {
+                out.push(if byte.is_ascii_control() { b' ' } else { byte });
+                at += taken;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn hex(high: u8, low: u8) -> Option<u8> {
+    let digit = |b: u8| char::from(b).to_digit(16);
+    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(line: &str, text: &str, status: u16) {
+        let request = request(line).unwrap_or_else(|| panic!("no request in {line}"));
+        assert_eq!((request.text.as_str(), request.status), (text, status));
+    }
+
+    #[test]
+    fn reads_the_usual_forms() {
+        check(
+            r#"192.0.2.1 - bob [21/Nov/2026:04:00:00 +0000] "GET /a%20b?c=%2e%2e HTTP/1.1" 404 12 "-" "curl/8""#,
+            r#"GET /a b?c=.. 404 "-" "curl/8""#,
+            404,
+        );
+        check(
+            r#"192.0.2.1 - - [21/Nov/2026:04:00:00 +0000] "\x16\x03\x01" 400 226 "-" "-""#,
+            r#"    400 "-" "-""#.trim_start_matches(' ').trim_start(),
+            400,
+        );
+        check(
+            r#"{"level":"info","request":{"remote_ip":"192.0.2.1","method":"POST","uri":"/login"},"status":401}"#,
+            r#"POST /login 401 "-""#,
+            401,
+        );
+        check(
+            r#"[GIN] 2026/02/07 - 10:49:33 | 401 |  505µs |  10.1.2.3 | POST     "/client""#,
+            r#"POST /client 401 "-""#,
+            401,
+        );
+        check(
+            r#"time="t" level=warning msg="HTTP: POST http://h/auth/login" httpStatus=401"#,
+            r#"POST http://h/auth/login 401 "-""#,
+            401,
+        );
+        check("10:00 [client: 192.0.2.1] [useragent: zgrab/0.x] GET /ecp/x 444", r#"GET /ecp/x 444 "zgrab/0.x""#, 444);
+    }
+
+    #[test]
+    fn other_lines_are_no_requests() {
+        for line in [
+            "Failed password for root from 203.0.113.7 port 22 ssh2",
+            r#"2026/11/21 04:00:00 [error] 7#7: *1 connect() failed, request: "GET / HTTP/1.1", upstream: "http://u""#,
+            "GET READY for the show",
+            "\"\"\"\\",
+        ] {
+            assert_eq!(request(line), None, "{line}");
+        }
+    }
+}

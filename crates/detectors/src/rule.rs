@@ -1,0 +1,319 @@
+//! A rule and a class of failures, checked.
+
+use std::sync::OnceLock;
+
+use regex::{Regex, RegexBuilder};
+
+use crate::{Category, ProfileName, Severity};
+
+/// A signature: what it looks for, and what to say when it is there.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Rule {
+    /// Its name; a user's rule with the same one replaces it.
+    pub id: String,
+    /// The severity of its findings, which is their floor, too.
+    pub severity: Severity,
+    /// What kind of trouble.
+    pub category: Category,
+    /// The profile it belongs to.
+    pub profile: ProfileName,
+    /// What it means, in plain words.
+    pub explanation: String,
+    /// What it is based on.
+    pub source: String,
+    /// Lines that it matches.
+    pub examples: Vec<String>,
+    /// Lines that look alike and are not matched.
+    pub counter_examples: Vec<String>,
+    /// The file it is from.
+    pub file: String,
+    /// The line in that file.
+    pub line: usize,
+    pub(crate) title: Text,
+    pub(crate) next: Text,
+    pub(crate) on: On,
+    pub(crate) programs: Vec<String>,
+    pub(crate) any: Vec<String>,
+    pub(crate) all: Vec<String>,
+    pub(crate) none: Vec<String>,
+    pub(crate) regex: Option<Pattern>,
+    pub(crate) status: Vec<(u16, u16)>,
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) raise: Vec<Raise>,
+    pub(crate) act: Act,
+    pub(crate) watch: Vec<String>,
+    pub(crate) group: String,
+    pub(crate) discriminator: Option<String>,
+}
+
+/// Failures that are counted together, and when they are too many.
+#[derive(Clone, Debug)]
+pub(crate) struct Class {
+    pub(crate) id: String,
+    /// `failed SSH logins`.
+    pub(crate) noun: String,
+    pub(crate) title: Option<Text>,
+    pub(crate) severity: Severity,
+    pub(crate) category: Category,
+    pub(crate) profile: ProfileName,
+    pub(crate) per: Per,
+    /// So many of one entity in so many minutes are a burst.
+    pub(crate) at_least: u32,
+    pub(crate) minutes: u32,
+    /// So many users tried from one address (or addresses trying one user) are a finding, however slow.
+    pub(crate) partners: Option<u32>,
+    /// So many of one entity, decayed over hours, are a finding.
+    pub(crate) slow: Option<u32>,
+    /// So many of all entities together are a burst.
+    pub(crate) total: Option<u32>,
+    /// From so many on it is one step more severe.
+    pub(crate) many: Option<u32>,
+    pub(crate) explanation: String,
+    pub(crate) next: Text,
+}
+
+/// By what the failures of a class are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Per {
+    Ip,
+    User,
+    Host,
+}
+
+/// What a rule looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum On {
+    /// Log lines, except those of access logs.
+    Line,
+    /// Requests in access logs.
+    Http,
+}
+
+/// What a match does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// Makes a finding.
+    Find(Threshold),
+    /// Counts as a failure of a class.
+    Count(String),
+    /// Is a success where failures of a class matter.
+    Success(String),
+    /// Only its values are learned.
+    Watch,
+    /// Is normal: no novelty, no error level.
+    Benign,
+}
+
+/// So many in so many minutes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Threshold {
+    pub(crate) at_least: u32,
+    pub(crate) minutes: u32,
+}
+
+/// A severity that a condition raises to.
+#[derive(Clone, Debug)]
+pub(crate) struct Raise {
+    pub(crate) severity: Severity,
+    pub(crate) when: Condition,
+}
+
+/// A comparison of a captured number.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Condition {
+    capture: String,
+    compare: Compare,
+    number: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Compare {
+    Less,
+    AtMost,
+    Equal,
+    AtLeast,
+    More,
+}
+
+impl Condition {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_ascii_whitespace();
+        let (capture, compare, number) = (words.next()?, words.next()?, words.next()?);
+        let compare = match compare {
+            "<" => Compare::Less,
+            "<=" => Compare::AtMost,
+            "=" => Compare::Equal,
+            ">=" => Compare::AtLeast,
+            ">" => Compare::More,
+            _ => return None,
+        };
+        let number = number.parse().ok().filter(|n: &f64| n.is_finite())?;
+        words.next().is_none().then(|| Self { capture: capture.to_owned(), compare, number })
+    }
+
+    /// Whether the captured number compares so; no capture, no match.
+    pub(crate) fn holds(&self, captures: &Captures) -> bool {
+        let Some(n) = captures.get(&self.capture).and_then(number) else { return false };
+        match self.compare {
+            Compare::Less => n < self.number,
+            Compare::AtMost => n <= self.number,
+            Compare::Equal => n == self.number,
+            Compare::AtLeast => n >= self.number,
+            Compare::More => n > self.number,
+        }
+    }
+}
+
+/// The number that a text begins with: `95%`, `1,234`, `0.5s`.
+fn number(text: &str) -> Option<f64> {
+    let end = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | ',' | '-'))).unwrap_or(text.len());
+    text[..end].replace(',', "").parse().ok()
+}
+
+/// What the named groups of a rule's expression held.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Captures(Vec<(String, String)>);
+
+/// Longest captured value.
+const MAX_VALUE: usize = 256;
+
+impl Captures {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn into_pairs(self) -> Vec<(String, String)> {
+        self.0
+    }
+
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        if self.get(name).is_none() {
+            self.0.push((name.to_owned(), value[..value.floor_char_boundary(MAX_VALUE)].to_owned()));
+        }
+    }
+}
+
+/// A regular expression, compiled when it is first needed: most rules' never are.
+#[derive(Clone, Debug)]
+pub(crate) struct Pattern {
+    text: String,
+    compiled: OnceLock<Option<Regex>>,
+}
+
+impl Pattern {
+    pub(crate) fn new(text: String) -> Self {
+        Self { text, compiled: OnceLock::new() }
+    }
+
+    fn build(&self) -> Result<Regex, regex::Error> {
+        RegexBuilder::new(&self.text).case_insensitive(true).size_limit(1 << 20).dfa_size_limit(1 << 20).build()
+    }
+
+    /// Whether it is an expression at all.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        regex_syntax_error(self.build())
+    }
+
+    /// The named groups, if it matches.
+    pub(crate) fn captures(&self, text: &str) -> Option<Captures> {
+        let regex = self.compiled.get_or_init(|| self.build().ok()).as_ref()?;
+        let found = regex.captures(text)?;
+        let mut captures = Captures::default();
+        for name in regex.capture_names().flatten() {
+            if let Some(group) = found.name(name) {
+                // `ip_2` is another place where `ip` may stand.
+                let name = name.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('_');
+                captures.set(name, group.as_str());
+            }
+        }
+        Some(captures)
+    }
+}
+
+fn regex_syntax_error(built: Result<Regex, regex::Error>) -> Result<(), String> {
+    built.map(drop).map_err(|e| e.to_string().lines().last().unwrap_or("unreadable").trim().to_owned())
+}
+
+/// A text with places to fill: `Disk {device|a disk} is full`.
+#[derive(Clone, Debug)]
+pub(crate) struct Text(String);
+
+impl Text {
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The first place that has no default.
+    pub(crate) fn without_default(&self) -> Option<&str> {
+        self.places().into_iter().find(|(_, _, _, default)| default.is_none()).map(|(_, _, name, _)| name)
+    }
+
+    /// Fills the places from `value`; what it does not have takes the default, or `?`.
+    pub(crate) fn fill(&self, value: impl Fn(&str) -> Option<String>) -> String {
+        let mut out = String::with_capacity(self.0.len() + 32);
+        let mut from = 0;
+        for (open, close, name, default) in self.places() {
+            out.push_str(&self.0[from..open]);
+            out.push_str(&value(name).filter(|v| !v.is_empty()).unwrap_or_else(|| default.unwrap_or("?").to_owned()));
+            from = close + 1;
+        }
+        out.push_str(&self.0[from..]);
+        out
+    }
+
+    /// Fills the places of a command: only values that no shell can misread.
+    pub(crate) fn fill_safely(&self, value: impl Fn(&str) -> Option<String>) -> String {
+        self.fill(|name| value(name).filter(|v| is_safe(v)))
+    }
+
+    fn places(&self) -> Vec<(usize, usize, &str, Option<&str>)> {
+        let mut places = Vec::new();
+        let mut from = 0;
+        while let Some(open) = self.0[from..].find('{').map(|at| from + at) {
+            let Some(close) = self.0[open..].find('}').map(|at| open + at) else { break };
+            let inside = &self.0[open + 1..close];
+            let (name, default) = inside.split_once('|').map_or((inside, None), |(n, d)| (n, Some(d)));
+            if !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
+                places.push((open, close, name, default));
+            }
+            from = close + 1;
+        }
+        places
+    }
+}
+
+/// Whether a value may stand in a command that a tired person copies.
+fn is_safe(value: &str) -> bool {
+    let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'@' | b':' | b'/' | b'-');
+    !value.is_empty()
+        && value.len() <= 64
+        && !value.starts_with('-')
+        && !value.contains("..")
+        && value.bytes().all(fine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_takes_no_value_that_a_shell_could_misread() {
+        let text = Text::new("systemctl status {unit|UNIT}".to_owned());
+        let with = |value: &str| text.fill_safely(|_| Some(value.to_owned()));
+        assert_eq!(with("nginx.service"), "systemctl status nginx.service");
+        for bad in ["x; rm -rf /", "$(id)", "-h", "a b", "`id`", "", "../etc", "ü"] {
+            assert_eq!(with(bad), "systemctl status UNIT", "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_condition_compares_captured_numbers() {
+        let mut captures = Captures::default();
+        captures.set("used", "95%");
+        let holds = |text: &str| Condition::parse(text).is_some_and(|c| c.holds(&captures));
+        assert!(holds("used >= 95") && holds("used > 94.5") && !holds("used < 95") && !holds("other > 0"));
+        assert_eq!(Condition::parse("used >= many"), None);
+        assert_eq!(Condition::parse("used"), None);
+    }
+}
