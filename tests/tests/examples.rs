@@ -49,7 +49,6 @@ async fn output(mut command: Command, input: &str) -> String {
 }
 
 #[tokio::test]
-#[ignore = "the rules of the detectors are not in yet"]
 async fn embed_tells_on_the_terminal_what_is_wrong_in_a_file() {
     let mut command = example("embed");
     command.arg(sample());
