@@ -13,7 +13,6 @@ use reqwest::{Client, StatusCode};
 use crate::world::{World, until};
 
 const DISK: &str = "Disk space on /dev/sda1 is critically low: only 5% remaining.";
-const OOM: &str = "kernel: Out of memory: Killed process 4711 (mysqld) total-vm:2831232kB, anon-rss:1912340kB";
 
 /// A batch as Fluent Bit sends it, with times of now.
 fn batch(world: &World, lines: &[&str]) -> String {
@@ -38,10 +37,9 @@ async fn a_line_pushed_by_fluent_bit_is_told_within_two_seconds() {
         pipeline.watch_pushed(0, arrived, Duration::from_secs(5), &|_| {}, stop).await
     });
     let begun = std::time::Instant::now();
-    let answer =
-        Client::new().post(running.url("/receive_logs")).body(batch(&world, &[DISK, OOM])).send().await.unwrap();
+    let answer = Client::new().post(running.url("/receive_logs")).body(batch(&world, &[DISK])).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
-    assert_eq!(answer.text().await.unwrap(), r#"{"accepted":2,"errors":false}"#);
+    assert_eq!(answer.text().await.unwrap(), r#"{"accepted":1,"errors":false}"#);
     until("the alert", async || !world.recorder.1.lock().unwrap().is_empty()).await;
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     assert_eq!(world.spooled().await, (0, 0), "what was ingested is no longer spooled");
