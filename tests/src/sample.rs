@@ -104,8 +104,8 @@ impl Night {
                 );
                 if period == 900 {
                     // The disk fills slowly at first; nobody looks at the numbers.
-                    let used = 71 + (at * 24 / FULL).min(24) + at / FULL * 5;
-                    self.say(at + 2, format!("disk-report[{}]: /dev/sda2 on /var: {}% used", pid + 2, used.min(100)));
+                    let free = 5_900_u64.saturating_sub(at * 5_900 / FULL);
+                    self.say(at + 2, format!("disk-report[{}]: /dev/sda2 on /var: {free} of 20480 MB free", pid + 2));
                 }
             }
         }
