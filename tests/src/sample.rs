@@ -14,7 +14,7 @@ const ATTACK: std::ops::Range<u64> = 16_860..17_880;
 /// The disk is full from 03:12 on.
 const FULL: u64 = 18_720;
 
-const USERS: [&str; 4] = ["deploy", "anna", "backup", "ci"];
+const USERS: [&str; 4] = ["deploy", "anna", "olga", "ci"];
 const GUESSED: [&str; 12] =
     ["admin", "test", "oracle", "postgres", "ubuntu", "git", "user", "guest", "pi", "ftp", "mysql", "www"];
 
@@ -346,7 +346,7 @@ fn uid(user: &str) -> u64 {
     match user {
         "deploy" => 1000,
         "anna" => 1001,
-        "backup" => 34,
+        "olga" => 1003,
         "ci" => 1002,
         "www-data" => 33,
         _ => 0,
