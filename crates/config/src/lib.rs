@@ -7,11 +7,13 @@ mod config;
 mod document;
 pub mod keys;
 mod mistake;
+mod place;
 mod read;
 mod secret;
 mod system;
+mod trail;
 pub mod units;
-pub use system::SystemEnv;
+mod wire;
 
 #[cfg(test)]
 mod tests;
@@ -20,5 +22,9 @@ pub use config::{
     Alerts, ChannelConfig, ChannelKind, Config, Detectors, FileGroup, Grafana, Loki, LokiQuery, Model, Receiver,
 };
 pub use mistake::{Mistake, Mistakes};
+pub use place::{config_file, state_dir};
 pub use read::{Checked, Input, read};
 pub use secret::{DiskFiles, Files, MemoryFiles, Secret};
+pub use system::SystemEnv;
+pub use trail::Trail;
+pub use wire::{Surroundings, WireError, Wired, open_ledger, start_timeout, wire};

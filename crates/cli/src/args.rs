@@ -1,0 +1,289 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use logwarden_core::Severity;
+
+/// Reads logs, finds what is new, surging or known to be bad, and tells it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "logwarden-analyzer",
+    version,
+    max_term_width = 110,
+    after_help = "\
+Examples:
+  logwarden-analyzer scan /var/log/syslog          what is wrong in a file; needs no configuration
+  journalctl -b | logwarden-analyzer scan -        the same for the journal
+  logwarden-analyzer doctor                        is everything set up, and if not, what to do
+  logwarden-analyzer run                           one pass, as the timer starts it
+
+Exit codes: 0 done, 1 failed and worth another run, 2 wrong usage or configuration, 3 `scan --fail-on` was met.
+Environment variables such as LOKI_URL, OLLAMA_HOST and DISCORD_WEBHOOK_URL are enough to run."
+)]
+pub(crate) struct Analyzer {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Common {
+    /// The configuration; default: ./logwarden.toml, the user's, /etc/logwarden/logwarden.toml, or the environment alone
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where state is kept; default: systemd's, /var/lib/logwarden for root, else ~/.local/state/logwarden
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Say more on standard error; twice: everything
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// One pass: read what is new, judge it, tell it
+    #[command(after_help = "\
+Example:
+  logwarden-analyzer run --config /etc/logwarden/logwarden.toml
+
+Exits 1 when a source could not be read or a message waits: the next pass makes good.")]
+    Run,
+    /// Passes until stopped
+    Watch,
+    /// Finds what is wrong in files or standard input; no state, no services
+    #[command(after_help = "\
+Examples:
+  logwarden-analyzer scan examples/auth.log
+  logwarden-analyzer scan /var/log/syslog /var/log/syslog.1 /var/log/syslog.2.gz
+  journalctl -b -o json | logwarden-analyzer scan -
+  logwarden-analyzer scan --format json --fail-on high build.log > findings.ndjson")]
+    Scan(Scan),
+    /// The templates of a log: which lines there are, and how often
+    #[command(after_help = "\
+Examples:
+  logwarden-analyzer fold /var/log/syslog
+  kubectl logs deploy/api | logwarden-analyzer fold --content -")]
+    Fold(Fold),
+    /// Checks everything that a pass depends on, and says what to do
+    Doctor(Doctor),
+    /// Sends a test message through every channel, or one
+    TestAlert {
+        /// The channel's name
+        channel: Option<String>,
+    },
+    /// What is going on, or was
+    #[command(after_help = "\
+Examples:
+  logwarden-analyzer incidents
+  logwarden-analyzer incidents 1f2e3d4c
+  logwarden-analyzer incidents --all --format json")]
+    Incidents(Incidents),
+    /// Holds messages back
+    #[command(after_help = "\
+Examples:
+  logwarden-analyzer mute 1f2e3d4c --for 12h --reason 'known, being repaired'
+  logwarden-analyzer mute --rule oom-kill --host web-1
+  logwarden-analyzer mute --list")]
+    Mute(Mute),
+    /// Ends a mute
+    Unmute {
+        /// The mute's name, as `mute --list` shows it
+        id: String,
+    },
+    /// Forgets that a template is normal or was judged harmless
+    Forget {
+        /// The template's id, or that of an incident
+        id: String,
+    },
+    /// Tells that a systemd unit has failed; for OnFailure=
+    NotifyFailure {
+        /// The unit
+        unit: String,
+    },
+    /// Writes a commented configuration and hardened systemd units
+    Init(Init),
+    /// Prints completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+impl Command {
+    /// Whether its log lines are what one reads.
+    pub(crate) fn is_service(&self) -> bool {
+        matches!(self, Self::Run | Self::Watch | Self::NotifyFailure { .. })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Scan {
+    /// Files, plain or packed with gzip or zstd; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// What to look for: general, security or performance
+    #[arg(long, value_name = "NAME", default_value = "general")]
+    pub(crate) profile: Vec<String>,
+    /// For people, or one JSON object per line
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Exit 3 when something at least that bad is found: low, medium, high or critical
+    #[arg(long, value_name = "SEVERITY")]
+    pub(crate) fail_on: Option<Severity>,
+    /// Ask the configured model, too
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// The time zone of lines that name none: UTC, Europe/Berlin; default: this machine's
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) timezone: Option<String>,
+    /// When to use colours
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) color: Color,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fold {
+    /// Files, plain or packed with gzip or zstd; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// A table, CSV, or one JSON object per line
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: TableFormat,
+    /// Lines are messages without time and program before them
+    #[arg(long)]
+    pub(crate) content: bool,
+    /// Only the most frequent
+    #[arg(long, value_name = "N")]
+    pub(crate) top: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Look only at this machine: no connection is made
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// Also ask the model about three lines, which loads it
+    #[arg(long, conflicts_with = "offline")]
+    pub(crate) probe: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Incidents {
+    /// One incident in full
+    pub(crate) id: Option<String>,
+    /// Also those that are over
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// What happened in the latest passes, in a few sentences
+    #[arg(long)]
+    pub(crate) summaries: bool,
+    /// For people, or one JSON object per line
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "what", required = true, multiple = true)]
+pub(crate) struct Mute {
+    /// An incident, and what comes after it about the same thing
+    #[arg(group = "what")]
+    pub(crate) incident: Option<String>,
+    /// A template's id
+    #[arg(long, group = "what")]
+    pub(crate) template: Option<String>,
+    /// A rule or detector: oom-kill, surge
+    #[arg(long, group = "what")]
+    pub(crate) rule: Option<String>,
+    /// A host
+    #[arg(long, group = "what")]
+    pub(crate) host: Option<String>,
+    /// A unit, program or container
+    #[arg(long, group = "what")]
+    pub(crate) service: Option<String>,
+    /// Text that the title or a line contains
+    #[arg(long, group = "what")]
+    pub(crate) text: Option<String>,
+    /// Show what is muted
+    #[arg(long, group = "what")]
+    pub(crate) list: bool,
+    /// For how long: 30m, 12h, 7d; default: until unmuted
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    pub(crate) time: Option<std::time::Duration>,
+    /// Why, for those who wonder later
+    #[arg(long, default_value = "")]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// Where to write; made if it is not there
+    #[arg(long, value_name = "DIR", default_value = "/etc/logwarden")]
+    pub(crate) dir: PathBuf,
+    /// The units may read log files
+    #[arg(long)]
+    pub(crate) files: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TableFormat {
+    #[default]
+    Text,
+    Csv,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// `90`, `30m`, `12h`, `7d`.
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor = match unit.trim() {
+        "" | "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        "w" => 7 * 86_400,
+        _ => return Err("a number with s, m, h, d or w: 12h".to_owned()),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    seconds
+        .filter(|seconds| (1..=3650 * 86_400).contains(seconds))
+        .map(std::time::Duration::from_secs)
+        .ok_or_else(|| "a number with s, m, h, d or w: 12h".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_make_sense() {
+        Analyzer::command().debug_assert();
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("12h"), Ok(std::time::Duration::from_secs(43_200)));
+        assert!(duration("soon").is_err() && duration("0").is_err() && duration("99999999999d").is_err());
+    }
+}

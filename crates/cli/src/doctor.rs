@@ -1,0 +1,274 @@
+//! `doctor`: is everything there that a pass needs, and if not, what to do.
+
+use std::{fmt::Write as _, fs, path::Path};
+
+use logwarden_core::error::chain;
+use logwarden_loki_source::Standing;
+use logwarden_ollama_client::check::{Level, Machine};
+
+use crate::{
+    args::{Common, Doctor},
+    failure::Failure,
+    output,
+    setup::{self, Read, Setup},
+};
+
+/// How something stands; the worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Mark {
+    Good,
+    Warning,
+    Bad,
+}
+
+/// What was found, in the order in which it was looked at.
+#[derive(Debug, Default)]
+struct Findings {
+    text: String,
+    warnings: u64,
+    bad: u64,
+}
+
+impl Findings {
+    fn add(&mut self, mark: Mark, area: &str, what: &str, hint: Option<&str>) {
+        let sign = match mark {
+            Mark::Good => '✓',
+            Mark::Warning => '!',
+            Mark::Bad => '✗',
+        };
+        self.warnings += u64::from(mark == Mark::Warning);
+        self.bad += u64::from(mark == Mark::Bad);
+        let mut what = what.lines();
+        let _ = writeln!(self.text, "{sign} {area:<14} {}", what.next().unwrap_or_default());
+        for line in what {
+            let _ = writeln!(self.text, "{:17}{line}", "");
+        }
+        for line in hint.into_iter().flat_map(str::lines) {
+            let _ = writeln!(self.text, "{:17}→ {line}", "");
+        }
+    }
+
+    fn close(mut self) -> Result<u8, Failure> {
+        let line = match (self.bad, self.warnings) {
+            (0, 0) => "everything is as it should be".to_owned(),
+            (0, warnings) => format!("it works; {} to look at", output::amount(warnings, "thing", "things")),
+            (bad, _) => format!("{} not work", output::amount(bad, "thing does", "things do")),
+        };
+        let _ = writeln!(self.text, "\n{line}");
+        output::write(self.text.as_bytes())?;
+        Ok(u8::from(self.bad > 0))
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn doctor(common: &Common, args: &Doctor) -> Result<u8, Failure> {
+    let mut found = Findings::default();
+    let setup = match setup::read(common)? {
+        Read::Good(setup) => setup,
+        Read::Mistaken { file, mistakes } => {
+            let file = file.map_or_else(|| "environment".to_owned(), |path| path.display().to_string());
+            for mistake in &mistakes.0 {
+                let what = format!("{}: {} {}", mistake.place, mistake.key, mistake.reason);
+                found.add(Mark::Bad, "configuration", &what, mistake.hint.as_deref());
+            }
+            let _ = writeln!(found.text, "\n{file} cannot be used; the rest was not looked at");
+            output::write(found.text.as_bytes())?;
+            return Ok(2);
+        }
+    };
+    let from = setup.file.as_ref().map_or_else(
+        || "environment variables alone; no file".to_owned(),
+        |path| format!("{} and environment", path.display()),
+    );
+    found.add(Mark::Good, "configuration", &from, None);
+    for warning in &setup.warnings {
+        found.add(Mark::Warning, "configuration", warning, None);
+    }
+    state(common, &setup, &mut found);
+    files(&setup, &mut found);
+    match setup.wire(None, true).await {
+        Err(failure) => {
+            let mut text = Vec::new();
+            let _ = failure.write(&mut text);
+            let text = String::from_utf8_lossy(&text).replace("error: ", "").replace("  hint: ", "→ ");
+            found.add(Mark::Bad, "configuration", text.trim_end(), None);
+        }
+        Ok(wired) => {
+            for warning in &wired.warnings {
+                found.add(Mark::Warning, "configuration", warning, None);
+            }
+            if args.offline {
+                for notifier in wired.pipeline.notifiers() {
+                    let channel = notifier.channel();
+                    let what = format!("{} address, well-formed; not asked (--offline)", channel.vendor);
+                    found.add(Mark::Good, &channel.name, &what, None);
+                }
+            } else {
+                online(&wired, args, &setup, &mut found).await;
+            }
+            if wired.pipeline.notifiers().is_empty() {
+                let hint = "set DISCORD_WEBHOOK_URL or SLACK_WEBHOOK_URL, or a [discord] or [slack] table";
+                found.add(Mark::Warning, "channels", "none: nobody is told", Some(hint));
+            }
+        }
+    }
+    found.close()
+}
+
+async fn online(wired: &logwarden_config::Wired, args: &Doctor, setup: &Setup, found: &mut Findings) {
+    if let Some(loki) = &wired.loki {
+        for check in loki.check(setup.env.now()).await {
+            let mark = match check.standing {
+                Standing::Good => Mark::Good,
+                Standing::Warning => Mark::Warning,
+                Standing::Bad => Mark::Bad,
+            };
+            found.add(mark, "loki", &check.text, check.hint.as_deref());
+        }
+    }
+    match &wired.ollama {
+        None => found.add(Mark::Good, "model", "switched off: findings come from the detectors alone", None),
+        Some(ollama) => {
+            let machine = Machine { ram: memory(), gpu: 0, address: None };
+            for note in ollama.check(&machine, args.probe).await {
+                let mark = match note.level {
+                    Level::Good => Mark::Good,
+                    Level::Warning => Mark::Warning,
+                    Level::Bad => Mark::Bad,
+                };
+                found.add(mark, "model", &note.what, note.hint.as_deref());
+            }
+        }
+    }
+    for discord in &wired.discords {
+        let channel = logwarden_core::notifier::Notifier::channel(&**discord);
+        match discord.check().await {
+            Ok(reached) => {
+                found.add(Mark::Good, &channel.name, &format!("Discord knows the webhook ({})", reached.name), None);
+            }
+            Err(error) => {
+                let hint = format!("then try `logwarden-analyzer test-alert {}`", channel.name);
+                found.add(Mark::Bad, &channel.name, &chain(&error), Some(&hint));
+            }
+        }
+    }
+    for notifier in wired.pipeline.notifiers().iter().filter(|notifier| notifier.channel().vendor != "discord") {
+        let name = &notifier.channel().name;
+        let what = "can only be tried by sending something";
+        found.add(Mark::Good, name, what, Some(&format!("logwarden-analyzer test-alert {name}")));
+    }
+}
+
+fn state(common: &Common, setup: &Setup, found: &mut Findings) {
+    let directory = match setup::state_dir(common, Some(&setup.config)) {
+        Ok(directory) => directory,
+        Err(_) => {
+            found.add(Mark::Bad, "state", "there is no state directory", Some("name one: --state-dir DIR"));
+            return;
+        }
+    };
+    let shown = directory.display().to_string();
+    if !directory.exists() {
+        // The nearest one that is there must let us make the rest.
+        let parent = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+        let read_only = fs::metadata(parent).map_or(true, |meta| meta.permissions().readonly());
+        match read_only {
+            true => {
+                found.add(Mark::Bad, "state", &format!("{shown} cannot be made"), Some("name another: --state-dir DIR"))
+            }
+            false => found.add(Mark::Good, "state", &format!("{shown}, made by the first pass"), None),
+        }
+        return;
+    }
+    if !directory.join("ledger.db").exists() {
+        found.add(Mark::Good, "state", &format!("{shown}, nothing in it yet"), None);
+        return;
+    }
+    match logwarden_config::open_ledger(&directory) {
+        Ok(_) => found.add(Mark::Good, "state", &shown, None),
+        Err(error) => found.add(Mark::Bad, "state", &chain(&error), error.hint()),
+    }
+}
+
+/// Files that were named and are not there, or cannot be read.
+fn files(setup: &Setup, found: &mut Findings) {
+    for path in setup.config.files.iter().flat_map(|group| &group.paths) {
+        let matching = matching(Path::new(path));
+        if matching.is_empty() {
+            let hint = "it is read as soon as it is there; look whether the path is right";
+            found.add(Mark::Warning, "files", &format!("{path}: no such file"), Some(hint));
+        }
+        for file in matching.iter().take(20) {
+            match fs::File::open(file) {
+                Ok(_) => found.add(Mark::Good, "files", &file.display().to_string(), None),
+                Err(error) => {
+                    let hint = "run as a user who may: usermod -aG adm USER, or SupplementaryGroups=adm in the unit";
+                    found.add(Mark::Bad, "files", &format!("{}: {error}", file.display()), Some(hint));
+                }
+            }
+        }
+    }
+}
+
+fn matching(pattern: &Path) -> Vec<std::path::PathBuf> {
+    let name = pattern.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    if !name.contains(['*', '?']) {
+        return if pattern.exists() { vec![pattern.to_owned()] } else { Vec::new() };
+    }
+    let entries = pattern.parent().and_then(|directory| fs::read_dir(directory).ok()).into_iter().flatten().flatten();
+    let mut paths: Vec<_> = entries
+        .filter(|entry| fits(name.as_bytes(), entry.file_name().to_string_lossy().as_bytes()))
+        .map(|entry| entry.path())
+        .collect();
+    paths.sort();
+    paths
+}
+
+/// `*` and `?`, in time proportional to the product of the lengths.
+fn fits(pattern: &[u8], name: &[u8]) -> bool {
+    let mut row = vec![false; name.len() + 1];
+    row[0] = true;
+    for byte in pattern {
+        let mut next = vec![false; name.len() + 1];
+        next[0] = row[0] && *byte == b'*';
+        for (i, of) in name.iter().enumerate() {
+            next[i + 1] = match byte {
+                b'*' => next[i] || row[i + 1],
+                b'?' => row[i],
+                byte => row[i] && byte == of,
+            };
+        }
+        row = next;
+    }
+    row[name.len()]
+}
+
+/// Bytes of memory of this machine; 0 where unknown.
+fn memory() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib: u64 = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).unwrap_or(0);
+    kib.saturating_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_aligned_and_hints_below() {
+        let mut found = Findings::default();
+        found.add(Mark::Good, "loki", "it is Loki 3.5.0", None);
+        found.add(Mark::Bad, "model", "no model is installed", Some("ollama pull qwen3:4b"));
+        insta::assert_snapshot!(found.text, @r"
+        ✓ loki           it is Loki 3.5.0
+        ✗ model          no model is installed
+                         → ollama pull qwen3:4b
+        ");
+    }
+
+    #[test]
+    fn patterns_of_files() {
+        assert!(fits(b"*.log", b"auth.log") && fits(b"a?th*", b"auth.log") && !fits(b"*.log", b"auth.log.1"));
+    }
+}

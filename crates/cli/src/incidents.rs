@@ -1,0 +1,246 @@
+//! Lists, mutes, and forgetting: commands that look into the ledger and note something there.
+
+use std::{cmp::Reverse, fmt::Write as _, sync::Arc};
+
+use logwarden_config::SystemEnv;
+use logwarden_core::{
+    decide::Policy,
+    env::Env,
+    incident::{Incident, Status},
+    ledger::{Commit, CommitId, Committed, Incidents, Ledger, Mute as Muted, MuteMatch, Query, Snapshot, Write},
+    notifier::Form,
+    report::{FindingReport, SummaryReport},
+    templates::LeafId,
+};
+use logwarden_notifiers::{render, text::Clean};
+
+use crate::{
+    args::{Color, Common, Format, Incidents as Args, Mute},
+    failure::Failure,
+    output::{self, grouped},
+    scan, setup,
+};
+
+/// Incidents that are read at most.
+const MOST: usize = 1_000;
+
+async fn snapshot(ledger: &Arc<dyn Ledger>, query: Query) -> Result<Snapshot, Failure> {
+    ledger.read(&query).await.map_err(|error| Failure::failed("cannot read the state").because(&error))
+}
+
+async fn note(ledger: &Arc<dyn Ledger>, writes: Vec<Write>) -> Result<(), Failure> {
+    let id = CommitId(u128::from(SystemEnv.random()) << 64 | u128::from(SystemEnv.random()));
+    match ledger.commit(&Commit { id, writes }).await {
+        Ok(Committed::Done) => Ok(()),
+        Ok(Committed::Conflict) => Err(Failure::failed("somebody else has just changed that").hint("try again")),
+        Err(error) => Err(Failure::failed("cannot write the state").because(&error)),
+    }
+}
+
+/// The incident with that id, or the beginning of one.
+fn named<'a>(snapshot: &'a Snapshot, id: &str) -> Result<Option<&'a Incident>, Failure> {
+    let id = id.to_ascii_lowercase();
+    if id.len() < 4 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(None);
+    }
+    let mut found = snapshot.incidents.values().filter(|incident| incident.row.id.to_string().starts_with(&id));
+    match (found.next(), found.next()) {
+        (Some(_), Some(_)) => Err(Failure::usage(format!("several incidents begin with {id}")).hint("type more of it")),
+        (found, _) => Ok(found.map(|incident| &incident.row)),
+    }
+}
+
+fn unknown(id: &str) -> Failure {
+    Failure::usage(format!("there is no incident {id:?}")).hint("`logwarden-analyzer incidents --all` lists them")
+}
+
+/// `incidents`
+pub(crate) async fn list(common: &Common, args: &Args) -> Result<u8, Failure> {
+    let ledger = setup::ledger(common)?;
+    let query = Query {
+        incidents: Incidents::Latest { limit: MOST },
+        summaries: if args.summaries { 24 } else { 0 },
+        ..Query::default()
+    };
+    let snapshot = snapshot(&ledger, query).await?;
+    if let Some(id) = &args.id {
+        let incident = named(&snapshot, id)?.ok_or_else(|| unknown(id))?;
+        let text = match args.format {
+            Format::Json => json(&[incident]),
+            Format::Text => {
+                let message = scan::message(&Policy::default(), incident, SystemEnv.now(), false);
+                render(&message, Form::Full, &output::style(Color::Auto))
+            }
+        };
+        output::write(text.as_bytes())?;
+        return Ok(0);
+    }
+    let all = snapshot.incidents.values().map(|versioned| &versioned.row);
+    let mut incidents: Vec<&Incident> = all.filter(|incident| args.all || incident.status == Status::Firing).collect();
+    incidents.sort_by_key(|incident| (Reverse(incident.touched), incident.id));
+    let mut text = match args.format {
+        Format::Json => json(&incidents),
+        Format::Text => table(&incidents, args.all),
+    };
+    for summary in &snapshot.summaries {
+        match args.format {
+            Format::Json => {
+                let line = serde_json::to_string(&SummaryReport::of(summary, 0));
+                let _ = writeln!(text, "{}", line.unwrap_or_default());
+            }
+            Format::Text => {
+                let words = Clean::line(&summary.text).elided(1000);
+                let _ =
+                    writeln!(text, "\n{} – {} · {}\n  {}", summary.from, summary.to, summary.profile, words.as_str());
+            }
+        }
+    }
+    output::write(text.as_bytes())?;
+    Ok(0)
+}
+
+fn json(incidents: &[&Incident]) -> String {
+    let mut text = String::new();
+    for report in incidents.iter().filter_map(|incident| FindingReport::of_incident(incident)) {
+        if let Ok(line) = serde_json::to_string(&report) {
+            text.push_str(&line);
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn table(incidents: &[&Incident], all: bool) -> String {
+    if incidents.is_empty() {
+        let more = if all { "" } else { "; `--all` also shows what is over" };
+        return format!("no incidents{more}\n");
+    }
+    let width = output::style(Color::Auto).width.clamp(80, 240);
+    let mut text =
+        format!("{:<9} {:<9} {:<7} {:<17} {:>8}  {}\n", "id", "severity", "status", "last", "events", "what");
+    for incident in incidents {
+        let status = match incident.status {
+            _ if incident.muted_by.is_some() => "muted",
+            Status::Firing => "firing",
+            Status::Quiet { .. } => "quiet",
+            Status::Merged { .. } => "merged",
+        };
+        let host = incident.cited.first().map(|cited| cited.scope.origin.host.to_string()).unwrap_or_default();
+        let what = if host.is_empty() { incident.title.clone() } else { format!("{host}: {}", incident.title) };
+        let last = incident.last.to_string().replace('T', " ");
+        let _ = writeln!(
+            text,
+            "{:<9} {:<9} {status:<7} {:<17} {:>8}  {}",
+            incident.id.short(),
+            incident.rank.severity.as_str(),
+            format!("{}Z", last.get(..16).unwrap_or(&last)),
+            grouped(incident.count),
+            Clean::line(&what).elided(width - 56).as_str()
+        );
+    }
+    text
+}
+
+/// `mute`
+pub(crate) async fn mute(common: &Common, args: &Mute) -> Result<u8, Failure> {
+    let ledger = setup::ledger(common)?;
+    if args.list {
+        return mutes(&ledger).await;
+    }
+    let now = SystemEnv.now();
+    let mut matches = MuteMatch {
+        incident: None,
+        template: args.template.clone(),
+        rule: args.rule.clone(),
+        host: args.host.clone(),
+        service: args.service.clone(),
+        text: args.text.clone(),
+    };
+    if let Some(id) = &args.incident {
+        let query = Query { incidents: Incidents::Latest { limit: MOST }, ..Query::default() };
+        let snapshot = snapshot(&ledger, query).await?;
+        matches.incident = Some(named(&snapshot, id)?.ok_or_else(|| unknown(id))?.id.to_string());
+    }
+    if matches.template.as_ref().is_some_and(|id| id.len() < 8) {
+        return Err(Failure::usage("a template's id has at least 8 digits")
+            .hint("`fold` and `incidents --format json` show them"));
+    }
+    let id = format!("{:08x}", SystemEnv.random() >> 32);
+    let muted = Muted {
+        id: id.clone(),
+        matches,
+        until: args.time.map(|time| now.plus(time)),
+        reason: args.reason.clone(),
+        author: std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_default(),
+        created: now,
+    };
+    let until = muted.until.map_or_else(|| "until it is ended".to_owned(), |until| format!("until {until}"));
+    note(&ledger, vec![Write::Mute(muted)]).await?;
+    output::write(format!("muted as {id} {until}; `logwarden-analyzer unmute {id}` ends it\n").as_bytes())?;
+    Ok(0)
+}
+
+async fn mutes(ledger: &Arc<dyn Ledger>) -> Result<u8, Failure> {
+    let snapshot = snapshot(ledger, Query { mutes: true, ..Query::default() }).await?;
+    let mut text = String::new();
+    if snapshot.mutes.is_empty() {
+        text.push_str("nothing is muted\n");
+    }
+    for mute in &snapshot.mutes {
+        let of = &mute.matches;
+        let parts = [
+            ("incident", &of.incident),
+            ("template", &of.template),
+            ("rule", &of.rule),
+            ("host", &of.host),
+            ("service", &of.service),
+            ("text", &of.text),
+        ];
+        let what: Vec<String> =
+            parts.iter().filter_map(|(name, value)| value.as_ref().map(|value| format!("{name} {value}"))).collect();
+        let until = mute.until.map_or_else(|| "for ever".to_owned(), |until| format!("until {until}"));
+        let line = format!("{}  {}  {until}  {} {}", mute.id, what.join(", "), mute.author, mute.reason);
+        let _ = writeln!(text, "{}", Clean::line(line.trim_end()).elided(400).as_str());
+    }
+    output::write(text.as_bytes())?;
+    Ok(0)
+}
+
+/// `unmute`
+pub(crate) async fn unmute(common: &Common, id: &str) -> Result<u8, Failure> {
+    let ledger = setup::ledger(common)?;
+    let known = snapshot(&ledger, Query { mutes: true, ..Query::default() }).await?.mutes;
+    // The incident's id works, too: it is what one has at hand.
+    let of = |mute: &&Muted| {
+        mute.id == id || (id.len() >= 8 && mute.matches.incident.as_ref().is_some_and(|full| full.starts_with(id)))
+    };
+    let writes: Vec<Write> = known.iter().filter(of).map(|mute| Write::Unmute(mute.id.clone())).collect();
+    if writes.is_empty() {
+        return Err(
+            Failure::usage(format!("there is no mute {id:?}")).hint("`logwarden-analyzer mute --list` shows them")
+        );
+    }
+    note(&ledger, writes).await?;
+    output::write(b"messages about it are sent again\n")?;
+    Ok(0)
+}
+
+/// `forget`
+pub(crate) async fn forget(common: &Common, id: &str) -> Result<u8, Failure> {
+    let ledger = setup::ledger(common)?;
+    let query = Query { incidents: Incidents::Latest { limit: MOST }, ..Query::default() };
+    let snapshot = snapshot(&ledger, query).await?;
+    let leaves: Vec<LeafId> = match (named(&snapshot, id)?, id.parse::<LeafId>()) {
+        (Some(incident), _) => incident.cited.iter().filter_map(|cited| cited.leaf).collect(),
+        (None, Ok(leaf)) => vec![leaf],
+        (None, Err(_)) => {
+            return Err(Failure::usage(format!("{id:?} is neither a template nor an incident"))
+                .hint("a template's id has 32 digits; `logwarden-analyzer incidents --all` lists incidents"));
+        }
+    };
+    let n = leaves.len() as u64;
+    note(&ledger, leaves.into_iter().map(Write::Forget).collect()).await?;
+    let what = output::amount(n, "template is", "templates are");
+    output::write(format!("{what} forgotten: what is normal about them is learned anew\n").as_bytes())?;
+    Ok(0)
+}

@@ -1,0 +1,59 @@
+//! `init`: a commented configuration and hardened units, never over something that is there.
+
+use std::{
+    env,
+    fmt::Write as _,
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use logwarden_config::{keys, units::Units};
+
+use crate::{args::Init, failure::Failure, output};
+
+/// Runs the command.
+pub(crate) fn init(args: &Init) -> Result<u8, Failure> {
+    let failed = |error: &io::Error, path: &Path| {
+        let hint = "name a directory that may be written: --dir DIR";
+        Failure::failed(format!("cannot write {}", path.display())).because(error).hint(hint)
+    };
+    fs::create_dir_all(&args.dir).map_err(|error| failed(&error, &args.dir))?;
+    let dir = args.dir.canonicalize().map_err(|error| failed(&error, &args.dir))?;
+    let bin_dir = env::current_exe().ok().and_then(|path| path.parent().map(Path::to_owned));
+    let units = Units {
+        bin_dir: bin_dir.unwrap_or_else(|| PathBuf::from("/usr/local/bin")).display().to_string(),
+        config_dir: dir.display().to_string(),
+        files: args.files,
+        ..Units::default()
+    };
+    let mut files = vec![(dir.join("logwarden.toml"), keys::commented_file())];
+    files.extend(units.all().into_iter().map(|(name, text)| (dir.join(name), text)));
+    if let Some((path, _)) = files.iter().find(|(path, _)| path.exists()) {
+        return Err(Failure::usage(format!("{} is there already; nothing was written", path.display()))
+            .hint("move it away, or name another directory: --dir DIR"));
+    }
+    let mut text = String::new();
+    for (path, content) in &files {
+        let written = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o644)
+            .open(path)
+            .and_then(|mut file| file.write_all(content.as_bytes()));
+        written.map_err(|error| failed(&error, path))?;
+        let _ = writeln!(text, "wrote {}", path.display());
+    }
+    let dir = dir.display();
+    let _ = write!(
+        text,
+        "\nNext:\n  \
+         1. edit {dir}/logwarden.toml, or put LOKI_URL=… and DISCORD_WEBHOOK_URL=… into {dir}/env (mode 0600)\n  \
+         2. logwarden-analyzer doctor --config {dir}/logwarden.toml\n  \
+         3. cp {dir}/logwarden-analyzer.service {dir}/logwarden-analyzer.timer {dir}/logwarden-failure@.service /etc/systemd/system/\n  \
+         4. systemctl daemon-reload && systemctl enable --now logwarden-analyzer.timer\n"
+    );
+    output::write(text.as_bytes())?;
+    Ok(0)
+}

@@ -1,0 +1,203 @@
+//! `run` and `watch`: what the timer and the service start.
+
+use std::{path::Path, sync::Mutex};
+
+use logwarden_config::Wired;
+use logwarden_core::{
+    Timestamp,
+    error::chain,
+    ledger::{Incidents, Query},
+    pipeline::{IngestReport, PassReport, SourceOutcome},
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    alert,
+    args::Common,
+    failure::Failure,
+    setup::{self, Setup},
+    stop,
+};
+
+/// One pass.
+pub(crate) async fn run(common: &Common) -> Result<u8, Failure> {
+    let setup = setup::load(common)?;
+    let state_dir = setup::state_dir(common, Some(&setup.config))?;
+    let began = setup.env.now();
+    say_start(&setup, &state_dir, "pass starts");
+    let wired = setup.wire(Some(&state_dir), true).await?;
+    say_warnings(&setup, &wired);
+
+    let pass = wired.pipeline.pass(began.plus(setup.config.pass_budget));
+    let report = tokio::select! {
+        report = pass => report.map_err(|error| {
+            Failure::failed("the pass failed").because(&error).hint("run `logwarden-analyzer doctor`; nothing is lost")
+        })?,
+        () = stop::asked() => {
+            warn!("stopped before the end; nothing is lost, the next pass goes on from here");
+            return Ok(1);
+        }
+    };
+    say_report(&report);
+    say_new(&wired, began).await;
+    if let Err(error) = wired.keep_calibration(&*setup.env).await {
+        warn!(error = %chain(&error), "what was measured about the model could not be kept");
+    }
+    let took = setup.env.now().since(began);
+    let seconds = took.as_millis() as f64 / 1000.0;
+    if report.is_incomplete() {
+        error!(seconds, "pass is incomplete; the next one makes good");
+        return Ok(1);
+    }
+    info!(seconds, "pass complete");
+    alert::recovered(&wired, &*setup.env).await;
+    Ok(0)
+}
+
+/// Passes until stopped.
+pub(crate) async fn watch(common: &Common) -> Result<u8, Failure> {
+    let setup = setup::load(common)?;
+    let state_dir = setup::state_dir(common, Some(&setup.config))?;
+    say_start(&setup, &state_dir, "watch starts");
+    let wired = setup.wire(Some(&state_dir), true).await?;
+    say_warnings(&setup, &wired);
+    let troubled: Mutex<Vec<String>> = Mutex::default();
+    let report = |pass: PassReport| {
+        if pass.ingest.iter().any(|ingest| ingest.read > 0 || ingest.is_incomplete())
+            || pass.judge != Default::default()
+            || pass.deliver != Default::default()
+        {
+            // The same trouble in every round is said once.
+            let now: Vec<String> = pass.ingest.iter().filter_map(trouble).collect();
+            let mut before = troubled.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if !now.is_empty() && *before == now && pass.ingest.iter().all(|ingest| ingest.read == 0) {
+                return;
+            }
+            if !pass.ingest.is_empty() {
+                *before = now;
+            }
+            say_report(&pass);
+        }
+    };
+    let grace = std::time::Duration::from_secs(20);
+    let ended = wired.pipeline.watch(setup.config.watch_every, grace, &report, stop::asked()).await;
+    if let Err(error) = wired.keep_calibration(&*setup.env).await {
+        warn!(error = %chain(&error), "what was measured about the model could not be kept");
+    }
+    ended.map_err(|error| Failure::failed("cannot go on").because(&error).hint("run `logwarden-analyzer doctor`"))?;
+    info!("watch ends");
+    Ok(0)
+}
+
+fn trouble(ingest: &IngestReport) -> Option<String> {
+    match &ingest.outcome {
+        SourceOutcome::Failed { reason, .. } => Some(format!("{}: {reason}", ingest.source)),
+        _ if !ingest.problems.is_empty() => Some(ingest.problems.join("; ")),
+        _ => None,
+    }
+}
+
+fn say_start(setup: &Setup, state_dir: &Path, what: &str) {
+    let config = &setup.config;
+    let file = setup.file.as_ref().map_or_else(|| "environment".to_owned(), |path| path.display().to_string());
+    let channels: Vec<&str> = config.channels.iter().map(|channel| channel.name.as_str()).collect();
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = %file,
+        state = %state_dir.display(),
+        loki = config.loki.as_ref().map_or("-", |loki| loki.url.as_str()),
+        queries = config.loki.as_ref().map_or(0, |loki| loki.queries.len()),
+        file_groups = config.files.len(),
+        model = match (&config.model.name, config.model.enabled) {
+            (_, false) => "off",
+            (None, true) => "the best installed one",
+            (Some(name), true) => name.as_str(),
+        },
+        channels = %channels.join(","),
+        "{what}"
+    );
+}
+
+fn say_warnings(setup: &Setup, wired: &Wired) {
+    for warning in setup.warnings.iter().chain(&wired.warnings) {
+        warn!("{warning}");
+    }
+    if wired.pipeline.notifiers().is_empty() {
+        warn!("no channel is configured: nobody is told; `logwarden-analyzer incidents` lists what is found");
+    }
+}
+
+fn say_report(report: &PassReport) {
+    for ingest in &report.ingest {
+        for (query, lines) in &ingest.per_query {
+            info!(source = %ingest.source, lines, query = ?query, "read");
+        }
+        match &ingest.outcome {
+            SourceOutcome::Done | SourceOutcome::Finished => {}
+            SourceOutcome::OutOfTime => warn!(source = %ingest.source, "time is up; the rest is read in the next pass"),
+            SourceOutcome::Busy { until } => {
+                info!(source = %ingest.source, %until, "another process reads this source; nothing to do");
+            }
+            SourceOutcome::Failed { reason, hint } => {
+                let hint = hint.as_deref().unwrap_or("logwarden-analyzer doctor");
+                error!(source = %ingest.source, reason = %reason, hint, "cannot read");
+            }
+        }
+        for problem in &ingest.problems {
+            error!(source = %ingest.source, "{problem}");
+        }
+        info!(
+            source = %ingest.source,
+            lines = ingest.read,
+            new_templates = ingest.new_templates,
+            findings = ingest.opened,
+            repeats_suppressed = ingest.joined,
+            duplicates = ingest.duplicates,
+            late = ingest.late,
+            "source done"
+        );
+    }
+    let judge = &report.judge;
+    if *judge != Default::default() {
+        info!(
+            model = %judge.model,
+            analysed = judge.analysed,
+            detectors_only = judge.detectors_only,
+            waiting = judge.waiting,
+            findings = judge.findings,
+            refused = judge.refused,
+            calls = judge.calls,
+            tokens = judge.tokens,
+            "model"
+        );
+    }
+    if let Some(reason) = &judge.reason {
+        warn!(reason = %reason, "the model was not used for everything; findings of the detectors go out all the same");
+    }
+    let deliver = &report.deliver;
+    info!(
+        sent = deliver.sent,
+        repeats_suppressed = deliver.repeats,
+        failed = deliver.failed,
+        broken = deliver.broken,
+        "alerts"
+    );
+}
+
+/// One line per incident that began in this pass.
+async fn say_new(wired: &Wired, began: Timestamp) {
+    let query = Query { incidents: Incidents::Latest { limit: 100 }, ..Query::default() };
+    let Ok(snapshot) = wired.ledger.read(&query).await else { return };
+    for incident in snapshot.incidents.values().map(|versioned| &versioned.row) {
+        if incident.opened >= began {
+            // Debug escapes whatever the log said.
+            info!(
+                incident = %incident.id.short(),
+                severity = %incident.rank.severity,
+                by = incident.claimed_by.first().map_or("", String::as_str),
+                title = ?incident.title,
+                "finding"
+            );
+        }
+    }
+}

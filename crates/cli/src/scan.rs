@@ -1,0 +1,396 @@
+//! `scan`: what is wrong in files or standard input, without state and services.
+
+use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
+    fmt::Write as _,
+    io::{self, IsTerminal},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use indicatif::{ProgressBar, ProgressStyle};
+use logwarden_config::SystemEnv;
+use logwarden_core::{
+    ProfileName, Severity,
+    decide::view::view,
+    detectors::{Route, Settings},
+    env::Env,
+    incident::Incident,
+    ledger::{Incidents, Query, Summary},
+    message::{Body, Message, Occasion, SendId},
+    notifier::Form,
+    pipeline::{IngestReport, Pipeline, SourceOutcome},
+    profile::Profile,
+    report::{FindingReport, SummaryReport},
+    source::{Budget, Cursor, LogSource, Page, QueryInfo, Seen, SourceError, SourceId},
+};
+use logwarden_file_source::{Input, zone};
+use logwarden_notifiers::{Style, render};
+use tokio::sync::watch;
+
+use crate::{
+    args::{Common, Format, Scan},
+    failure::Failure,
+    output::{self, amount, grouped},
+    setup, stop,
+};
+
+/// Findings that are shown at most.
+const MOST: usize = 1_000;
+/// How long the model may take for everything.
+const EXPLAIN: Duration = Duration::from_secs(600);
+
+/// Runs the command.
+pub(crate) async fn scan(common: &Common, args: &Scan) -> Result<u8, Failure> {
+    let env: Arc<dyn Env> = Arc::new(SystemEnv);
+    let began = env.now();
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        stop::asked().await;
+        let _ = stop.send(true);
+        stop::asked().await;
+        // Whoever asks twice means it.
+        std::process::exit(130);
+    });
+    let source = Arc::new(Watched {
+        inner: logwarden_file_source::Scan::new(
+            inputs(&args.files)?,
+            profiles(&args.profile)?,
+            BTreeMap::new(),
+            zone(args.timezone.as_deref()).map_err(|error| {
+                Failure::usage(error.to_string()).hint("an IANA name such as Europe/Berlin, or UTC")
+            })?,
+        ),
+        lines: AtomicU64::new(0),
+        stopped: stopped.clone(),
+        progress: progress(),
+    });
+    let mut builder = Pipeline::builder()
+        .env(env.clone())
+        .source(source.clone())
+        .host(setup::host())
+        .detector_settings(Settings { self_relative: true, ..Settings::default() });
+    if args.explain {
+        let mut setup = setup::load(common)?;
+        (setup.config.loki, setup.config.trail) = (None, None);
+        (setup.config.files, setup.config.channels) = (Vec::new(), Vec::new());
+        let wired = setup.wire(None, false).await?;
+        let Some(ollama) = wired.ollama else {
+            return Err(Failure::usage("--explain needs a model, and the configuration switches it off")
+                .hint("set model.enabled = true, or leave out --explain"));
+        };
+        builder = builder.classifier(ollama);
+    }
+    let pipeline = builder.build().map_err(|error| Failure::failed("cannot scan").because(&error))?;
+    let failed = |error: &dyn std::error::Error| Failure::failed("cannot scan").because(error);
+
+    let report = pipeline.ingest(0, logwarden_core::Timestamp::MAX).await.map_err(|error| failed(&error))?;
+    let mut remarks = Vec::new();
+    if args.explain {
+        source.progress.set_message(format!("{}; asking the model…", lines(report.read)));
+        let mut stopped = stopped.clone();
+        let judged = tokio::select! {
+            judged = pipeline.judge(env.now().plus(EXPLAIN)) => judged.map_err(|error| failed(&error))?,
+            _ = stopped.wait_for(|stopped| *stopped) => Default::default(),
+        };
+        if let Some(reason) = judged.reason {
+            remarks.push(format!("the model did not explain everything: {reason}"));
+        }
+    }
+    source.progress.finish_and_clear();
+    if *stopped.borrow() {
+        remarks.push("stopped early: this is what was found so far".to_owned());
+    }
+    if report.problems.is_empty() && report.read == 0 && !*stopped.borrow() {
+        remarks.push("there are no lines in it".to_owned());
+    } else if report.read > 0 && report.read == report.own {
+        remarks.push("all lines are logwarden's own, which it leaves out".to_owned());
+    }
+
+    let query = Query { incidents: Incidents::Latest { limit: MOST }, summaries: 64, ..Query::default() };
+    let snapshot = pipeline.ledger().read(&query).await.map_err(|error| failed(&error))?;
+    let mut incidents: Vec<Incident> = snapshot
+        .incidents
+        .into_values()
+        .map(|versioned| versioned.row)
+        // What we tell about ourselves is told below, in plain words.
+        .filter(|incident| incident.source == *source.id())
+        .collect();
+    incidents.sort_by_key(|incident| {
+        (Reverse(incident.route), Reverse(incident.rank.severity), Reverse(incident.rank.detector), incident.first)
+    });
+    let text = match args.format {
+        Format::Text => {
+            let style = output::style(args.color);
+            let took = env.now().since(began);
+            for_people(&pipeline, &incidents, &report, took, env.now(), &style)
+        }
+        Format::Json => as_json(&incidents, &snapshot.summaries, &report),
+    };
+    let written = output::write(text.as_bytes());
+    for remark in remarks.iter().chain(&report.problems) {
+        say(remark);
+    }
+    written?;
+    if let SourceOutcome::Failed { reason, hint } = &report.outcome {
+        let failure = Failure::failed(format!("cannot go on reading: {reason}"));
+        return Err(match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        });
+    }
+    let worst = incidents.iter().map(|incident| incident.rank.severity).max();
+    if args.fail_on.is_some_and(|bound| worst >= Some(bound)) {
+        return Ok(3);
+    }
+    Ok(u8::from(report.is_incomplete()))
+}
+
+/// A remark on standard error; its hint on a line of its own.
+fn say(remark: &str) {
+    use std::io::Write;
+    // A file's error names it once more.
+    let remark = match remark.split_once(": ") {
+        Some((subject, rest)) if rest.starts_with(subject) => rest,
+        _ => remark,
+    };
+    let remark = match remark.rsplit_once(" (hint: ") {
+        Some((text, hint)) => format!("{text}\n  hint: {}", hint.strip_suffix(')').unwrap_or(hint)),
+        None => remark.to_owned(),
+    };
+    let _ = writeln!(io::stderr().lock(), "logwarden-analyzer: {remark}");
+}
+
+/// Opens nothing yet: what cannot be read is told when its turn comes.
+pub(crate) fn inputs(files: &[PathBuf]) -> Result<Vec<Input>, Failure> {
+    let stdin = Path::new("-");
+    if files.iter().filter(|file| *file == stdin).count() > 1 {
+        return Err(Failure::usage("standard input can be read only once").hint("name `-` once"));
+    }
+    let input = |file: &PathBuf| match file == stdin {
+        true => Input::Reader { name: "standard input".to_owned(), reader: Box::new(io::stdin()) },
+        false => Input::File(file.clone()),
+    };
+    Ok(files.iter().map(input).collect())
+}
+
+fn profiles(names: &[String]) -> Result<Vec<ProfileName>, Failure> {
+    let known = Profile::builtin();
+    let mut profiles = Vec::new();
+    for name in names.iter().flat_map(|names| names.split(',')).map(str::trim) {
+        if !known.iter().any(|profile| profile.name.as_str() == name) {
+            let all: Vec<&str> = known.iter().map(|profile| profile.name.as_str()).collect();
+            return Err(
+                Failure::usage(format!("there is no profile `{name}`")).hint(format!("one of: {}", all.join(", ")))
+            );
+        }
+        let name = ProfileName::new(name);
+        if !profiles.contains(&name) {
+            profiles.push(name);
+        }
+    }
+    Ok(profiles)
+}
+
+fn progress() -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar.set_message("reading…");
+    bar
+}
+
+fn lines(number: u64) -> String {
+    amount(number, "line", "lines")
+}
+
+/// The message about one incident.
+pub(crate) fn message(
+    policy: &logwarden_core::decide::Policy,
+    incident: &Incident,
+    now: logwarden_core::Timestamp,
+    stateless: bool,
+) -> Message {
+    let mut view = view(policy, incident);
+    if stateless {
+        // There is nothing to mute, and old lines are what one asked for.
+        view.mute = String::new();
+        view.late_by_seconds = None;
+    }
+    let body = Body::Incidents { occasion: Occasion::Fired, incidents: vec![view], summary: None };
+    Message { id: SendId(0), at: now, body, possible_repeat: false }
+}
+
+fn for_people(
+    pipeline: &Pipeline,
+    incidents: &[Incident],
+    report: &IngestReport,
+    took: Duration,
+    now: logwarden_core::Timestamp,
+    style: &Style,
+) -> String {
+    let mut text = String::new();
+    for incident in incidents.iter().filter(|incident| incident.route == Route::Alert) {
+        text.push_str(&render(&message(pipeline.policy(), incident, now, true), Form::Full, style));
+        text.push('\n');
+    }
+    let others: Vec<&Incident> = incidents.iter().filter(|incident| incident.route != Route::Alert).collect();
+    if !others.is_empty() {
+        text.push_str("also noticed:\n");
+        for incident in others.iter().take(20) {
+            let title = logwarden_notifiers::text::Clean::line(&incident.title).elided(style.width.clamp(60, 200) - 20);
+            let _ = writeln!(
+                text,
+                "  {:<9}{} · {}",
+                incident.rank.severity.as_str(),
+                title.as_str(),
+                amount(incident.count, "event", "events")
+            );
+        }
+        if others.len() > 20 {
+            let _ = writeln!(text, "  … and {} more", others.len() - 20);
+        }
+        text.push('\n');
+    }
+    let _ = writeln!(
+        text,
+        "{} · {} · {} · {:.1} s",
+        lines(report.read),
+        amount(report.new_templates, "template", "templates"),
+        found(incidents),
+        took.as_secs_f64()
+    );
+    text
+}
+
+/// `3 findings (1 critical, 2 high)`
+fn found(incidents: &[Incident]) -> String {
+    if incidents.is_empty() {
+        return "nothing found".to_owned();
+    }
+    let mut parts = Vec::new();
+    for severity in Severity::ALL.into_iter().rev() {
+        let n = incidents.iter().filter(|incident| incident.rank.severity == severity).count();
+        if n > 0 {
+            parts.push(format!("{} {severity}", grouped(n as u64)));
+        }
+    }
+    format!("{} ({})", amount(incidents.len() as u64, "finding", "findings"), parts.join(", "))
+}
+
+fn as_json(incidents: &[Incident], summaries: &[Summary], report: &IngestReport) -> String {
+    let mut text = String::new();
+    let mut add = |value: Result<String, serde_json::Error>| {
+        if let Ok(line) = value {
+            text.push_str(&line);
+            text.push('\n');
+        }
+    };
+    let mut findings = 0;
+    for finding in incidents.iter().filter_map(FindingReport::of_incident) {
+        add(serde_json::to_string(&finding));
+        findings += 1;
+    }
+    add(serde_json::to_string(&SummaryReport::of(&whole(incidents, summaries, report), findings)));
+    text
+}
+
+/// The summary of all pages together.
+fn whole(incidents: &[Incident], summaries: &[Summary], report: &IngestReport) -> Summary {
+    let severity = incidents.iter().map(|incident| incident.rank.severity).max();
+    let text = format!(
+        "{} in {}: {}.",
+        lines(report.read),
+        amount(report.new_templates, "template", "templates"),
+        found(incidents)
+    );
+    let Some(latest) = summaries.first() else {
+        let zero = logwarden_core::Timestamp::default();
+        return Summary {
+            segment: logwarden_core::ledger::SegmentId(0),
+            profile: ProfileName::general(),
+            at: zero,
+            from: zero,
+            to: zero,
+            lines: report.read,
+            severity,
+            text,
+            model: None,
+        };
+    };
+    let single = summaries.iter().filter(|summary| summary.profile == latest.profile).count() == 1;
+    Summary {
+        from: summaries.iter().map(|summary| summary.from).min().unwrap_or(latest.from),
+        to: summaries.iter().map(|summary| summary.to).max().unwrap_or(latest.to),
+        lines: report.read,
+        severity: severity.max(latest.severity),
+        text: if single { latest.text.clone() } else { text },
+        model: latest.model.clone().filter(|_| single),
+        ..latest.clone()
+    }
+}
+
+/// Reads files, counts for the progress, and ends early when asked to.
+#[derive(Debug)]
+struct Watched {
+    inner: logwarden_file_source::Scan,
+    lines: AtomicU64,
+    stopped: watch::Receiver<bool>,
+    progress: ProgressBar,
+}
+
+#[async_trait]
+impl LogSource for Watched {
+    fn id(&self) -> &SourceId {
+        self.inner.id()
+    }
+
+    fn queries(&self) -> &[QueryInfo] {
+        self.inner.queries()
+    }
+
+    async fn read(&self, cursor: Option<&Cursor>, seen: &Seen, budget: Budget) -> Result<Page, SourceError> {
+        let mut stopped = self.stopped.clone();
+        let read = self.inner.read(cursor, seen, budget);
+        let ended = async {
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+            // Ctrl-C ends the writer of a pipe, too: then what it wrote is still read.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        };
+        let mut page = tokio::select! {
+            page = read => page?,
+            () = ended => Page { next: cursor.cloned().unwrap_or(Cursor("0".to_owned())), finished: true, ..Page::default() },
+        };
+        if *self.stopped.borrow() {
+            (page.finished, page.more) = (true, false);
+        }
+        let brought = page.lines.len() as u64;
+        let all = self.lines.fetch_add(brought, Ordering::Relaxed) + brought;
+        self.progress.set_message(format!("{} read…", lines(all)));
+        Ok(page)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn standard_input_is_read_once_and_profiles_exist() {
+        let twice = inputs(&["-".into(), "-".into()]).unwrap_err();
+        assert_eq!(twice.code(), 2);
+        assert!(profiles(&["general,security".into(), "general".into()]).is_ok_and(|profiles| profiles.len() == 2));
+        assert_eq!(profiles(&["secruity".into()]).unwrap_err().code(), 2);
+    }
+}

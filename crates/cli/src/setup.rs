@@ -1,0 +1,127 @@
+//! From arguments to a configuration and its parts.
+
+use std::{
+    env, fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use logwarden_config::{Checked, Config, DiskFiles, Input, Mistakes, Surroundings, SystemEnv, Wired};
+use logwarden_core::{env::Env, ledger::Ledger};
+
+use crate::{args::Common, failure::Failure};
+
+/// A configuration, and where it is from.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) config: Config,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) env: Arc<dyn Env>,
+}
+
+/// What a configuration comes to when it is read.
+#[derive(Debug)]
+pub(crate) enum Read {
+    Good(Box<Setup>),
+    Mistaken { file: Option<PathBuf>, mistakes: Mistakes },
+}
+
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok()
+}
+
+/// Reads the configuration, mistakes and all.
+///
+/// # Errors
+///
+/// When its file cannot be read.
+pub(crate) fn read(common: &Common) -> Result<Read, Failure> {
+    let file = logwarden_config::config_file(common.config.as_deref(), &variable, &|path| path.is_file());
+    let text = match &file {
+        None => None,
+        Some(path) => Some(fs::read_to_string(path).map_err(|error| {
+            let hint = "name another with --config FILE, or write one with `logwarden-analyzer init --dir DIR`";
+            Failure::usage(format!("cannot read the configuration {}", path.display())).because(&error).hint(hint)
+        })?),
+    };
+    let input = Input { file: file.clone().zip(text), env: &variable, files: &DiskFiles };
+    Ok(match logwarden_config::read(&input) {
+        Ok(Checked { config, warnings }) => {
+            Read::Good(Box::new(Setup { config, warnings, file, env: Arc::new(SystemEnv) }))
+        }
+        Err(mistakes) => Read::Mistaken { file, mistakes },
+    })
+}
+
+/// Reads the configuration.
+///
+/// # Errors
+///
+/// With every mistake at once.
+pub(crate) fn load(common: &Common) -> Result<Setup, Failure> {
+    match read(common)? {
+        Read::Good(setup) => Ok(*setup),
+        Read::Mistaken { mistakes, .. } => {
+            let hint = "every key is explained in the file that `logwarden-analyzer init` writes";
+            Err(Failure::usage(mistakes.to_string()).hint(hint))
+        }
+    }
+}
+
+/// The state directory.
+///
+/// # Errors
+///
+/// When there is none to be had.
+pub(crate) fn state_dir(common: &Common, config: Option<&Config>) -> Result<PathBuf, Failure> {
+    let is_root = fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0);
+    let configured = config.and_then(|config| config.state_dir.as_deref());
+    logwarden_config::state_dir(common.state_dir.as_deref(), configured, &variable, is_root)
+        .ok_or_else(|| Failure::usage("there is no state directory").hint("name one with --state-dir DIR, or set HOME"))
+}
+
+/// The ledger of the state directory, for commands that only look and note.
+///
+/// # Errors
+///
+/// When it cannot be used.
+pub(crate) fn ledger(common: &Common) -> Result<Arc<dyn Ledger>, Failure> {
+    // Without a configuration that can be used there still is a state directory.
+    let config = match read(common)? {
+        Read::Good(setup) => Some(setup.config),
+        Read::Mistaken { .. } => None,
+    };
+    let state_dir = state_dir(common, config.as_ref())?;
+    if !state_dir.is_dir() {
+        let what = format!("there is no state in {}", state_dir.display());
+        let hint = "name the directory that `run` uses: --state-dir DIR; as a service it is /var/lib/logwarden";
+        return Err(Failure::failed(what).hint(hint));
+    }
+    Ok(logwarden_config::open_ledger(&state_dir)?)
+}
+
+/// This machine's name.
+pub(crate) fn host() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| fs::read_to_string("/etc/hostname"));
+    name.map(|name| name.trim().to_owned()).unwrap_or_default()
+}
+
+impl Setup {
+    /// Wires all parts; without a state directory in memory, and without sources.
+    ///
+    /// # Errors
+    ///
+    /// When something cannot be used.
+    pub(crate) async fn wire(&self, state_dir: Option<&Path>, sources: bool) -> Result<Wired, Failure> {
+        let around = Surroundings {
+            env: self.env.clone(),
+            state_dir,
+            host: host(),
+            mute_command: "logwarden-analyzer mute".to_owned(),
+            sources,
+        };
+        Ok(logwarden_config::wire(&self.config, around).await?)
+    }
+}
