@@ -1,4 +1,6 @@
 //! Behaviour against real files.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 mod follow;
 mod scan;
