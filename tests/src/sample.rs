@@ -14,7 +14,7 @@ const ATTACK: std::ops::Range<u64> = 16_860..17_880;
 /// The disk is full from 03:12 on.
 const FULL: u64 = 18_720;
 
-const USERS: [&str; 4] = ["deploy", "anna", "backup", "ci"];
+const USERS: [&str; 4] = ["deploy", "anna", "olga", "ci"];
 const GUESSED: [&str; 12] =
     ["admin", "test", "oracle", "postgres", "ubuntu", "git", "user", "guest", "pi", "ftp", "mysql", "www"];
 
@@ -104,8 +104,8 @@ impl Night {
                 );
                 if period == 900 {
                     // The disk fills slowly at first; nobody looks at the numbers.
-                    let used = 71 + (at * 24 / FULL).min(24) + at / FULL * 5;
-                    self.say(at + 2, format!("disk-report[{}]: /dev/sda2 on /var: {}% used", pid + 2, used.min(100)));
+                    let free = 5_900_u64.saturating_sub(at * 5_900 / FULL);
+                    self.say(at + 2, format!("disk-report[{}]: /dev/sda2 on /var: {free} of 20480 MB free", pid + 2));
                 }
             }
         }
@@ -346,7 +346,7 @@ fn uid(user: &str) -> u64 {
     match user {
         "deploy" => 1000,
         "anna" => 1001,
-        "backup" => 34,
+        "olga" => 1003,
         "ci" => 1002,
         "www-data" => 33,
         _ => 0,

@@ -94,6 +94,34 @@ async fn what_was_acknowledged_is_there_once_after_a_restart() {
 }
 
 #[tokio::test]
+async fn what_was_acknowledged_is_on_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        let opened = logwarden_ledger::SqliteLedger::open(dir.path(), &Default::default(), Default::default());
+        World::on(Box::new(opened.unwrap().0))
+    };
+    let world = open();
+    let running = world.start(|builder| builder);
+    let http = Client::new();
+    let bodies: Vec<_> = (0..20).map(|number| batch(&world, &[&format!("job {number} done"), "same"])).collect();
+    for body in bodies.iter().chain(&bodies[..5]) {
+        assert!(http.post(running.url("/receive_logs")).body(body.clone()).send().await.unwrap().status().is_success());
+    }
+    assert_eq!(world.counter("push_repeats").await, 5);
+    running.ingest().await;
+    http.post(running.url("/receive_logs")).body(batch(&world, &["the last"])).send().await.unwrap();
+    running.stop().await;
+    drop(world);
+
+    let world = open();
+    let running = world.start(|builder| builder);
+    let answer = http.post(running.url("/receive_logs")).body(bodies[7].clone()).send().await.unwrap();
+    assert!(answer.status().is_success());
+    assert_eq!(world.spooled().await, (1, 1), "batches that were ingested are still known");
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_stored_is_never_acknowledged() {
     let world = World::new();
     let running = world.start(|builder| builder);

@@ -48,7 +48,7 @@ impl Env for Clock {
 /// A ledger whose disk may be full or broken.
 #[derive(Debug)]
 pub(crate) struct Disk {
-    ledger: MemoryLedger,
+    ledger: Box<dyn Ledger>,
     pub(crate) full: AtomicBool,
     pub(crate) broken: AtomicBool,
     pub(crate) commits: AtomicU64,
@@ -106,6 +106,10 @@ pub(crate) struct Running {
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::on(Box::new(MemoryLedger::new(1, 2)))
+    }
+
+    pub(crate) fn on(ledger: Box<dyn Ledger>) -> Self {
         let channel = Channel {
             name: "test".into(),
             destination: ChannelHash(1),
@@ -116,12 +120,8 @@ impl World {
             gap: Duration::ZERO,
             per_minute: 1000,
         };
-        let disk = Disk {
-            ledger: MemoryLedger::new(1, 2),
-            full: AtomicBool::default(),
-            broken: AtomicBool::default(),
-            commits: AtomicU64::default(),
-        };
+        let disk =
+            Disk { ledger, full: AtomicBool::default(), broken: AtomicBool::default(), commits: AtomicU64::default() };
         Self { disk: Arc::new(disk), clock: Arc::default(), recorder: Arc::new(Recorder(channel, Mutex::default())) }
     }
 
