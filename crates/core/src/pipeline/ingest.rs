@@ -1,8 +1,8 @@
 //! Ingest: reads lines after a cursor, folds them, runs the detectors, redacts what is kept, and commits it all at once.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
-use logwarden_detectors::{Detection, Memory, detect};
+use logwarden_detectors::{Detection, Learned, Memory, detect};
 use logwarden_templates::{Carry, Delta, End, FoldOptions, Miner, NewLeaf, Sample, State, neighbours};
 
 use super::{Pipeline, PipelineError, SourceSlot, own::Trouble};
@@ -15,6 +15,7 @@ use crate::{
     grounding::{self, Floors},
     ledger::{Query, Segment, SegmentId, Summary, Write},
     source::{Budget, Cursor, Page, ProblemKind, Seen, SourceId},
+    tripwire,
 };
 
 /// Reads in a row that must fail before it is told.
@@ -262,7 +263,7 @@ impl Pipeline {
             cursor: cache.cursor.clone(),
             next: Some(page.next.clone()),
             complete: !page.more && page.problems.iter().all(|problem| problem.kind != ProblemKind::Retry),
-            carry: delta.carry.clone(),
+            carry: self.redacted_carry(&delta.carry),
             // Pushed batches are known by their id; their spool rows go with this commit.
             seen: match page.spool.is_empty() {
                 true => page.lines.iter().map(|line| (line.time, line.id, line.tags)).collect(),
@@ -271,7 +272,7 @@ impl Pipeline {
             leaves: delta.new.iter().map(|leaf| self.redacted(leaf)).collect(),
             used: delta.rows.iter().map(|row| row.leaf).collect(),
             moves: delta.moves.clone(),
-            learned: detection.learned.clone(),
+            learned: self.redacted_memory(&detection.learned),
             segment,
             jobs: waiting,
             spool: page.spool.clone(),
@@ -351,7 +352,12 @@ impl Pipeline {
             let after = after.into_iter().map(sample).collect();
             rows.push(Arc::new(SegmentRow { row, before, after }));
         }
-        let mut findings = grounding::ground(detection.findings.clone(), &rows, &self.tenant, &Floors::default());
+        let mut claims = detection.findings.clone();
+        claims.extend(tripwire::findings(&rows));
+        for claim in &mut claims {
+            self.redactor.redact_finding(claim);
+        }
+        let mut findings = grounding::ground(claims, &rows, &self.tenant, &Floors::default());
         for finding in &mut findings.findings {
             finding.query = finding.cited.first().and_then(|cited| {
                 let row = rows.iter().find(|row| Some(row.row.leaf) == cited.leaf)?;
@@ -381,6 +387,28 @@ impl Pipeline {
             example: self.redactor.redact_bytes(&leaf.example).into_owned(),
             ..leaf.clone()
         }
+    }
+
+    /// Open events as the ledger keeps them: foldable still, since a placeholder is text like any other.
+    fn redacted_carry(&self, carry: &Carry) -> Carry {
+        let mut carry = carry.clone();
+        for event in &mut carry.open {
+            if let Cow::Owned(text) = self.redactor.redact_bytes(&event.text) {
+                event.text = text;
+            }
+        }
+        carry
+    }
+
+    /// What was learned, as the ledger keeps it.
+    fn redacted_memory(&self, learned: &Learned) -> Learned {
+        let mut learned = learned.clone();
+        for (_, row) in &mut learned.rows {
+            if let Cow::Owned(text) = self.redactor.redact(&row.template) {
+                row.template = text.into();
+            }
+        }
+        learned
     }
 
     /// A summary in our own words, from the detectors' counts.
