@@ -2,6 +2,7 @@
 
 pub mod chat;
 pub mod discord;
+pub mod explorer;
 pub mod loki;
 pub mod ollama;
 pub mod sample;

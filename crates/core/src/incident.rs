@@ -115,7 +115,7 @@ pub struct Incident {
     pub recommendation: Option<Prose>,
     /// What it is about; bounded.
     pub cited: Vec<Cited>,
-    /// Every key it owns, or shares softly.
+    /// What it is about: the keys it owns, and those it shares; bounded.
     pub keys: Vec<Key>,
     /// Real lines: the first ones and the latest; bounded.
     pub evidence: Vec<Evidence>,

@@ -32,6 +32,8 @@ use crate::{
 
 /// Templates listed per incident.
 const MAX_CITED: usize = 48;
+/// Keys listed per incident, for the deduplication store; it may own more.
+const MAX_KEYS: usize = 256;
 /// Lines kept per incident: half of them the first ones, half the latest.
 const MAX_EVIDENCE: usize = 12;
 /// Entities listed per incident.
@@ -160,10 +162,16 @@ impl<'a> Book<'a> {
                 self.keys.insert(key, Slot::new(wanted));
             }
         }
-        if let Some(slot) = self.incidents.get_mut(&incident)
-            && !slot.row.keys.contains(&key)
-        {
-            slot.change().keys.push(key);
+        self.list_keys(incident, &[key]);
+    }
+
+    /// Notes that an incident is about these keys, whoever owns them: only if all were told elsewhere is it told (R4).
+    fn list_keys(&mut self, id: IncidentId, keys: &[Key]) {
+        let Some(slot) = self.incidents.get_mut(&id) else { return };
+        for key in keys {
+            if !slot.row.keys.contains(key) && slot.row.keys.len() < MAX_KEYS {
+                slot.change().keys.push(*key);
+            }
         }
     }
 
@@ -172,7 +180,19 @@ impl<'a> Book<'a> {
         if finding.keys().is_empty() {
             return; // grounding lets no such finding pass
         }
+        self.end_stale(&finding.keys(), finding.first);
         if finding.by.is_model() { self.take_models(finding) } else { self.take_detectors(finding) }
+    }
+
+    /// Ends what owns these keys and did not occur for a window before `first`: nobody looked meanwhile (the machine was
+    /// off), and what comes now is a new incident.
+    fn end_stale(&mut self, keys: &[Key], first: Timestamp) {
+        let owners: BTreeSet<_> = keys.iter().filter_map(|key| self.owner(*key, true)).collect();
+        for id in owners {
+            if self.incident(id).is_some_and(|incident| first.since(incident.last) >= self.policy.window) {
+                self.quiet(id);
+            }
+        }
     }
 
     fn take_detectors(&mut self, finding: &Grounded) {
@@ -269,6 +289,7 @@ impl<'a> Book<'a> {
         incident.muted_by = mutes::muted_by(&incident, &self.mutes, self.now).map(|mute| mute.id.clone());
         let announced = incident.route == Route::Alert;
         self.incidents.insert(id, Slot::new(incident));
+        self.list_keys(id, &finding.keys());
         self.opened += 1;
         let audience = if announced { Audience::All } else { Audience::Named(&[]) };
         self.emit(id, EventKind::Fired, finding.last, &audience);
@@ -277,6 +298,7 @@ impl<'a> Book<'a> {
 
     fn join(&mut self, id: IncidentId, finding: &Grounded) {
         self.forget_ended_mute(id);
+        self.list_keys(id, &finding.keys());
         let now = self.now;
         let Some(slot) = self.incidents.get_mut(&id) else { return };
         let incident = slot.change();
@@ -337,6 +359,7 @@ impl<'a> Book<'a> {
         } else if first_words {
             self.emit(id, EventKind::Explained, finding.last, &Audience::Told);
         }
+        self.tell_missing(id, finding.last);
     }
 
     fn forget_ended_mute(&mut self, id: IncidentId) {
@@ -358,16 +381,20 @@ impl<'a> Book<'a> {
     }
 
     fn grew(&mut self, id: IncidentId, data: Timestamp) {
+        self.tell_missing(id, data);
+        self.emit(id, EventKind::Grew, data, &Audience::Amending);
+    }
+
+    /// A channel that was never told, or not how bad it is, and to which nothing is on its way (its row died, it is new,
+    /// a mute ended), is told now (R9).
+    fn tell_missing(&mut self, id: IncidentId, data: Timestamp) {
         let Some(incident) = self.incident(id) else { return };
-        // A channel that was never told, and to which nothing is on its way (its row died, it is new, a mute ended), is
-        // told now (R9).
         let missing: Vec<_> = self
             .eligible(incident)
-            .filter(|channel| !incident.told.contains_key(channel) && !self.has_open_row(id, channel))
+            .filter(|channel| incident.told.get(channel).is_none_or(|told| told.rank < incident.rank))
+            .filter(|channel| !self.has_open_row(id, channel))
             .collect();
-        if missing.is_empty() {
-            self.emit(id, EventKind::Grew, data, &Audience::Amending);
-        } else {
+        if !missing.is_empty() {
             self.emit(id, EventKind::Reminded, data, &Audience::Named(&missing));
         }
     }
@@ -461,6 +488,7 @@ impl<'a> Book<'a> {
     ) {
         let root = Key::of_root(scope, root);
         let leaf = Key::of_leaf(scope, leaf);
+        self.end_stale(&[root, leaf], first);
         let Some(id) = self.owner(root, true).or_else(|| self.owner(leaf, true)) else { return };
         self.forget_ended_mute(id);
         let now = self.now;
@@ -474,11 +502,24 @@ impl<'a> Book<'a> {
         self.grew(id, last);
     }
 
-    /// Follows leaves whose roots have moved up.
-    pub fn moved(&mut self, moves: &[Move]) {
+    /// The keys that [`Book::moved`] may give to open incidents; `snapshot` has those.
+    pub fn moved_keys(snapshot: &Snapshot, moves: &[Move]) -> BTreeSet<Key> {
+        let open = snapshot.incidents.values().filter(|incident| incident.row.status == Status::Firing);
+        let cited = open.flat_map(|incident| &incident.row.cited).filter(|cited| cited.anomalous);
+        let mut keys = BTreeSet::new();
+        for cited in cited {
+            let steps = moves.iter().filter(|step| concerns(step, cited));
+            keys.extend(steps.map(|step| Key::of_root(&cited.scope, step.to)));
+        }
+        keys
+    }
+
+    /// Follows leaves whose roots have moved up. `asked` are the keys that the book's snapshot was read for: an incident
+    /// that was opened in between keeps its old keys until it occurs again.
+    pub fn moved(&mut self, moves: &[Move], asked: &[Key]) {
+        let asked: BTreeSet<_> = asked.iter().collect();
         for step in moves {
-            let from = step.from.unwrap_or(step.leaf.as_root());
-            let concerned = |cited: &Cited| cited.leaf == Some(step.leaf) || cited.root == from;
+            let concerned = |cited: &Cited| concerns(step, cited);
             let firing = |slot: &Slot<Incident>| slot.row.status == Status::Firing;
             let found: Vec<(IncidentId, Scope)> = self
                 .incidents
@@ -496,7 +537,10 @@ impl<'a> Book<'a> {
                         cited.root = step.to;
                     }
                 }
-                self.give(Key::of_root(&scope, step.to), id);
+                let key = Key::of_root(&scope, step.to);
+                if asked.contains(&key) {
+                    self.give(key, id);
+                }
             }
         }
     }
@@ -527,6 +571,7 @@ impl<'a> Book<'a> {
             }
         }
         self.set_owner(key, survivor, soft);
+        self.list_keys(survivor, &before.keys);
 
         let Some(slot) = self.incidents.get_mut(&survivor) else { return };
         let from = slot.row.rank;
@@ -578,6 +623,10 @@ impl<'a> Book<'a> {
     /// Ends an incident that has not been seen for a window.
     pub(super) fn quiet(&mut self, id: IncidentId) {
         let now = self.now;
+        let owed = self.incident(id).map(|incident| self.owed_channels(incident)).unwrap_or_default();
+        if !owed.is_empty() {
+            self.remind(id, &owed); // before it ends
+        }
         let Some(slot) = self.incidents.get_mut(&id) else { return };
         slot.change().status = Status::Quiet { since: now };
         let last = slot.row.last;
@@ -593,6 +642,19 @@ impl<'a> Book<'a> {
     /// The channels that take this incident and have nothing of it on their way.
     pub(super) fn idle_channels(&self, incident: &Incident) -> Vec<Arc<str>> {
         self.eligible(incident).filter(|channel| !self.has_open_row(incident.id, channel)).collect()
+    }
+
+    /// The channels that would have been told again had anybody looked, or had their message not been on its way, when it
+    /// occurred last.
+    fn owed_channels(&self, incident: &Incident) -> Vec<Arc<str>> {
+        let remind = self.policy.remind_after(incident.rank.severity);
+        let owed = |channel: &Arc<str>| {
+            let sending = self.rows_of(incident.id, channel).filter(|row| row.state.is_open() && row.send.is_some());
+            let formed = sending.map(|row| row.created).max();
+            let said = incident.told.get(channel).map(|told| told.at).max(formed);
+            said.is_some_and(|said| incident.touched.since(said) >= remind)
+        };
+        self.eligible(incident).filter(owed).collect()
     }
 
     /// Messages that waited for the judge of their pass need wait no longer.
@@ -619,6 +681,13 @@ impl<'a> Book<'a> {
         writes.extend(self.events.into_iter().map(Write::Event));
         writes.extend(self.outbox.into_values().filter_map(Slot::written).map(Write::Outbox));
         writes
+    }
+}
+
+fn concerns(step: &Move, cited: &Cited) -> bool {
+    match cited.leaf {
+        Some(leaf) => leaf == step.leaf,
+        None => cited.root == step.from.unwrap_or(step.leaf.as_root()),
     }
 }
 

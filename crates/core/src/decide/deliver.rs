@@ -54,6 +54,8 @@ pub struct Turn {
     pub rows: Vec<Versioned<OutboxRow>>,
     /// The channel, with the version that it has after that commit.
     pub channel: Versioned<ChannelState>,
+    /// When it was claimed.
+    pub at: Timestamp,
     /// How old the event is.
     pub age: Duration,
     /// How long the claim lasts.
@@ -99,11 +101,16 @@ pub fn next(
 
     // What can never be said any more.
     let mut rows: BTreeMap<OutboxKey, Versioned<OutboxRow>> = BTreeMap::new();
-    for row in snapshot.outbox.iter().filter(|row| row.row.channel == channel.name && row.row.state.is_open()) {
+    let mut open: Vec<_> =
+        snapshot.outbox.iter().filter(|row| row.row.channel == channel.name && row.row.state.is_open()).collect();
+    open.sort_by_key(|row| (row.row.incident, row.row.first_seq));
+    for row in open {
         let incident = snapshot.incidents.get(&row.row.incident).map(|incident| &incident.row);
+        // Before it stands what is still to be told: whether it has something to say is known afterwards.
+        let waits = rows.last_key_value().is_some_and(|(before, _)| before.incident == row.row.incident);
         let end = match incident {
             None => continue, // nothing can be said about it now, and nothing must be lost
-            Some(incident) if row.row.send.is_none() => pointless(policy, snapshot, &row.row, incident, now),
+            Some(incident) if row.row.send.is_none() && !waits => pointless(policy, snapshot, &row.row, incident, now),
             Some(_) => None,
         };
         match end {
@@ -142,7 +149,8 @@ pub fn next(
             writes.push(Write::Sending(Box::new(Versioned { version: sending.version, row: done })));
             return Next::Nothing { writes, at: Some(now) };
         }
-        return claim(channel, process, now, writes, &state, sending.clone(), rows);
+        let event = announced_at(snapshot, &rows).unwrap_or(now);
+        return claim(channel, process, now, writes, &state, sending.clone(), rows, event);
     }
 
     // Otherwise a new one, of rows that were never claimed: within an incident the earliest, if nothing before it is open.
@@ -172,7 +180,8 @@ pub fn next(
     });
     let Some((first, others)) = fresh.split_first() else { return Next::Nothing { writes, at } };
     let (sending, rows) = form(policy, channel, &state.row, first, others, now, random);
-    claim(channel, process, now, writes, &state, Versioned::new(sending), rows)
+    let event = announced_at(snapshot, &rows).unwrap_or(now);
+    claim(channel, process, now, writes, &state, Versioned::new(sending), rows, event)
 }
 
 struct Fresh<'a> {
@@ -262,6 +271,16 @@ fn announces(snapshot: &Snapshot, row: &OutboxRow) -> bool {
 fn events<'a>(snapshot: &'a Snapshot, row: &'a OutboxRow) -> impl Iterator<Item = &'a crate::incident::Event> + 'a {
     let of = snapshot.events.iter().filter(|event| event.incident == row.incident);
     of.filter(|event| (row.first_seq..=row.seq).contains(&event.seq))
+}
+
+/// When the latest event was decided that these rows announce: what was told a window before it has told it (R6). A row
+/// may have absorbed events long after it was made.
+fn announced_at(snapshot: &Snapshot, rows: &[Versioned<OutboxRow>]) -> Option<Timestamp> {
+    let latest = |row: &Versioned<OutboxRow>| {
+        let announced = events(snapshot, &row.row).filter(|event| event.kind.is_announcement());
+        announced.map(|event| event.at).max().unwrap_or(row.row.created)
+    };
+    rows.iter().map(latest).max()
 }
 
 /// Why the row's events are spoken of now, for a reader of this channel.
@@ -368,6 +387,7 @@ fn form(
     (sending, members.into_iter().map(|member| member.row.clone()).collect())
 }
 
+#[expect(clippy::too_many_arguments, reason = "one call per kind of message, right above")]
 fn claim(
     channel: &Channel,
     process: ProcessId,
@@ -376,6 +396,7 @@ fn claim(
     state: &Versioned<ChannelState>,
     mut sending: Versioned<Sending>,
     rows: Vec<Versioned<OutboxRow>>,
+    event: Timestamp,
 ) -> Next {
     let lease = channel.longest_send + SLACK;
     let until = now.plus(lease);
@@ -399,10 +420,10 @@ fn claim(
         version: row.version + 1,
         row: OutboxRow { state: OutboxState::Claimed { until }, send, ..row.row },
     };
-    let created = rows.iter().map(|row| row.row.created).max().unwrap_or(now);
     Next::Send(Box::new(Turn {
         writes,
-        age: now.since(created),
+        at: now,
+        age: now.since(event),
         lease,
         sending: Versioned { version: sending.version + 1, row: sending.row },
         rows: rows.into_iter().map(after).collect(),
@@ -449,7 +470,10 @@ pub fn settle(
         Ended::Delivered(receipt) => {
             let delivered = OutboxState::Delivered { receipt: receipt.clone(), at: now };
             all(&delivered, &mut writes);
-            told(snapshot, turn, Some(receipt), now, &mut writes);
+            // Told counts from when it was said (R6). An attempt before may have said it already: then from when it was
+            // formed, since a reminder that comes early is better than one that comes late.
+            let said = if turn.sending.row.message.possible_repeat { turn.sending.row.message.at } else { turn.at };
+            told(snapshot, turn, Some(receipt), said, &mut writes);
             sending.row.done = true;
             state.row.failures = 0;
             state.row.delivered_at = Some(now);
@@ -457,10 +481,13 @@ pub fn settle(
         Ended::Repeat(receipt) => {
             let repeat = OutboxState::Repeat { receipt: receipt.clone(), at: now };
             all(&repeat, &mut writes);
-            told(snapshot, turn, None, now, &mut writes);
+            unsent(&mut state.row, turn);
+            // Somebody told it at some time in the window before the event, or since.
+            told(snapshot, turn, None, turn.at.minus(turn.age), &mut writes);
             sending.row.done = true;
         }
         Ended::Wait(wait) => {
+            unsent(&mut state.row, turn);
             let next_at = now.plus((*wait).min(Duration::from_secs(2)).max(Duration::from_millis(50)));
             all(&OutboxState::Pending { next_at }, &mut writes);
             sending.row.attempts = sending.row.attempts.saturating_sub(1);
@@ -477,6 +504,10 @@ pub fn settle(
                 OutboxState::Pending { next_at: now.plus(wait) }
             };
             let next = match error {
+                NotifyError::Broken { reason, .. } => {
+                    state.row.broken = Some((reason.clone(), now));
+                    pending_after(Duration::ZERO, false)
+                }
                 _ if too_long => {
                     sending.row.done = true;
                     dead(format!("given up after {} hours", policy.give_up_after(severity).as_secs() / 3600))
@@ -511,10 +542,6 @@ pub fn settle(
                         OutboxState::Superseded
                     }
                 }
-                NotifyError::Broken { reason, .. } => {
-                    state.row.broken = Some((reason.clone(), now));
-                    pending_after(Duration::ZERO, false)
-                }
             };
             if !matches!(error, NotifyError::ContentRefused { .. } | NotifyError::NotAmendable { .. }) {
                 state.row.failures = state.row.failures.saturating_add(1);
@@ -527,8 +554,15 @@ pub fn settle(
     writes
 }
 
+/// Gives back the place in the channel's pace that a message took which was not sent.
+fn unsent(state: &mut ChannelState, turn: &Turn) {
+    if let Some(place) = state.sent.iter().rposition(|at| *at == turn.at) {
+        state.sent.remove(place);
+    }
+}
+
 /// Notes in the incidents what the channel knows now.
-fn told(snapshot: &Snapshot, turn: &Turn, receipt: Option<&Receipt>, now: Timestamp, writes: &mut Vec<Write>) {
+fn told(snapshot: &Snapshot, turn: &Turn, receipt: Option<&Receipt>, said: Timestamp, writes: &mut Vec<Write>) {
     let channel = &turn.sending.row.channel;
     for row in &turn.rows {
         let Some(known) = snapshot.incidents.get(&row.row.incident) else { continue };
@@ -543,8 +577,10 @@ fn told(snapshot: &Snapshot, turn: &Turn, receipt: Option<&Receipt>, now: Timest
             .max()
             .unwrap_or(incident.row.rank);
         let before = incident.row.told.get(channel);
-        // An amendment is no reminder: the channel was told when it was told.
-        let at = before.filter(|_| !turn.sending.row.asks_dedup).map_or(now, |before| before.at);
+        // An amendment is no announcement: the channel was told when it was told, and no louder.
+        let amended = before.filter(|_| !turn.sending.row.asks_dedup);
+        let at = amended.map_or(said, |before| before.at);
+        let rank = amended.map_or(rank, |before| before.rank);
         let own = receipt.cloned().or_else(|| before.and_then(|before| before.own.clone()));
         incident.row.told.insert(channel.clone(), Told { rank, at, own });
         writes.push(Write::Incident(Box::new(incident)));

@@ -9,7 +9,7 @@ use crate::{
     LineId, ProfileName, Timestamp,
     decide::{Policy, book::Book},
     finding::{Key, Scope},
-    ledger::{Job, JobState, ProcessId, Query, Segment, Snapshot, SourceState, Versioned, Write},
+    ledger::{Incidents, Job, JobState, ProcessId, Query, Segment, Snapshot, SourceState, Versioned, Write},
     source::{Cursor, SourceId},
 };
 
@@ -103,16 +103,22 @@ pub struct Ingested {
     pub counters: Vec<(String, u64)>,
 }
 
-/// What must be read before [`decide`].
-pub fn query(source: &SourceId, ingested: &Ingested) -> Query {
+/// What must be read before [`query`]: the open incidents, where roots have moved.
+pub fn concerned(ingested: &Ingested) -> Option<Query> {
+    (!ingested.moves.is_empty()).then(|| Query { incidents: Incidents::Firing, ..Query::default() })
+}
+
+/// What must be read before [`decide`]; `open` is what [`concerned`] has read.
+pub fn query(source: &SourceId, ingested: &Ingested, open: &Snapshot) -> Query {
     let findings = ingested.segment.iter().flat_map(|segment| &segment.findings);
     let mut keys: BTreeSet<Key> = findings.flat_map(crate::finding::Grounded::keys).collect();
     keys.extend(ingested.segment.iter().flat_map(|segment| {
-        segment.rows.iter().filter(|_| !ingested.moves.is_empty()).flat_map(|row| {
+        segment.rows.iter().flat_map(|row| {
             let scope = Scope { tenant: segment.tenant.clone(), origin: row.row.origin.clone() };
             [Key::of_root(&scope, row.row.root), Key::of_leaf(&scope, row.row.leaf)]
         })
     }));
+    keys.extend(Book::moved_keys(open, &ingested.moves));
     Query { source: Some(source.clone()), ..Book::query(keys.into_iter().collect()) }
 }
 
@@ -127,12 +133,13 @@ pub struct Decided {
     pub joined: u64,
 }
 
-/// Decides an ingest. `None` when the source is no longer ours or its cursor has moved: then the work is discarded.
+/// Decides an ingest; `asked` are the keys of [`query`]. `None` when the source is no longer ours or its cursor has moved: then the work is discarded.
 pub fn decide(
     policy: &Policy,
     snapshot: &Snapshot,
     source: &SourceId,
     ingested: &Ingested,
+    asked: &[Key],
     now: Timestamp,
 ) -> Option<Decided> {
     let known = snapshot.source.clone()?;
@@ -160,7 +167,7 @@ pub fn decide(
     }
 
     let mut book = Book::open(policy, snapshot, source.clone(), now)?;
-    book.moved(&ingested.moves);
+    book.moved(&ingested.moves, asked);
     if let Some(segment) = &ingested.segment {
         let mut cited: BTreeSet<Key> = BTreeSet::new();
         for finding in &segment.findings {

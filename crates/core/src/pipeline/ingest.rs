@@ -13,7 +13,7 @@ use crate::{
     digest::SegmentRow,
     error::chain,
     grounding::{self, Floors},
-    ledger::{Query, Segment, SegmentId, Summary, Write},
+    ledger::{Query, Segment, SegmentId, Snapshot, Summary, Write},
     source::{Budget, Cursor, Page, ProblemKind, Seen, SourceId},
     tripwire,
 };
@@ -278,9 +278,14 @@ impl Pipeline {
             spool: page.spool.clone(),
             counters,
         };
+        let open = match ingest::concerned(&ingested) {
+            Some(query) => self.ledger.read(&query).await.map_err(PipelineError::Ledger)?,
+            None => Snapshot::default(),
+        };
+        let query = ingest::query(id, &ingested, &open);
         let decided = self
-            .decide(&ingest::query(id, &ingested), |snapshot| {
-                let decided = ingest::decide(&self.policy, snapshot, id, &ingested, self.env.now())?;
+            .decide(&query, |snapshot| {
+                let decided = ingest::decide(&self.policy, snapshot, id, &ingested, &query.keys, self.env.now())?;
                 let mut writes = decided.writes;
                 writes.extend(writes_without_model.iter().cloned());
                 Some((writes, (decided.opened, decided.joined)))
