@@ -239,12 +239,11 @@ impl Wired {
     }
 }
 
-/// The ledger and the deduplication store in a state directory.
-fn open(
-    state_dir: &Path,
-    env: &Arc<dyn Env>,
-    warnings: &mut Vec<String>,
-) -> Result<(Arc<dyn Ledger>, Arc<dyn DedupStore>), WireError> {
+/// The ledger and the deduplication store.
+type Stores = (Arc<dyn Ledger>, Arc<dyn DedupStore>);
+
+/// Opens both in a state directory.
+fn open(state_dir: &Path, env: &Arc<dyn Env>, warnings: &mut Vec<String>) -> Result<Stores, WireError> {
     let options = Options::default();
     let (ledger, opened) = SqliteLedger::open(state_dir, &options, logwarden_core::retention::Limits::default())
         .map_err(|error| state_failed(state_dir, error))?;
