@@ -68,6 +68,9 @@ Examples:
   logwarden-analyzer fold /var/log/syslog
   kubectl logs deploy/api | logwarden-analyzer fold --content -")]
     Fold(Fold),
+    /// Rules of one's own
+    #[command(subcommand)]
+    Rules(Rules),
     /// Checks everything that a pass depends on, and says what to do
     Doctor(Doctor),
     /// Sends a test message through every channel, or one
@@ -159,6 +162,25 @@ pub(crate) struct Fold {
     /// Only the most frequent
     #[arg(long, value_name = "N")]
     pub(crate) top: Option<usize>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Rules {
+    /// Checks a file of rules with its examples, and says which lines of a log the rules fit
+    #[command(after_help = "\
+Examples:
+  logwarden-analyzer rules test /etc/logwarden/rules/shop.toml
+  logwarden-analyzer rules test shop.toml /var/log/shop/*.log")]
+    Test(RulesTest),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RulesTest {
+    /// The file with rules
+    pub(crate) rules: PathBuf,
+    /// Logs to try them on, with those that come with the program; `-` is standard input
+    #[arg(value_name = "LOG")]
+    pub(crate) logs: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]

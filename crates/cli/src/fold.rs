@@ -15,7 +15,7 @@ use logwarden_templates::{Config, Line, Miner, Summary, Tallied, Tally, Timestam
 use serde::Serialize;
 
 use crate::{
-    args::{Color, Fold, TableFormat},
+    args::{Fold, TableFormat},
     failure::Failure,
     output::{self, amount, grouped},
     scan,
@@ -93,11 +93,11 @@ fn rows(tallied: &Tallied, top: Option<usize>) -> impl Iterator<Item = (&Summary
 }
 
 fn table(tallied: &Tallied, top: Option<usize>) -> String {
-    let style = output::style(Color::Auto);
+    let width = output::columns().map_or(2_000, |columns| columns.saturating_sub(62).max(40));
     let mut text = format!("{:>10}  {:>6}  {:<37}  {}\n", "count", "share", "first – last", "template");
     for (template, row) in rows(tallied, top) {
         let clean = Clean::log_line(row.template);
-        let shown = clean.elided(if style.width == 100 { 2_000 } else { style.width.saturating_sub(60).max(40) });
+        let shown = clean.elided(width);
         let _ = writeln!(
             text,
             "{:>10}  {:>5.1}%  {} – {}  {}",

@@ -115,7 +115,7 @@ fn table(incidents: &[&Incident], all: bool) -> String {
         let more = if all { "" } else { "; `--all` also shows what is over" };
         return format!("no incidents{more}\n");
     }
-    let width = output::style(Color::Auto).width.clamp(80, 240);
+    let width = output::columns().unwrap_or(240).clamp(100, 240);
     let mut text =
         format!("{:<9} {:<9} {:<7} {:<17} {:>8}  {}\n", "id", "severity", "status", "last", "events", "what");
     for incident in incidents {

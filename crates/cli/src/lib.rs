@@ -16,6 +16,7 @@ mod incidents;
 mod init;
 mod logging;
 mod output;
+mod rules;
 mod run;
 mod scan;
 mod setup;
@@ -26,7 +27,7 @@ use std::{ffi::OsString, io, process::ExitCode, time::Duration};
 use clap::{CommandFactory, Parser};
 
 use crate::{
-    args::{Analyzer, Command},
+    args::{Analyzer, Command, Rules},
     failure::Failure,
 };
 
@@ -62,6 +63,7 @@ fn start(args: &Analyzer) -> Result<u8, Failure> {
             Command::Watch => run::watch(common).await,
             Command::Scan(scan) => scan::scan(common, scan).await,
             Command::Fold(fold) => fold::fold(fold).await,
+            Command::Rules(Rules::Test(test)) => rules::test(test).await,
             Command::Doctor(doctor) => doctor::doctor(common, doctor).await,
             Command::TestAlert { channel } => alert::test(common, channel.as_deref()).await,
             Command::NotifyFailure { unit } => alert::notify_failure(common, unit).await,

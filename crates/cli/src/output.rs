@@ -16,6 +16,11 @@ pub(crate) fn write(text: &[u8]) -> io::Result<()> {
     out.flush()
 }
 
+/// The columns of the window, if somebody looks.
+pub(crate) fn columns() -> Option<usize> {
+    io::stdout().is_terminal().then(|| console::Term::stdout().size().1.into())
+}
+
 /// How to draw on standard output.
 pub(crate) fn style(color: Color) -> Style {
     let terminal = io::stdout().is_terminal();
@@ -27,7 +32,7 @@ pub(crate) fn style(color: Color) -> Style {
             Color::Never => false,
             Color::Auto => terminal && !set("NO_COLOR") && !dumb,
         },
-        width: if terminal { console::Term::stdout().size().1.into() } else { 100 },
+        width: columns().unwrap_or(100),
     }
 }
 

@@ -202,6 +202,8 @@ impl Pipeline {
         for number in 0..self.sources.len() {
             report.ingest.push(self.ingest(number, deadline).await?);
         }
+        // The next pass may be another process's, and sooner than our ownership would lapse.
+        self.disown().await?;
         self.tick().await?;
         let (judge, deliver) = join(self.judge(deadline), self.deliver(deadline)).await;
         report.judge = judge?;

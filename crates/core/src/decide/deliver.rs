@@ -27,6 +27,8 @@ use crate::{
     notifier::{Channel, Form, NotifyError, Receipt},
 };
 
+/// How soon to look again whether another process has given a channel back.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Longer than any send: a claim that is older than this, plus the longest send, has lapsed.
 const SLACK: Duration = Duration::from_secs(45);
 /// The longest wait between two attempts.
@@ -95,7 +97,8 @@ pub fn next(
         && until > now
         && until.since(now) <= (channel.longest_send + SLACK).saturating_mul(4)
     {
-        return Next::Nothing { writes, at: Some(until) };
+        // It is given back as soon as that message is out; at the latest it lapses.
+        return Next::Nothing { writes, at: Some(until.min(now.plus(LOOK_AGAIN))) };
     }
     let not_before = state.row.hold_until.max(paced(channel, &state.row, now));
 

@@ -1,0 +1,319 @@
+//! The analyzer from end to end: the real binary against doubles of Loki, Ollama and Discord.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    sync::LazyLock,
+};
+
+use logwarden_tests::{
+    discord::{self, Discord, FakeDiscord},
+    loki::{FakeLoki, Fault},
+    ollama::{Behaviour, Config, FakeOllama, Model},
+};
+use tempfile::TempDir;
+use tokio::{io::AsyncWriteExt, process::Command};
+
+const OOM: &str = "kernel: Out of memory: Killed process 4242 (java) total-vm:8123456kB, anon-rss:4012345kB, \
+                   file-rss:0kB, shmem-rss:0kB, UID:1000 pgtables:9000kB oom_score_adj:0";
+const NOBODY: &str = "http://127.0.0.1:1";
+
+/// The binary as it is now, never a stale one.
+fn analyzer() -> Command {
+    static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
+        // `TARGET/debug/deps/analyzer-1a2b` is this test.
+        let this = std::env::current_exe().unwrap();
+        let profile = this.ancestors().nth(2).unwrap();
+        let mut cargo = std::process::Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--package", "logwarden-analyzer", "--target-dir"]);
+        cargo.arg(profile.parent().unwrap());
+        if profile.ends_with("release") {
+            cargo.arg("--release");
+        }
+        assert!(cargo.status().unwrap().success());
+        profile.join("logwarden-analyzer")
+    });
+    let mut command = Command::new(&*PROGRAM);
+    command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+fn sample() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/auth.log")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A machine with its doubles and a directory of its own.
+struct World {
+    directory: TempDir,
+    loki: FakeLoki,
+    discord: FakeDiscord,
+    now: i64,
+}
+
+impl World {
+    async fn new() -> Self {
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as i64;
+        Self {
+            directory: TempDir::new().unwrap(),
+            loki: FakeLoki::start(now).await.unwrap(),
+            discord: FakeDiscord::start(Discord::default()).await.unwrap(),
+            now,
+        }
+    }
+
+    /// A line, so many seconds ago.
+    fn log(&self, seconds: i64, text: &str) {
+        let labels = [("job", "syslog"), ("host", "web-1"), ("service_name", "kernel")];
+        self.loki.push("fake", &labels, self.now - seconds * 1_000_000_000, text);
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = analyzer();
+        command
+            .current_dir(self.directory.path())
+            .args(arguments)
+            .arg("--state-dir")
+            .arg(self.directory.path().join("state"))
+            .env("LOKI_URL", self.loki.url())
+            .env("LOG_QUERIES", r#"{job="syslog"}"#)
+            .env("OLLAMA_HOST", NOBODY)
+            .env("DISCORD_WEBHOOK_URL", discord::url(&self.discord));
+        command
+    }
+
+    async fn run(&self) -> Output {
+        self.command(&["run"]).output().await.unwrap()
+    }
+
+    /// Messages in the channel, as a person reads them.
+    fn told(&self) -> Vec<String> {
+        self.discord.with(|discord| discord.messages.iter().map(|posted| discord::readable(&posted.payload)).collect())
+    }
+}
+
+#[tokio::test]
+async fn scan_finds_what_is_wrong_in_the_sample() {
+    let output = analyzer().arg("scan").arg(sample()).output().await.unwrap();
+    let text = out(&output);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert!(text.starts_with("CRITICAL"), "the worst comes first: {text}");
+    assert!(text.contains("203.0.113.7") && text.contains("No space left on device"), "{text}");
+    assert!(!text.contains('\u{1b}'), "no colours where nobody looks");
+    assert!(text.lines().last().unwrap().contains(" findings ("), "{text}");
+}
+
+#[tokio::test]
+async fn scan_as_json_has_one_object_per_line_and_real_lines() {
+    let output = analyzer().args(["scan", "--format", "json"]).arg(sample()).output().await.unwrap();
+    let objects: Vec<serde_json::Value> =
+        out(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (summary, findings) = objects.split_last().unwrap();
+    assert_eq!(
+        (summary["type"].as_str(), summary["findings"].as_u64()),
+        (Some("summary"), Some(findings.len() as u64))
+    );
+    let input = std::fs::read_to_string(sample()).unwrap();
+    for line in findings.iter().flat_map(|finding| finding["log_lines"].as_array().unwrap()) {
+        let line = line.as_str().unwrap();
+        assert!(input.lines().any(|of| of == line), "{line}");
+    }
+    let again = analyzer().args(["scan", "--format", "json"]).arg(sample()).output().await.unwrap();
+    let ids = |text: String| -> Vec<String> {
+        let objects = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        objects.filter_map(|object| object["id"].as_str().map(str::to_owned)).collect()
+    };
+    assert_eq!(ids(out(&output)), ids(out(&again)), "an id is the same in every run");
+}
+
+#[tokio::test]
+async fn scan_reads_standard_input_and_says_when_there_is_nothing() {
+    let mut child = analyzer().args(["scan", "-", "--fail-on", "high"]).stdin(Stdio::piped()).spawn().unwrap();
+    let line = format!("Nov 21 04:00:00 web-1 {OOM}\n");
+    child.stdin.take().unwrap().write_all(line.as_bytes()).await.unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}{}", out(&output), err(&output));
+    assert!(out(&output).contains("java"), "{}", out(&output));
+
+    let output = analyzer().args(["scan", "-"]).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(err(&output).contains("there are no lines in it"), "{}", err(&output));
+}
+
+#[tokio::test]
+async fn scan_names_what_it_cannot_read_and_reads_the_others() {
+    let directory = TempDir::new().unwrap();
+    let output =
+        analyzer().args(["scan", "/nonexistent.log"]).arg(directory.path()).arg(sample()).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(out(&output).contains("No space left on device"), "{}", out(&output));
+    assert!(
+        err(&output).contains("/nonexistent.log") && err(&output).contains("hint: name its files"),
+        "{}",
+        err(&output)
+    );
+}
+
+#[tokio::test]
+async fn a_run_tells_once_and_the_next_one_is_quiet() {
+    let world = World::new().await;
+    world.log(60, OOM);
+    let first = world.run().await;
+    assert_eq!(first.status.code(), Some(0), "{}", err(&first));
+    let told = world.told();
+    assert_eq!(told.len(), 1, "{told:#?}\n{}", err(&first));
+    assert!(told[0].contains("java"), "{}", told[0]);
+    for words in ["pass starts", "lines=1", "finding ", "sent=1", "pass complete"] {
+        assert!(err(&first).contains(words), "{words}: {}", err(&first));
+    }
+    assert!(!err(&first).contains(discord::TOKEN), "the webhook's address is a secret");
+
+    world.log(30, OOM);
+    let second = world.run().await;
+    assert_eq!(second.status.code(), Some(0), "{}", err(&second));
+    assert_eq!(world.told().len(), 1, "the same again is no news: {:#?}", world.told());
+    assert!(err(&second).contains("repeats_suppressed=1"), "{}", err(&second));
+
+    let list = out(&world.command(&["incidents"]).output().await.unwrap());
+    assert!(list.contains("critical") && list.contains("firing") && list.contains("java"), "{list}");
+}
+
+#[tokio::test]
+async fn loki_down_is_said_and_the_next_run_makes_good() {
+    let world = World::new().await;
+    world.log(60, OOM);
+    world.loki.faults(|faults| faults.always = vec![(String::new(), Fault::Status(503, "overloaded".to_owned()))]);
+    let down = world.run().await;
+    assert_eq!(down.status.code(), Some(1), "{}", err(&down));
+    assert!(err(&down).contains("503") && err(&down).contains("pass is incomplete"), "{}", err(&down));
+    assert_eq!(world.told().len(), 0);
+
+    world.loki.faults(|faults| faults.always.clear());
+    let up = world.run().await;
+    assert_eq!(up.status.code(), Some(0), "{}", err(&up));
+    assert_eq!(world.told().len(), 1, "{:#?}", world.told());
+}
+
+#[tokio::test]
+async fn discord_down_is_said_and_the_next_run_makes_good() {
+    let world = World::new().await;
+    world.log(60, OOM);
+    std::fs::write(world.directory.path().join("logwarden.toml"), "[run]\nbudget_seconds = 1\n").unwrap();
+    let lost = format!("{NOBODY}/api/webhooks/1/x");
+    let down = world.command(&["run"]).env("DISCORD_WEBHOOK_URL", lost).output().await.unwrap();
+    assert_eq!(down.status.code(), Some(1), "{}", err(&down));
+    assert!(err(&down).contains("pass is incomplete"), "{}", err(&down));
+    assert_eq!(world.told().len(), 0);
+
+    std::fs::write(world.directory.path().join("logwarden.toml"), "[run]\nbudget_seconds = 60\n").unwrap();
+    let up = world.run().await;
+    assert_eq!(up.status.code(), Some(0), "{}", err(&up));
+    assert_eq!(world.told().len(), 1, "{:#?}", world.told());
+}
+
+#[tokio::test]
+async fn with_a_model_its_summary_is_kept() {
+    let world = World::new().await;
+    let ollama = FakeOllama::start(Config::with(Model::new("qwen3:4b-instruct", Behaviour::Honest))).await;
+    world.log(60, OOM);
+    let output = world
+        .command(&["run"])
+        .env("OLLAMA_HOST", ollama.url())
+        .env("OLLAMA_MODEL", "qwen3:4b-instruct")
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert!(err(&output).contains("analysed=1"), "{}", err(&output));
+    assert!(!world.told().is_empty());
+}
+
+#[tokio::test]
+async fn two_runs_at_once_tell_once() {
+    let world = World::new().await;
+    world.log(60, OOM);
+    let (one, two) = tokio::join!(world.run(), world.run());
+    let codes = [one.status.code(), two.status.code()];
+    assert_eq!(codes, [Some(0), Some(0)], "{}\n{}", err(&one), err(&two));
+    assert_eq!(world.told().len(), 1, "{:#?}", world.told());
+}
+
+#[tokio::test]
+async fn every_mistake_is_told_at_once() {
+    let world = World::new().await;
+    let file = world.directory.path().join("bad.toml");
+    std::fs::write(&file, "[loki]\nurll = \"x\"\n[discord]\nurl = \"https://s3cret\"\n").unwrap();
+    let output = world.command(&["run", "--config", file.to_str().unwrap()]).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let text = err(&output);
+    assert!(
+        text.contains("loki.urll") && text.contains("did you mean `url`?") && text.contains("discord.url"),
+        "{text}"
+    );
+    assert!(!text.contains("s3cret"), "{text}");
+    let doctor = world.command(&["doctor", "--config", file.to_str().unwrap()]).output().await.unwrap();
+    assert_eq!(doctor.status.code(), Some(2), "{}", out(&doctor));
+}
+
+#[tokio::test]
+async fn doctor_says_what_is_missing_and_a_test_alert_arrives() {
+    let world = World::new().await;
+    world.log(60, "a line");
+    let doctor = world.command(&["doctor"]).output().await.unwrap();
+    let text = out(&doctor);
+    assert_eq!(doctor.status.code(), Some(1), "{text}");
+    assert!(text.contains("✓ loki") && text.contains("✗ model") && text.contains("✓ discord"), "{text}");
+    let offline = world.command(&["doctor", "--offline"]).output().await.unwrap();
+    assert_eq!(offline.status.code(), Some(0), "{}", out(&offline));
+
+    let test = world.command(&["test-alert"]).output().await.unwrap();
+    assert_eq!(test.status.code(), Some(0), "{}{}", out(&test), err(&test));
+    assert!(world.told()[0].contains("Test message"), "{:#?}", world.told());
+}
+
+#[tokio::test]
+async fn a_failed_unit_is_told_once_per_outage() {
+    let world = World::new().await;
+    for _ in 0..2 {
+        let output = world.command(&["notify-failure", "nginx"]).output().await.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    }
+    let told = world.told();
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert!(
+        told[0].contains("nginx.service has failed") && told[0].contains("journalctl -u nginx.service"),
+        "{}",
+        told[0]
+    );
+}
+
+#[tokio::test]
+async fn init_writes_what_can_be_used_and_overwrites_nothing() {
+    let world = World::new().await;
+    let directory = world.directory.path().join("etc");
+    let init = || world.command(&["init", "--dir", directory.to_str().unwrap()]).output();
+    assert_eq!(init().await.unwrap().status.code(), Some(0));
+    let config = directory.join("logwarden.toml");
+    let doctor = world.command(&["doctor", "--offline", "--config", config.to_str().unwrap()]).output().await.unwrap();
+    assert_eq!(doctor.status.code(), Some(0), "{}", out(&doctor));
+    std::fs::write(&config, "# mine").unwrap();
+    assert_eq!(init().await.unwrap().status.code(), Some(2));
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), "# mine");
+}
+
+#[tokio::test]
+async fn fold_counts_every_line() {
+    let output = analyzer().args(["fold", "--format", "json"]).arg(sample()).output().await.unwrap();
+    let rows = out(&output);
+    let rows = rows.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let lines: u64 = rows.map(|row| row["lines"].as_u64().unwrap()).sum();
+    assert_eq!(lines, std::fs::read_to_string(sample()).unwrap().lines().count() as u64);
+}
