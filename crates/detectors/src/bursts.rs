@@ -26,10 +26,17 @@ pub(crate) struct Bursts {
 #[derive(Default)]
 struct Failed {
     rows: BTreeMap<usize, u64>,
+    /// One failed attempt often makes several lines, each known to another rule: the rule with the most counts.
+    by_rule: BTreeMap<usize, Counted>,
+    partners: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// What one rule has counted.
+#[derive(Default)]
+struct Counted {
+    count: u64,
     minutes: Histogram,
     by: BTreeMap<String, Histogram>,
-    counts: BTreeMap<String, u64>,
-    partners: BTreeMap<String, BTreeSet<String>>,
     entities: Vec<Entity>,
 }
 
@@ -43,11 +50,11 @@ pub(crate) fn look(delta: &Delta, rules: &RuleSet, hits: &[Hit], failures: &Fail
         failed.entry((class.id.clone(), host)).or_default().take(delta, hit, class);
     }
     let mut counters: BTreeMap<u64, Counter> = BTreeMap::new();
-    for ((class, host), failed) in &mut failed {
+    for ((class, host), failed) in &failed {
         let Some(class) = rules.class(class) else { continue };
         let mut worst: Option<(&String, u64)> = None;
-        let mut burst = class.total.is_some_and(|total| failed.minutes.peak(class.minutes) >= u64::from(total));
-        for (value, minutes) in &failed.by {
+        let mut burst = class.total.is_some_and(|total| failed.peak(class) >= u64::from(total));
+        for (value, minutes) in failed.by_value() {
             let key = key(&class.id, host, value);
             let mut counter = failures.get(key).cloned().unwrap_or(Counter { key, ..Counter::default() });
             for (minute, n) in minutes.iter() {
@@ -75,12 +82,12 @@ pub(crate) fn look(delta: &Delta, rules: &RuleSet, hits: &[Hit], failures: &Fail
         if burst {
             let signal = Signal {
                 kind: SignalKind::Burst {
-                    seen: worst.map_or_else(|| failed.minutes.peak(class.minutes), |(_, peak)| peak),
+                    seen: worst.map_or_else(|| failed.peak(class), |(_, peak)| peak),
                     window_seconds: u64::from(class.minutes) * 60,
                 },
                 rows: failed.rows.keys().filter_map(|row| u32::try_from(*row).ok()).collect(),
                 score: 8.0,
-                entities: failed.entities.iter().take(5).cloned().collect(),
+                entities: failed.entities().into_iter().take(5).collect(),
             };
             bursts.signals.push(signal);
             bursts.findings.extend(failed.finding(delta, class));
@@ -103,30 +110,25 @@ impl Failed {
     fn take(&mut self, delta: &Delta, hit: &Hit, class: &Class) {
         let row = &delta.rows[hit.row];
         let count = self.rows.entry(hit.row).or_default();
-        let counted = *count > 0;
         *count = (*count).max(hit.count);
-        if counted {
-            return; // another rule of the class has counted this row
-        }
-        self.minutes.merge(&row.minutes);
+        let counted = self.by_rule.entry(hit.rule).or_default();
+        counted.count += hit.count;
+        counted.minutes.merge(&row.minutes);
         let addresses = values(row, hit, "ip", SlotKind::Ip);
         let users = values(row, hit, "user", SlotKind::User);
         for (kind, seen) in [(EntityKind::Ip, &addresses), (EntityKind::User, &users)] {
-            seen.iter().for_each(|seen| add(&mut self.entities, kind, &seen.value, seen.count));
+            seen.iter().for_each(|seen| add(&mut counted.entities, kind, &seen.value, seen.count));
         }
-        rank(&mut self.entities);
-        let (own, others) = match class.per {
-            Per::Ip => (addresses, users),
-            Per::User => (users, addresses),
+        let (own, others, one, other) = match class.per {
+            Per::Ip => (addresses, users, "ip", "user"),
+            Per::User => (users, addresses, "user", "ip"),
             Per::Host => {
-                self.by.entry(row.origin.host.to_string()).or_default().merge(&row.minutes);
+                counted.by.entry(row.origin.host.to_string()).or_default().merge(&row.minutes);
                 return;
             }
         };
-        let (one, other) = if class.per == Per::Ip { ("ip", "user") } else { ("user", "ip") };
         for seen in &own {
-            self.by.entry(seen.value.clone()).or_default().merge(&seen.minutes);
-            *self.counts.entry(seen.value.clone()).or_default() += seen.count;
+            counted.by.entry(seen.value.clone()).or_default().merge(&seen.minutes);
             if own.len() == 1 {
                 let partners = self.partners.entry(seen.value.clone()).or_default();
                 partners.extend(others.iter().map(|other| other.value.clone()));
@@ -139,8 +141,40 @@ impl Failed {
         }
     }
 
+    /// The most failures of all together in the class's window.
+    fn peak(&self, class: &Class) -> u64 {
+        self.by_rule.values().map(|counted| counted.minutes.peak(class.minutes)).max().unwrap_or(0)
+    }
+
+    /// For each value the counts of the rule that knows most about it.
+    fn by_value(&self) -> BTreeMap<&String, &Histogram> {
+        let total = |minutes: &Histogram| minutes.iter().map(|(_, n)| u64::from(n)).sum::<u64>();
+        let mut best: BTreeMap<&String, &Histogram> = BTreeMap::new();
+        for (value, minutes) in self.by_rule.values().flat_map(|counted| &counted.by) {
+            let known = best.entry(value).or_insert(minutes);
+            if total(minutes) > total(known) {
+                *known = minutes;
+            }
+        }
+        best
+    }
+
+    /// Addresses and users, each with the most that one rule has counted.
+    fn entities(&self) -> Vec<Entity> {
+        let mut entities: Vec<Entity> = Vec::new();
+        for entity in self.by_rule.values().flat_map(|counted| &counted.entities) {
+            match entities.iter_mut().find(|known| known.kind == entity.kind && known.value == entity.value) {
+                Some(known) => known.count = known.count.max(entity.count),
+                None => entities.push(entity.clone()),
+            }
+        }
+        rank(&mut entities);
+        entities
+    }
+
     fn finding(&self, delta: &Delta, class: &Class) -> Option<Finding> {
-        let count: u64 = self.rows.values().sum();
+        let count = self.by_rule.values().map(|counted| counted.count).max()?;
+        let entities = self.entities();
         let many = class.many.is_some_and(|many| count >= u64::from(many));
         let severity = match (class.severity, many) {
             (Severity::Low, true) => Severity::Medium,
@@ -150,16 +184,15 @@ impl Failed {
         let mut rows: Vec<(usize, u64)> = self.rows.iter().map(|(row, count)| (*row, *count)).collect();
         rows.sort_by_key(|(row, count)| (std::cmp::Reverse(*count), *row));
         let rows: Vec<u32> = rows.into_iter().filter_map(|(row, _)| u32::try_from(row).ok()).collect();
-        let from = sources(&self.entities);
+        let from = sources(&entities);
         let first_ip =
-            self.entities.iter().find(|entity| entity.kind == EntityKind::Ip).map(|entity| entity.value.to_string());
+            entities.iter().find(|entity| entity.kind == EntityKind::Ip).map(|entity| entity.value.to_string());
         let fill = |name: &str| match name {
             "count" => Some(number(count)),
             "sources" => Some(from.clone()),
             "ip" => first_ip.clone(),
-            "most" => {
-                self.entities.first().map(|entity| format!("{} of them from {}", number(entity.count), entity.value))
-            }
+            "by_user" => entities.iter().find(|e| e.kind == EntityKind::User).map(|e| format!(" as {}", e.value)),
+            "most" => entities.first().map(|entity| format!("{} of them from {}", number(entity.count), entity.value)),
             _ => None,
         };
         let title = match &class.title {
@@ -181,7 +214,7 @@ impl Failed {
             rows,
             absent: Vec::new(),
             discriminator: String::new(),
-            entities: self.entities.clone(),
+            entities,
             score: 10.0 * f64::from(severity as u8 + 1) + (count as f64).ln_1p(),
             count,
             first: of_rows().map(|row| row.first).min()?,
