@@ -42,7 +42,7 @@ async fn plain_gzip_zstd_and_standard_input_are_read_in_order() {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     gzip.write_all(b"two\n").unwrap();
     let zstd = zstd::encode_all(&b"three\n"[..], 0).unwrap();
-    let inputs = vec![
+    let inputs = [
         Input::File(write(&directory, "a.log", b"one\nno end")),
         Input::File(write(&directory, "b.log.gz", &gzip.finish().unwrap())),
         Input::File(write(&directory, "c.log.zst", &zstd)),
