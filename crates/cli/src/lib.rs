@@ -19,6 +19,7 @@ mod output;
 mod rules;
 mod run;
 mod scan;
+mod serve;
 mod setup;
 mod stop;
 
@@ -48,6 +49,23 @@ pub fn analyzer(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     logging::start(args.common.verbose, args.command.is_service());
     end(start(&args))
+}
+
+/// Runs `logwarden-receiver` with these arguments, the first of which is the program's name.
+pub fn receiver(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = match serve::ReceiverArgs::try_parse_from(arguments) {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    logging::start(args.common.verbose, true);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    end(runtime.map_err(|error| Failure::failed("cannot start").because(&error)).and_then(|runtime| {
+        let serve::ReceiverCommand::Serve(serve) = &args.command;
+        runtime.block_on(serve::serve(&args.common, serve))
+    }))
 }
 
 fn start(args: &Analyzer) -> Result<u8, Failure> {

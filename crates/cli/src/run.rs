@@ -118,7 +118,7 @@ fn say_start(setup: &Setup, state_dir: &Path, what: &str) {
     );
 }
 
-fn say_warnings(setup: &Setup, wired: &Wired) {
+pub(crate) fn say_warnings(setup: &Setup, wired: &Wired) {
     for warning in setup.warnings.iter().chain(&wired.warnings) {
         warn!("{warning}");
     }
@@ -127,7 +127,7 @@ fn say_warnings(setup: &Setup, wired: &Wired) {
     }
 }
 
-fn say_report(report: &PassReport) {
+pub(crate) fn say_report(report: &PassReport) {
     for ingest in &report.ingest {
         for (query, lines) in &ingest.per_query {
             info!(source = %ingest.source, lines, query = ?query, "read");

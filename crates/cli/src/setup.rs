@@ -121,6 +121,24 @@ impl Setup {
             host: host(),
             mute_command: "logwarden-analyzer mute".to_owned(),
             sources,
+            push: false,
+        };
+        Ok(logwarden_config::wire(&self.config, around).await?)
+    }
+
+    /// Wires all parts for what shippers push.
+    ///
+    /// # Errors
+    ///
+    /// When something cannot be used.
+    pub(crate) async fn wire_push(&self, state_dir: &Path) -> Result<Wired, Failure> {
+        let around = Surroundings {
+            env: self.env.clone(),
+            state_dir: Some(state_dir),
+            host: host(),
+            mute_command: "logwarden-analyzer mute".to_owned(),
+            sources: false,
+            push: true,
         };
         Ok(logwarden_config::wire(&self.config, around).await?)
     }

@@ -118,9 +118,8 @@ impl Units {
              OnFailure=logwarden-failure@%N.service\n\
              \n\
              [Service]\n\
-             Type=notify\n\
+             Type=exec\n\
              ExecStart={bin_dir}/logwarden-receiver serve --config {config_dir}/logwarden.toml\n\
-             WatchdogSec=60\n\
              Restart=on-failure\n\
              RestartSec=5\n\
              TimeoutStopSec=30\n\

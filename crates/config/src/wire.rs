@@ -21,6 +21,7 @@ use logwarden_ledger::{Options, SqliteLedger};
 use logwarden_loki_source::{Auth, Credential, Loki};
 use logwarden_notifiers::{AddressError, Discord, Slack, Webhook, grafana::Explore};
 use logwarden_ollama_client::{BaseUrl, Calibration, Ceilings, Exchange, Hours, KeepAlive, Ollama};
+use logwarden_push_source::PushSource;
 use secrecy::SecretString;
 
 use crate::{
@@ -75,6 +76,8 @@ pub struct Wired {
     pub ledger: Arc<dyn Ledger>,
     /// Loki, if it is read.
     pub loki: Option<Arc<Loki>>,
+    /// What shippers push, if that is taken; the pipeline's first source then.
+    pub push: Option<Arc<PushSource>>,
     /// The files, if any are followed.
     pub files: Option<Arc<Follow>>,
     /// The model's server, unless it is switched off.
@@ -98,6 +101,8 @@ pub struct Surroundings<'a> {
     pub mute_command: String,
     /// Whether to read the configured sources.
     pub sources: bool,
+    /// Whether to take what shippers push.
+    pub push: bool,
 }
 
 /// Opens state and wires everything. Makes no connection.
@@ -141,8 +146,18 @@ pub async fn wire(config: &Config, around: Surroundings<'_>) -> Result<Wired, Wi
         builder = builder.trail(trail.clone());
     }
 
+    let push = match &shared {
+        Some(ledger) if around.push => {
+            let zone = zone(None).unwrap_or(Zone::UTC);
+            Some(Arc::new(PushSource::new(ledger.clone(), config.receiver.profiles.clone(), zone)))
+        }
+        _ => None,
+    };
+    if let Some(push) = &push {
+        builder = builder.source(push.clone());
+    }
     let loki = match &config.loki {
-        Some(loki) if around.sources => Some(Arc::new(self::loki(loki, &config.tenant)?)),
+        Some(loki) if around.sources => Some(Arc::new(self::loki(loki)?)),
         _ => None,
     };
     let files = if around.sources && !config.files.is_empty() {
@@ -212,6 +227,7 @@ pub async fn wire(config: &Config, around: Surroundings<'_>) -> Result<Wired, Wi
     Ok(Wired {
         ledger: shared.unwrap_or_else(|| pipeline.ledger().clone()),
         pipeline,
+        push,
         loki,
         files,
         ollama,
@@ -275,13 +291,12 @@ pub fn open_ledger(state_dir: &Path) -> Result<Arc<dyn Ledger>, WireError> {
     Ok(Arc::new(ledger))
 }
 
-fn loki(config: &crate::config::Loki, tenant: &str) -> Result<Loki, WireError> {
+fn loki(config: &crate::config::Loki) -> Result<Loki, WireError> {
     let queries = config
         .queries
         .iter()
         .map(|query| QueryInfo { text: query.query.clone(), profiles: query.profiles.clone() })
         .collect();
-    let _ = tenant;
     let tenants: Vec<String> =
         config.tenant.iter().flat_map(|all| all.split('|')).map(|one| one.trim().to_owned()).collect();
     let auth = match (&config.basic, &config.bearer_file, &config.bearer) {

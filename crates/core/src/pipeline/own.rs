@@ -86,7 +86,7 @@ impl Trouble {
                 Severity::Medium,
                 format!("input from {sender} cannot be read"),
                 format!("{reason}. It was set aside and can be looked at."),
-                "Run `logwarden-receiver quarantine`.".to_owned(),
+                "See what it sends: its own log, and its output settings.".to_owned(),
             ),
             Self::ChannelBroken { channel, reason } => (
                 "channel-broken",
