@@ -2,7 +2,7 @@
 
 use logwarden_tests::explorer::{InMemory, Rules, Tally, run, schedule, shrink};
 
-const SCHEDULES: u64 = 3_000;
+const SCHEDULES: u64 = 6_000;
 
 #[test]
 fn no_alert_is_lost_and_at_most_one_is_surplus_per_crash() {
@@ -26,16 +26,14 @@ fn no_alert_is_lost_and_at_most_one_is_surplus_per_crash() {
         sum
     });
     // It must have seen what it is about.
-    assert!(sum.repeats > 100 && sum.merges > 30 && sum.reminders > 10 && sum.surplus > 100, "{sum:?}");
+    assert!(sum.repeats > 100 && sum.merges > 100 && sum.reminders > 10 && sum.surplus > 100, "{sum:?}");
     assert!(sum.surplus <= sum.excuses, "{sum:?}");
 }
 
 #[test]
 fn every_rule_is_needed() {
     for (name, rules) in Rules::without() {
-        // What R6 prevents takes a long absence at the wrong moment: rare among the schedules, and first seen here.
-        let from = if name.contains("R6") { 10_400 } else { 0 };
-        let found = (from..40_000).find_map(|seed| run(rules, &InMemory, seed, &schedule(seed)).err());
+        let found = (0..40_000).find_map(|seed| run(rules, &InMemory, seed, &schedule(seed)).err());
         assert!(found.is_some(), "without {name} nothing was found");
     }
 }
