@@ -15,14 +15,12 @@ use logwarden_core::{
 use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 
-use crate::{args::Common, failure::Failure, output, setup};
+use crate::{args::Common, failure::Failure, output, program, setup};
 
 /// A unit that fails again within this time is still in the same outage.
 const SAME_OUTAGE: Duration = Duration::from_secs(3600);
 /// An outage that lasts is told again after this.
 const REMIND: Duration = Duration::from_secs(86_400);
-/// The unit whose recovery `run` itself knows of.
-const OWN_UNIT: &str = "logwarden-analyzer.service";
 
 /// Sends a test message through every channel, or the named one.
 pub(crate) async fn test(common: &Common, channel: Option<&str>) -> Result<u8, Failure> {
@@ -135,12 +133,13 @@ pub(crate) async fn notify_failure(common: &Common, unit: &str) -> Result<u8, Fa
 
 /// Tells that our own unit works again, if it was told that it does not.
 pub(crate) async fn recovered(wired: &Wired, env: &dyn Env) {
-    let name = format!("failure.{OWN_UNIT}");
+    let unit = format!("{}.service", program::name());
+    let name = format!("failure.{unit}");
     let Ok(Some(Versioned { version, row: Some(outage) })) = outage(&*wired.ledger, &name).await else { return };
     let lasted = env.now().since(outage.since).as_secs();
     let notice = Notice {
         severity: Severity::Low,
-        title: format!("{OWN_UNIT} works again"),
+        title: format!("{unit} works again"),
         facts: vec![
             ("Host".to_owned(), Untrusted::new(setup::host())),
             ("Failures".to_owned(), Untrusted::new(output::grouped(outage.failures))),

@@ -1,10 +1,11 @@
 //! What can be typed.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use logwarden_core::Severity;
+use logwarden_push_source::Network;
 
 /// Reads logs, finds what is new, surging or known to be bad, and tells it.
 #[derive(Debug, Parser)]
@@ -68,6 +69,76 @@ Examples:
   logwarden-analyzer fold /var/log/syslog
   kubectl logs deploy/api | logwarden-analyzer fold --content -")]
     Fold(Fold),
+    #[command(flatten)]
+    Shared(Shared),
+}
+
+impl Command {
+    /// Whether its log lines are what one reads.
+    pub(crate) fn is_service(&self) -> bool {
+        matches!(self, Self::Run | Self::Watch | Self::Shared(Shared::NotifyFailure { .. }))
+    }
+}
+
+/// Takes logs from Fluent Bit, Promtail, Alloy, Vector, OpenTelemetry and syslog, and tells what is wrong in them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "logwarden-receiver",
+    version,
+    max_term_width = 110,
+    after_help = "\
+Examples:
+  logwarden-receiver serve                         listens on 127.0.0.1:5000
+  logwarden-receiver serve --listen 0.0.0.0:5000 --insecure-allow 192.168.0.0/16
+                                                   takes logs from a network that you trust, as they are
+  logwarden-receiver doctor                        is everything set up, and what to paste into your shipper
+  logwarden-receiver incidents                     what is going on
+
+Exit codes: 0 done, 1 failed and worth another run, 2 wrong usage or configuration.
+Environment variables such as RECEIVER_LISTEN, OLLAMA_HOST and DISCORD_WEBHOOK_URL are enough to run."
+)]
+pub(crate) struct Receiver {
+    #[command(subcommand)]
+    pub(crate) command: ReceiverCommand,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReceiverCommand {
+    /// Listens until stopped; every batch is on disk before it is answered
+    #[command(after_help = "\
+Examples:
+  logwarden-receiver serve
+  logwarden-receiver serve --listen 0.0.0.0:5000 --insecure-allow 192.168.0.0/16
+
+Try it:
+  curl -d '{\"log\": \"Disk space on /dev/sda1 is critically low: only 5% remaining.\"}' http://127.0.0.1:5000/receive_logs")]
+    Serve(Serve),
+    #[command(flatten)]
+    Shared(Shared),
+}
+
+impl ReceiverCommand {
+    /// Whether its log lines are what one reads.
+    pub(crate) fn is_service(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::Shared(Shared::NotifyFailure { .. }))
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Where to listen; default: `receiver.listen`, else 127.0.0.1:5000
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// A network that may send without TLS and without saying who it is
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) insecure_allow: Vec<Network>,
+}
+
+/// What both programs can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Shared {
     /// Rules of one's own
     #[command(subcommand)]
     Rules(Rules),
@@ -114,13 +185,6 @@ Examples:
         /// The shell
         shell: Shell,
     },
-}
-
-impl Command {
-    /// Whether its log lines are what one reads.
-    pub(crate) fn is_service(&self) -> bool {
-        matches!(self, Self::Run | Self::Watch | Self::NotifyFailure { .. })
-    }
 }
 
 #[derive(Debug, Args)]
@@ -301,6 +365,7 @@ mod tests {
     #[test]
     fn the_arguments_make_sense() {
         Analyzer::command().debug_assert();
+        Receiver::command().debug_assert();
     }
 
     #[test]

@@ -9,7 +9,7 @@ use logwarden_ollama_client::check::{Level, Machine};
 use crate::{
     args::{Common, Doctor},
     failure::Failure,
-    output,
+    output, program,
     setup::{self, Read, Setup},
 };
 
@@ -147,7 +147,7 @@ async fn online(wired: &logwarden_config::Wired, args: &Doctor, setup: &Setup, f
                 found.add(Mark::Good, &channel.name, &format!("Discord knows the webhook ({})", reached.name), None);
             }
             Err(error) => {
-                let hint = format!("then try `logwarden-analyzer test-alert {}`", channel.name);
+                let hint = format!("then try `{} {}`", program::command("test-alert"), channel.name);
                 found.add(Mark::Bad, &channel.name, &chain(&error), Some(&hint));
             }
         }
@@ -155,7 +155,7 @@ async fn online(wired: &logwarden_config::Wired, args: &Doctor, setup: &Setup, f
     for notifier in wired.pipeline.notifiers().iter().filter(|notifier| notifier.channel().vendor != "discord") {
         let name = &notifier.channel().name;
         let what = "can only be tried by sending something";
-        found.add(Mark::Good, name, what, Some(&format!("logwarden-analyzer test-alert {name}")));
+        found.add(Mark::Good, name, what, Some(&format!("{} {name}", program::command("test-alert"))));
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     args::{Fold, TableFormat},
     failure::Failure,
     output::{self, amount, grouped},
-    scan,
+    program, scan,
 };
 
 /// Lines read at once.
@@ -56,7 +56,7 @@ pub(crate) async fn fold(args: &Fold) -> Result<u8, Failure> {
         for problem in &page.problems {
             incomplete = true;
             let mut err = std::io::stderr().lock();
-            let _ = writeln!(err, "logwarden-analyzer: {}: {}", problem.subject, chain(&problem.error));
+            let _ = writeln!(err, "{}: {}: {}", program::name(), problem.subject, chain(&problem.error));
             if let Some(hint) = problem.error.hint() {
                 let _ = writeln!(err, "  hint: {hint}");
             }

@@ -18,7 +18,7 @@ use crate::{
     args::{Color, Common, Format, Incidents as Args, Mute},
     failure::Failure,
     output::{self, grouped},
-    scan, setup,
+    program, scan, setup,
 };
 
 /// Incidents that are read at most.
@@ -51,7 +51,8 @@ fn named<'a>(snapshot: &'a Snapshot, id: &str) -> Result<Option<&'a Incident>, F
 }
 
 fn unknown(id: &str) -> Failure {
-    Failure::usage(format!("there is no incident {id:?}")).hint("`logwarden-analyzer incidents --all` lists them")
+    Failure::usage(format!("there is no incident {id:?}"))
+        .hint(format!("`{}` lists them", program::command("incidents --all")))
 }
 
 /// `incidents`
@@ -176,7 +177,8 @@ pub(crate) async fn mute(common: &Common, args: &Mute) -> Result<u8, Failure> {
     };
     let until = muted.until.map_or_else(|| "until it is ended".to_owned(), |until| format!("until {until}"));
     note(&ledger, vec![Write::Mute(muted)]).await?;
-    output::write(format!("muted as {id} {until}; `logwarden-analyzer unmute {id}` ends it\n").as_bytes())?;
+    let unmute = program::command("unmute");
+    output::write(format!("muted as {id} {until}; `{unmute} {id}` ends it\n").as_bytes())?;
     Ok(0)
 }
 
@@ -216,9 +218,8 @@ pub(crate) async fn unmute(common: &Common, id: &str) -> Result<u8, Failure> {
     };
     let writes: Vec<Write> = known.iter().filter(of).map(|mute| Write::Unmute(mute.id.clone())).collect();
     if writes.is_empty() {
-        return Err(
-            Failure::usage(format!("there is no mute {id:?}")).hint("`logwarden-analyzer mute --list` shows them")
-        );
+        return Err(Failure::usage(format!("there is no mute {id:?}"))
+            .hint(format!("`{}` shows them", program::command("mute --list"))));
     }
     note(&ledger, writes).await?;
     output::write(b"messages about it are sent again\n")?;
@@ -234,8 +235,10 @@ pub(crate) async fn forget(common: &Common, id: &str) -> Result<u8, Failure> {
         (Some(incident), _) => incident.cited.iter().filter_map(|cited| cited.leaf).collect(),
         (None, Ok(leaf)) => vec![leaf],
         (None, Err(_)) => {
-            return Err(Failure::usage(format!("{id:?} is neither a template nor an incident"))
-                .hint("a template's id has 32 digits; `logwarden-analyzer incidents --all` lists incidents"));
+            return Err(Failure::usage(format!("{id:?} is neither a template nor an incident")).hint(format!(
+                "a template's id has 32 digits; `{}` lists incidents",
+                program::command("incidents --all")
+            )));
         }
     };
     let n = leaves.len() as u64;

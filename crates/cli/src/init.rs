@@ -11,7 +11,7 @@ use std::{
 
 use logwarden_config::{keys, units::Units};
 
-use crate::{args::Init, failure::Failure, output};
+use crate::{args::Init, failure::Failure, output, program};
 
 /// Runs the command.
 pub(crate) fn init(args: &Init) -> Result<u8, Failure> {
@@ -26,6 +26,7 @@ pub(crate) fn init(args: &Init) -> Result<u8, Failure> {
         bin_dir: bin_dir.unwrap_or_else(|| PathBuf::from("/usr/local/bin")).display().to_string(),
         config_dir: dir.display().to_string(),
         files: args.files,
+        program: program::name().to_owned(),
         ..Units::default()
     };
     let mut files = vec![(dir.join("logwarden.toml"), keys::commented_file())];
@@ -45,14 +46,20 @@ pub(crate) fn init(args: &Init) -> Result<u8, Failure> {
         written.map_err(|error| failed(&error, path))?;
         let _ = writeln!(text, "wrote {}", path.display());
     }
-    let dir = dir.display();
+    let (dir, program) = (dir.display(), program::name());
+    // The unit that is enabled, and those that it needs.
+    let (unit, address, enable) = match program {
+        "logwarden-receiver" => ("logwarden-receiver.service", "RECEIVER_LISTEN=…", "logwarden-receiver.service"),
+        _ => ("logwarden-analyzer.service", "LOKI_URL=…", "logwarden-analyzer.timer"),
+    };
+    let units = if unit == enable { format!("{dir}/{unit}") } else { format!("{dir}/{unit} {dir}/{enable}") };
     let _ = write!(
         text,
         "\nNext:\n  \
-         1. edit {dir}/logwarden.toml, or put LOKI_URL=… and DISCORD_WEBHOOK_URL=… into {dir}/env (mode 0600)\n  \
-         2. logwarden-analyzer doctor --config {dir}/logwarden.toml\n  \
-         3. cp {dir}/logwarden-analyzer.service {dir}/logwarden-analyzer.timer {dir}/logwarden-failure@.service /etc/systemd/system/\n  \
-         4. systemctl daemon-reload && systemctl enable --now logwarden-analyzer.timer\n"
+         1. edit {dir}/logwarden.toml, or put {address} and DISCORD_WEBHOOK_URL=… into {dir}/env (mode 0600)\n  \
+         2. {program} doctor --config {dir}/logwarden.toml\n  \
+         3. cp {units} {dir}/logwarden-failure@.service /etc/systemd/system/\n  \
+         4. systemctl daemon-reload && systemctl enable --now {enable}\n"
     );
     output::write(text.as_bytes())?;
     Ok(0)

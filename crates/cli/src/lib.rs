@@ -16,6 +16,7 @@ mod incidents;
 mod init;
 mod logging;
 mod output;
+mod program;
 mod rules;
 mod run;
 mod scan;
@@ -23,76 +24,94 @@ mod serve;
 mod setup;
 mod stop;
 
-use std::{ffi::OsString, io, process::ExitCode, time::Duration};
+use std::{ffi::OsString, future::Future, io, process::ExitCode, time::Duration};
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 
 use crate::{
-    args::{Analyzer, Command, Rules},
+    args::{Analyzer, Command, Common, Receiver, ReceiverCommand, Rules, Shared},
     failure::Failure,
 };
 
 /// Runs `logwarden-analyzer` with these arguments, the first of which is the program's name.
 pub fn analyzer(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args = match Analyzer::try_parse_from(arguments) {
+    let args: Analyzer = match parse("logwarden-analyzer", arguments) {
         Ok(args) => args,
-        Err(error) => {
-            // Help and version go to standard output and are no failure; who closed the pipe wants no more of it.
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
-        }
+        Err(code) => return code,
     };
-    if let Command::Completions { shell } = &args.command {
-        let mut text = Vec::new();
-        clap_complete::generate(*shell, &mut Analyzer::command(), "logwarden-analyzer", &mut text);
-        return end(output::write(&text).map(|()| 0).map_err(Failure::from));
-    }
     logging::start(args.common.verbose, args.command.is_service());
-    end(start(&args))
-}
-
-/// Runs `logwarden-receiver` with these arguments, the first of which is the program's name.
-pub fn receiver(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args = match serve::ReceiverArgs::try_parse_from(arguments) {
-        Ok(args) => args,
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
-        }
-    };
-    logging::start(args.common.verbose, true);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    end(runtime.map_err(|error| Failure::failed("cannot start").because(&error)).and_then(|runtime| {
-        let serve::ReceiverCommand::Serve(serve) = &args.command;
-        runtime.block_on(serve::serve(&args.common, serve))
-    }))
-}
-
-fn start(args: &Analyzer) -> Result<u8, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::failed("cannot start").because(&error))?;
-    let ended = runtime.block_on(async {
-        let common = &args.common;
+    let common = &args.common;
+    end(start(2, async {
         match &args.command {
             Command::Run => run::run(common).await,
             Command::Watch => run::watch(common).await,
             Command::Scan(scan) => scan::scan(common, scan).await,
             Command::Fold(fold) => fold::fold(fold).await,
-            Command::Rules(Rules::Test(test)) => rules::test(test).await,
-            Command::Doctor(doctor) => doctor::doctor(common, doctor).await,
-            Command::TestAlert { channel } => alert::test(common, channel.as_deref()).await,
-            Command::NotifyFailure { unit } => alert::notify_failure(common, unit).await,
-            Command::Incidents(incidents) => incidents::list(common, incidents).await,
-            Command::Mute(mute) => incidents::mute(common, mute).await,
-            Command::Unmute { id } => incidents::unmute(common, id).await,
-            Command::Forget { id } => incidents::forget(common, id).await,
-            Command::Init(init) => init::init(init),
-            Command::Completions { .. } => Ok(0),
+            Command::Shared(command) => shared::<Analyzer>(common, command).await,
         }
-    });
+    }))
+}
+
+/// Runs `logwarden-receiver` with these arguments, the first of which is the program's name.
+pub fn receiver(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Receiver = match parse("logwarden-receiver", arguments) {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    logging::start(args.common.verbose, args.command.is_service());
+    let common = &args.common;
+    // Folding keeps a thread busy for as long as it takes; connections must be served meanwhile.
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).max(2);
+    end(start(threads, async {
+        match &args.command {
+            ReceiverCommand::Serve(serve) => serve::serve(common, serve).await,
+            ReceiverCommand::Shared(command) => shared::<Receiver>(common, command).await,
+        }
+    }))
+}
+
+/// The arguments, or the exit code when there is nothing more to do.
+fn parse<A: CommandFactory + FromArgMatches>(
+    program: &'static str,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<A, ExitCode> {
+    program::start(program);
+    let mut command = program::arguments::<A>(program);
+    let parsed = command.try_get_matches_from_mut(arguments).and_then(|matches| A::from_arg_matches(&matches));
+    parsed.map_err(|error| {
+        // Help and version go to standard output and are no failure; who closed the pipe wants no more of it.
+        let _ = error.print();
+        if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS }
+    })
+}
+
+async fn shared<A: CommandFactory>(common: &Common, command: &Shared) -> Result<u8, Failure> {
+    match command {
+        Shared::Rules(Rules::Test(test)) => rules::test(test).await,
+        Shared::Doctor(doctor) => doctor::doctor(common, doctor).await,
+        Shared::TestAlert { channel } => alert::test(common, channel.as_deref()).await,
+        Shared::NotifyFailure { unit } => alert::notify_failure(common, unit).await,
+        Shared::Incidents(incidents) => incidents::list(common, incidents).await,
+        Shared::Mute(mute) => incidents::mute(common, mute).await,
+        Shared::Unmute { id } => incidents::unmute(common, id).await,
+        Shared::Forget { id } => incidents::forget(common, id).await,
+        Shared::Init(init) => init::init(init),
+        Shared::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut A::command(), program::name(), &mut text);
+            output::write(&text)?;
+            Ok(0)
+        }
+    }
+}
+
+fn start(threads: usize, command: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed("cannot start").because(&error))?;
+    let ended = runtime.block_on(command);
     // Somebody may still wait for standard input; that must not keep us.
     runtime.shutdown_timeout(Duration::from_millis(100));
     ended

@@ -15,6 +15,7 @@ use crate::{
     alert,
     args::Common,
     failure::Failure,
+    program,
     setup::{self, Setup},
     stop,
 };
@@ -31,7 +32,7 @@ pub(crate) async fn run(common: &Common) -> Result<u8, Failure> {
     let pass = wired.pipeline.pass(began.plus(setup.config.pass_budget));
     let report = tokio::select! {
         report = pass => report.map_err(|error| {
-            Failure::failed("the pass failed").because(&error).hint("run `logwarden-analyzer doctor`; nothing is lost")
+            Failure::failed("the pass failed").because(&error).hint(format!("run `{}`; nothing is lost", program::command("doctor")))
         })?,
         () = stop::asked() => {
             warn!("stopped before the end; nothing is lost, the next pass goes on from here");
@@ -84,7 +85,9 @@ pub(crate) async fn watch(common: &Common) -> Result<u8, Failure> {
     if let Err(error) = wired.keep_calibration(&*setup.env).await {
         warn!(error = %chain(&error), "what was measured about the model could not be kept");
     }
-    ended.map_err(|error| Failure::failed("cannot go on").because(&error).hint("run `logwarden-analyzer doctor`"))?;
+    ended.map_err(|error| {
+        Failure::failed("cannot go on").because(&error).hint(format!("run `{}`", program::command("doctor")))
+    })?;
     info!("watch ends");
     Ok(0)
 }
@@ -123,7 +126,7 @@ pub(crate) fn say_warnings(setup: &Setup, wired: &Wired) {
         warn!("{warning}");
     }
     if wired.pipeline.notifiers().is_empty() {
-        warn!("no channel is configured: nobody is told; `logwarden-analyzer incidents` lists what is found");
+        warn!("no channel is configured: nobody is told; `{}` lists what is found", program::command("incidents"));
     }
 }
 
@@ -139,7 +142,7 @@ pub(crate) fn say_report(report: &PassReport) {
                 info!(source = %ingest.source, %until, "another process reads this source; nothing to do");
             }
             SourceOutcome::Failed { reason, hint } => {
-                let hint = hint.as_deref().unwrap_or("logwarden-analyzer doctor");
+                let hint = hint.clone().unwrap_or_else(|| program::command("doctor"));
                 error!(source = %ingest.source, reason = %reason, hint, "cannot read");
             }
         }

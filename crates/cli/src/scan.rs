@@ -38,7 +38,7 @@ use crate::{
     args::{Common, Format, Scan},
     failure::Failure,
     output::{self, amount, grouped},
-    setup, stop,
+    program, setup, stop,
 };
 
 /// Findings that are shown at most.
@@ -164,7 +164,7 @@ fn say(remark: &str) {
         Some((text, hint)) => format!("{text}\n  hint: {}", hint.strip_suffix(')').unwrap_or(hint)),
         None => remark.to_owned(),
     };
-    let _ = writeln!(io::stderr().lock(), "logwarden-analyzer: {remark}");
+    let _ = writeln!(io::stderr().lock(), "{}: {remark}", program::name());
 }
 
 /// Opens nothing yet: what cannot be read is told when its turn comes.

@@ -1,45 +1,16 @@
 //! `logwarden-receiver serve`: takes what shippers push.
 
-use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use clap::{Parser, Subcommand};
 use logwarden_core::{error::chain, pipeline::PassReport};
-use logwarden_push_source::{Network, Receiver};
+use logwarden_push_source::Receiver;
 use tracing::{info, warn};
 
-use crate::{args::Common, failure::Failure, run, setup, stop};
-
-/// Takes logs from Fluent Bit, Promtail, Alloy and OpenTelemetry, and tells what is wrong in them.
-#[derive(Debug, Parser)]
-#[command(
-    name = "logwarden-receiver",
-    version,
-    after_help = "Examples:\n  logwarden-receiver serve                          on 127.0.0.1:5000\n  \
-                  logwarden-receiver serve --listen 0.0.0.0:5000 --insecure-allow 192.168.0.0/16\n\n\
-                  docs/push.md has the configuration of every shipper."
-)]
-pub(crate) struct ReceiverArgs {
-    #[command(flatten)]
-    pub(crate) common: Common,
-    #[command(subcommand)]
-    pub(crate) command: ReceiverCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ReceiverCommand {
-    /// Listens until stopped; every batch is on disk before it is answered
-    Serve(Serve),
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct Serve {
-    /// Where to listen; default: `receiver.listen`, else 127.0.0.1:5000
-    #[arg(long, value_name = "ADDR")]
-    listen: Option<SocketAddr>,
-    /// A network that may send without saying who it is
-    #[arg(long, value_name = "CIDR")]
-    insecure_allow: Vec<Network>,
-}
+use crate::{
+    args::{Common, Serve},
+    failure::Failure,
+    run, setup, stop,
+};
 
 pub(crate) async fn serve(common: &Common, serve: &Serve) -> Result<u8, Failure> {
     let setup = setup::load(common)?;

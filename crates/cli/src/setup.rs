@@ -10,7 +10,7 @@ use std::{
 use logwarden_config::{Checked, Config, DiskFiles, Input, Mistakes, Surroundings, SystemEnv, Wired};
 use logwarden_core::{env::Env, ledger::Ledger};
 
-use crate::{args::Common, failure::Failure};
+use crate::{args::Common, failure::Failure, program};
 
 /// A configuration, and where it is from.
 #[derive(Debug)]
@@ -42,7 +42,8 @@ pub(crate) fn read(common: &Common) -> Result<Read, Failure> {
     let text = match &file {
         None => None,
         Some(path) => Some(fs::read_to_string(path).map_err(|error| {
-            let hint = "name another with --config FILE, or write one with `logwarden-analyzer init --dir DIR`";
+            let hint =
+                format!("name another with --config FILE, or write one with `{}`", program::command("init --dir DIR"));
             Failure::usage(format!("cannot read the configuration {}", path.display())).because(&error).hint(hint)
         })?),
     };
@@ -64,7 +65,7 @@ pub(crate) fn load(common: &Common) -> Result<Setup, Failure> {
     match read(common)? {
         Read::Good(setup) => Ok(*setup),
         Read::Mistaken { mistakes, .. } => {
-            let hint = "every key is explained in the file that `logwarden-analyzer init` writes";
+            let hint = format!("every key is explained in the file that `{}` writes", program::command("init"));
             Err(Failure::usage(mistakes.to_string()).hint(hint))
         }
     }
@@ -119,7 +120,7 @@ impl Setup {
             env: self.env.clone(),
             state_dir,
             host: host(),
-            mute_command: "logwarden-analyzer mute".to_owned(),
+            program: program::name().to_owned(),
             sources,
             push: false,
         };
@@ -136,7 +137,7 @@ impl Setup {
             env: self.env.clone(),
             state_dir: Some(state_dir),
             host: host(),
-            mute_command: "logwarden-analyzer mute".to_owned(),
+            program: program::name().to_owned(),
             sources: false,
             push: true,
         };

@@ -19,6 +19,8 @@ pub struct Units {
     pub credentials: Vec<String>,
     /// How long a pass judges and delivers.
     pub budget: Duration,
+    /// The program that tells about failed units: that of the two which is installed.
+    pub program: String,
 }
 
 impl Default for Units {
@@ -29,6 +31,7 @@ impl Default for Units {
             files: false,
             credentials: Vec::new(),
             budget: Duration::from_secs(240),
+            program: "logwarden-analyzer".to_owned(),
         }
     }
 }
@@ -89,14 +92,14 @@ impl Units {
 
     /// Tells about a unit that failed; works for units of others, too: `OnFailure=logwarden-failure@%N.service`.
     pub fn failure_service(&self) -> String {
-        let Self { bin_dir, config_dir, .. } = self;
+        let Self { bin_dir, config_dir, program, .. } = self;
         format!(
             "[Unit]\n\
              Description=logwarden: tell that %i has failed\n\
              \n\
              [Service]\n\
              Type=oneshot\n\
-             ExecStart={bin_dir}/logwarden-analyzer notify-failure --config {config_dir}/logwarden.toml %i\n\
+             ExecStart={bin_dir}/{program} notify-failure --config {config_dir}/logwarden.toml %i\n\
              TimeoutStartSec=120\n\
              MemoryMax=256M\n\
              {}{}",

@@ -97,8 +97,8 @@ pub struct Surroundings<'a> {
     pub state_dir: Option<&'a Path>,
     /// This machine's name.
     pub host: String,
-    /// How messages name the command that mutes.
-    pub mute_command: String,
+    /// The program that runs, for the commands that messages name.
+    pub program: String,
     /// Whether to read the configured sources.
     pub sources: bool,
     /// Whether to take what shippers push.
@@ -204,7 +204,7 @@ pub async fn wire(config: &Config, around: Surroundings<'_>) -> Result<Wired, Wi
     }
     let rules = match &config.detectors.rules_dir {
         None => RuleSet::builtin(),
-        Some(directory) => rules(directory)?,
+        Some(directory) => rules(directory, &around.program)?,
     };
     let settings = Settings {
         warm_up: config.detectors.warm_up,
@@ -216,7 +216,7 @@ pub async fn wire(config: &Config, around: Surroundings<'_>) -> Result<Wired, Wi
         remind_urgent: config.alerts.remind_urgent,
         remind_other: config.alerts.remind_other,
         links: links(config)?,
-        mute_command: around.mute_command,
+        program: around.program,
         ..Policy::default()
     };
     let miner =
@@ -460,9 +460,9 @@ fn links(config: &Config) -> Result<Option<Links>, WireError> {
     Ok(Some(Arc::new(move |query, from, to| Some(explore.link(query, from, to)))))
 }
 
-fn rules(directory: &Path) -> Result<RuleSet, WireError> {
+fn rules(directory: &Path, program: &str) -> Result<RuleSet, WireError> {
     let failed = |cause: BoxError| {
-        let hint = "check it with `logwarden-analyzer rules test FILE`".to_owned();
+        let hint = format!("check it with `{program} rules test FILE`");
         WireError::usage(format!("the rules in {} cannot be used", directory.display()), Some(hint), Some(cause))
     };
     let mut files = Vec::new();

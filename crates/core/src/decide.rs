@@ -51,8 +51,8 @@ pub struct Policy {
     pub shed_after: Duration,
     /// Makes the link of an incident.
     pub links: Option<Links>,
-    /// The command that mutes, without the incident: `logwarden-analyzer mute`.
-    pub mute_command: String,
+    /// The program that runs, for the commands that messages name: `logwarden-analyzer`.
+    pub program: String,
 }
 
 impl Default for Policy {
@@ -68,7 +68,7 @@ impl Default for Policy {
             give_up: [hours(24), hours(12), hours(3)],
             shed_after: hours(24),
             links: None,
-            mute_command: "logwarden-analyzer mute".to_owned(),
+            program: "logwarden-analyzer".to_owned(),
         }
     }
 }

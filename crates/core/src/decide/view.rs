@@ -54,7 +54,7 @@ pub fn view(policy: &Policy, incident: &Incident) -> IncidentView {
             Status::Merged { into } => Some(into),
             Status::Firing | Status::Quiet { .. } => None,
         },
-        mute: format!("{} {}", policy.mute_command, incident.id.short()),
+        mute: format!("{} mute {}", policy.program, incident.id.short()),
     }
 }
 

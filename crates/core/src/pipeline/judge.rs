@@ -125,7 +125,7 @@ impl Pipeline {
             Err(ClassifyError::Resting { reason, .. }) => (self.plain(job, &segment, reason, now), true),
             Err(error @ ClassifyError::Misconfigured { .. }) => {
                 if let ClassifyError::Misconfigured { reason, hint } = &error {
-                    let hint = hint.clone().unwrap_or_else(|| "Run `logwarden-analyzer doctor`.".to_owned());
+                    let hint = hint.clone().unwrap_or_else(|| format!("Run `{} doctor`.", self.policy.program));
                     self.report_trouble(&[Trouble::ModelUnusable { reason: reason.clone(), hint }]).await?;
                 }
                 (self.plain(job, &segment, chain(&error), now), true)

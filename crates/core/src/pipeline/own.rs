@@ -62,7 +62,7 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    fn finding(&self, tenant: Arc<str>, host: Arc<str>, now: crate::Timestamp) -> Grounded {
+    fn finding(&self, tenant: Arc<str>, host: Arc<str>, program: &str, now: crate::Timestamp) -> Grounded {
         let (name, subject, severity, title, explanation, recommendation) = match self {
             Self::SourceUnreadable { source, reason, times } => (
                 "source-unreadable",
@@ -70,7 +70,7 @@ impl Trouble {
                 Severity::High,
                 format!("logwarden cannot read {source}"),
                 format!("{times} reads in a row failed: {reason}. Nothing is lost: reading goes on where it stopped."),
-                "Run `logwarden-analyzer doctor`.".to_owned(),
+                format!("Run `{program} doctor`."),
             ),
             Self::LinesMissing { subject, reason } => (
                 "lines-missing",
@@ -78,7 +78,7 @@ impl Trouble {
                 Severity::Medium,
                 format!("logwarden cannot have some lines of {subject}"),
                 reason.clone(),
-                "Run `logwarden-analyzer doctor`.".to_owned(),
+                format!("Run `{program} doctor`."),
             ),
             Self::Unreadable { sender, reason } => (
                 "unreadable-input",
@@ -94,7 +94,7 @@ impl Trouble {
                 Severity::High,
                 format!("logwarden cannot send to `{channel}`"),
                 format!("{reason}. Its messages are kept until it works again."),
-                format!("Give it a new address, then run `logwarden-analyzer test-alert {channel}`."),
+                format!("Give it a new address, then run `{program} test-alert {channel}`."),
             ),
             Self::ModelUnusable { reason, hint } => (
                 "model-unusable",
@@ -140,8 +140,9 @@ impl Pipeline {
             return Ok(());
         }
         let now = self.env.now();
-        let findings: Vec<_> =
-            troubles.iter().map(|trouble| trouble.finding(self.tenant.clone(), self.host.clone(), now)).collect();
+        let program = &self.policy.program;
+        let finding = |trouble: &Trouble| trouble.finding(self.tenant.clone(), self.host.clone(), program, now);
+        let findings: Vec<_> = troubles.iter().map(finding).collect();
         let keys = findings.iter().flat_map(Grounded::keys).collect();
         self.decide(&Book::query(keys), |snapshot| {
             let mut book = Book::open(&self.policy, snapshot, source(), now)?;
