@@ -6,17 +6,18 @@ use crate::{
     batch::{Batch, Bounds},
     json,
     json::Repaired,
-    loki, msgpack, otlp, record,
+    loki, msgpack, otlp, quarantine, record,
     record::Context,
     value::Value,
 };
 
 /// How much of an unreadable body is kept, per piece and in all.
-const KEEP_PIECE: usize = 64 << 10;
-const KEEP_ALL: usize = 256 << 10;
+const KEEP_PIECE: usize = quarantine::KEEP;
+const KEEP_ALL: usize = 1 << 20;
 
 /// What the path says about a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Protocol {
     /// Fluent Bit's http output, and whatever else posts records.
     Records,
@@ -24,6 +25,8 @@ pub(crate) enum Protocol {
     Loki,
     /// OTLP/HTTP logs.
     Otlp,
+    /// Lines of text, whatever they look like.
+    Text,
 }
 
 /// A body turned into lines.
@@ -31,8 +34,21 @@ pub(crate) enum Protocol {
 pub(crate) struct Decoded {
     /// The lines.
     pub(crate) batch: Batch,
-    /// What could not be read: the bytes (capped), and why.
-    pub(crate) bad: Vec<(Vec<u8>, String)>,
+    /// What could not be read.
+    pub(crate) bad: Vec<Unread>,
+}
+
+/// A body that could not be read, or a piece of one.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    /// The bytes, or their beginning.
+    pub(crate) body: Vec<u8>,
+    /// How many there were.
+    pub(crate) bytes: u64,
+    /// Why.
+    pub(crate) reason: String,
+    /// Whether it is still compressed, if it was.
+    pub(crate) is_packed: bool,
 }
 
 /// Decodes a body whose compression is off.
@@ -51,6 +67,7 @@ pub(crate) fn decode(
     let binary = content_type.contains("protobuf");
     let first = body.iter().copied().find(|b| !b.is_ascii_whitespace() && !b"\xef\xbb\xbf".contains(b)).unwrap_or(b' ');
     match protocol {
+        Protocol::Text => lines_of_text(body, context, &mut decoded),
         // A protobuf message that begins with the byte of `{` or `[` has another field first, and is none of these.
         Protocol::Loki | Protocol::Otlp if first != b'{' && first != b'[' => {
             protobuf(protocol, body, context, &mut decoded)
@@ -80,9 +97,10 @@ pub(crate) fn decode(
 
 impl Decoded {
     fn refuse(&mut self, piece: &[u8], reason: String) {
-        let kept: usize = self.bad.iter().map(|(piece, _)| piece.len()).sum();
+        let kept: usize = self.bad.iter().map(|unread| unread.body.len()).sum();
         let room = KEEP_PIECE.min(KEEP_ALL.saturating_sub(kept));
-        self.bad.push((piece[..piece.len().min(room)].to_vec(), reason));
+        let body = piece[..piece.len().min(room)].to_vec();
+        self.bad.push(Unread { body, bytes: piece.len() as u64, reason, is_packed: false });
     }
 }
 
@@ -226,6 +244,10 @@ fn text(body: &[u8], context: &Context, decoded: &mut Decoded) {
         decoded.refuse(body, "it is neither JSON, MessagePack, protobuf nor text".to_owned());
         return;
     }
+    lines_of_text(body, context, decoded);
+}
+
+fn lines_of_text(body: &[u8], context: &Context, decoded: &mut Decoded) {
     let body = body.strip_suffix(b"\n").unwrap_or(body);
     for line in body.split(|b| *b == b'\n') {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -281,7 +303,7 @@ mod tests {
         let snappy = protocol == Protocol::Loki && header("content-type").contains("protobuf");
         let body = inflate::unpack(header("content-encoding"), &raw, 64 << 20, snappy).unwrap();
         let decoded = decode(protocol, header("content-type"), &body, &Context::default(), bounds());
-        let bad = decoded.bad.iter().map(|(_, reason)| reason.clone()).collect();
+        let bad = decoded.bad.iter().map(|unread| unread.reason.clone()).collect();
         (stored(decoded), bad)
     }
 
@@ -315,7 +337,7 @@ mod tests {
         for protocol in [Protocol::Records, Protocol::Loki, Protocol::Otlp] {
             for kind in kinds {
                 let decoded = decode(protocol, kind, body, &Context::default(), bounds());
-                let kept: usize = decoded.bad.iter().map(|(piece, _)| piece.len()).sum();
+                let kept: usize = decoded.bad.iter().map(|unread| unread.body.len()).sum();
                 assert!(kept <= KEEP_ALL);
                 let lines = decoded.batch.lines;
                 assert_eq!(stored(decoded).len() as u64, lines, "what is stored is read back");

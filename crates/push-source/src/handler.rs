@@ -26,7 +26,7 @@ use hyper::{
     header,
 };
 use logwarden_core::{
-    ledger::{BatchId, Commit, CommitId, Committed, LedgerError, QuarantineRow, Query, SpoolRow, Write},
+    ledger::{BatchId, Commit, CommitId, Committed, LedgerError, Query, Write},
     templates::Level,
 };
 use tokio::{sync::OwnedSemaphorePermit, time};
@@ -34,11 +34,12 @@ use tokio::{sync::OwnedSemaphorePermit, time};
 use crate::{
     access,
     batch::Bounds,
-    decode::{self, Decoded, Protocol},
-    inflate::{self, Unpack},
+    decode::Protocol,
     metrics::Outcome,
+    quarantine,
     receiver::{Shared, kib},
     record::Context,
+    sent::{self, Read, Sent},
 };
 
 /// A body must arrive at this rate on average, once it has had ten seconds.
@@ -48,8 +49,6 @@ const LARGE: usize = 8 << 20;
 /// How much of a refused body is read, so that the sender sees the answer.
 const DRAIN_BYTES: usize = 4 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(2);
-/// How much of a body goes into quarantine.
-const QUARANTINE_BYTES: usize = 64 << 10;
 
 type Reply = Response<Full<Bytes>>;
 
@@ -153,10 +152,16 @@ async fn receive(
     if announced.is_none() {
         let _ = shared.rates.take(&client, received.bytes.len() as u64, Instant::now());
     }
-    let job = Job { protocol, context: context(&head.headers, peer, &client), client, headers: head.headers };
+    let sent = Sent {
+        protocol,
+        content_type: last(&head.headers, "content-type"),
+        encoding: last(&head.headers, "content-encoding"),
+        context: context(&head.headers, peer, &client),
+        client,
+    };
     // In a task of its own: a sender that goes away does not stop what is half done.
     let shared = shared.clone();
-    let done = tokio::spawn(async move { store(&shared, job, received).await });
+    let done = tokio::spawn(async move { store(&shared, sent, received).await });
     Ok(done.await.unwrap_or_else(|_| again(5, "internal error")))
 }
 
@@ -175,14 +180,6 @@ fn too_large(shared: &Shared, client: &str) -> Answer {
     let reason = "a request was larger than the limits allow; its lines are lost. Send smaller batches, or raise them";
     tell(shared, shared.troubles.lost("large", client, reason));
     Answer::Refused { status: StatusCode::PAYLOAD_TOO_LARGE, why: "the batch is too large" }
-}
-
-/// What one request asks for, besides its body.
-struct Job {
-    protocol: Protocol,
-    client: String,
-    context: Context,
-    headers: HeaderMap,
 }
 
 /// A body and the memory that is set aside for it.
@@ -248,12 +245,12 @@ async fn drain(body: &mut Incoming) {
     let _ = time::timeout(DRAIN_TIME, reading).await;
 }
 
-async fn store(shared: &Arc<Shared>, job: Job, received: Received) -> Answer {
+async fn store(shared: &Arc<Shared>, sent: Sent, received: Received) -> Answer {
     let now = shared.env.now();
-    let (protocol, client) = (job.protocol, job.client.clone());
-    let work = {
+    let sent = Arc::new(sent);
+    let (protocol, client) = (sent.protocol, sent.client.clone());
+    let read = {
         let Ok(_decoder) = shared.decoders.acquire().await else { return again(5, "shutting down") };
-        let job = Arc::new(job);
         let mut received = received;
         let mut limit = LARGE.min(shared.limits.decoded_bytes);
         let mut large = None;
@@ -262,43 +259,36 @@ async fn store(shared: &Arc<Shared>, job: Job, received: Received) -> Answer {
             limit = shared.limits.decoded_bytes;
         }
         loop {
-            let (records, job) = (shared.limits.records, job.clone());
+            let (records, sent) = (shared.limits.records, sent.clone());
             let bounds = Bounds { records, received: now };
             let working = tokio::task::spawn_blocking(move || {
-                let work = catch_unwind(AssertUnwindSafe(|| Work::new(&job, &received.bytes, limit, bounds)));
+                let read = catch_unwind(AssertUnwindSafe(|| sent.read(&received.bytes, limit, bounds)));
                 // A decoder that panics is our fault: the body is kept, and the sender not stopped by it.
-                let work =
-                    work.unwrap_or_else(|_| Work::unreadable(&job, &received.bytes, "decoding it failed", bounds));
-                (work, received)
+                let read = read.unwrap_or_else(|_| sent.unreadable(&received.bytes, "decoding it failed", bounds));
+                (read, received)
             });
-            let Ok((work, back)) = working.await else { return again(30, "shutting down") };
+            let Ok((read, back)) = working.await else { return again(30, "shutting down") };
             received = back;
-            if matches!(work, Work::TooLarge) && large.is_none() {
+            if matches!(read, Read::TooLarge) && large.is_none() {
                 large = Some(shared.large.lock().await);
                 limit = shared.limits.decoded_bytes;
                 continue;
             }
-            break work;
+            break read;
         }
     };
-    let (id, mut decoded) = match work {
-        Work::TooLarge => return too_large(shared, &client),
-        Work::Decoded { id, decoded } => (id, decoded),
+    let (id, mut decoded) = match read {
+        Read::TooLarge => return too_large(shared, &client),
+        Read::Decoded { id, decoded } => (id, decoded),
     };
     let random = || u128::from(shared.env.random()) << 64 | u128::from(shared.env.random());
     // Batches without any time can honestly be equal: they are never taken for repeats.
     let id = if decoded.batch.has_times { id } else { random() };
     let (lines, parts) = (decoded.batch.lines, decoded.batch.finish());
-    let unreadable = decoded.bad.first().map(|(_, reason)| reason.clone());
-    let mut writes: Vec<Write> = Vec::new();
-    for (number, part) in parts.into_iter().enumerate() {
-        let batch = BatchId(id ^ (number as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
-        writes.push(Write::Spool(SpoolRow { ordinal: 0, batch, at: now, lines: part.lines, body: part.body }));
-    }
-    for (body, reason) in std::mem::take(&mut decoded.bad) {
-        let sender = client.clone();
-        writes.push(Write::Quarantine(QuarantineRow { ordinal: 0, at: now, sender, reason, body }));
-    }
+    let unreadable = decoded.bad.first().map(|unread| unread.reason.clone());
+    let mut writes = sent::spooled(id, now, parts);
+    let unread = std::mem::take(&mut decoded.bad);
+    writes.extend(unread.into_iter().map(|unread| Write::Quarantine(quarantine::row(&sent, now, unread))));
     for (name, count) in [
         ("push_lines", lines),
         ("push_lines_cut", decoded.batch.cut),
@@ -365,55 +355,6 @@ async fn repeat(shared: &Shared, batch: BatchId, lines: u64) -> Answer {
             again(2, "busy")
         }
     }
-}
-
-enum Work {
-    TooLarge,
-    Decoded { id: u128, decoded: Box<Decoded> },
-}
-
-impl Work {
-    /// Nothing of it but its bytes.
-    fn unreadable(job: &Job, body: &[u8], reason: &str, bounds: Bounds) -> Self {
-        let mut decoded = decode::decode(job.protocol, "", b"", &job.context, bounds);
-        decoded.bad.push((body[..body.len().min(QUARANTINE_BYTES)].to_vec(), reason.to_owned()));
-        Self::Decoded { id: 0, decoded: Box::new(decoded) }
-    }
-
-    fn new(job: &Job, body: &[u8], limit: usize, bounds: Bounds) -> Self {
-        let text = |name: &str| last(&job.headers, name);
-        let content_type = text("content-type");
-        let lower = content_type.to_ascii_lowercase();
-        // Loki takes everything that is not JSON for snappy and protobuf; Fluent Bit's records at that path are JSON.
-        let snappy = job.protocol == Protocol::Loki && !lower.contains("json") && !looks_like_json(body);
-        let unpacked = match inflate::unpack(&text("content-encoding"), body, limit, snappy) {
-            Ok(unpacked) => unpacked,
-            Err(Unpack::TooLarge) => return Self::TooLarge,
-            Err(Unpack::Broken(reason)) => {
-                return Self::unreadable(job, body, &reason, bounds);
-            }
-        };
-        let id = batch_id(job, &unpacked);
-        let decoded = decode::decode(job.protocol, &content_type, &unpacked, &job.context, bounds);
-        Self::Decoded { id, decoded: Box::new(decoded) }
-    }
-}
-
-fn looks_like_json(body: &[u8]) -> bool {
-    matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))
-}
-
-/// Who sent it, with which tag, to which protocol, and what: the same for a batch that is sent again.
-fn batch_id(job: &Job, body: &[u8]) -> u128 {
-    let mut hasher = blake3::Hasher::new();
-    let tag = job.context.labels.get("tag").map_or("", String::as_str);
-    for part in [job.client.as_bytes(), tag.as_bytes(), &[job.protocol as u8], body] {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part);
-    }
-    let mut bits = [0; 16];
-    bits.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    u128::from_be_bytes(bits)
 }
 
 fn authorization(headers: &HeaderMap) -> &[u8] {

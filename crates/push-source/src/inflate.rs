@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, io::Read};
 
+use crate::sent::PLAIN;
+
 /// Why a body could not be unpacked.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Unpack {
@@ -13,6 +15,9 @@ pub(crate) enum Unpack {
 
 /// The body without its compression; at most `limit` bytes. `snappy` says that the path implies it (Loki's protobuf).
 pub(crate) fn unpack<'a>(encoding: &str, body: &'a [u8], limit: usize, snappy: bool) -> Result<Cow<'a, [u8]>, Unpack> {
+    if encoding == PLAIN {
+        return if body.len() > limit { Err(Unpack::TooLarge) } else { Ok(Cow::Borrowed(body)) };
+    }
     let mut body = Cow::Borrowed(body);
     let codings: Vec<String> = encoding.split(',').map(|coding| coding.trim().to_ascii_lowercase()).collect();
     let mut snapped = false;

@@ -15,9 +15,11 @@ mod metrics;
 mod moment;
 mod msgpack;
 mod otlp;
+mod quarantine;
 mod rate;
 mod receiver;
 mod record;
+mod sent;
 mod serve;
 mod source;
 mod troubles;
@@ -26,6 +28,7 @@ mod wire;
 
 pub use self::{
     access::{Client, Network, ParseHashError, ParseNetworkError},
+    quarantine::{Kept, Quarantine, Replayed},
     receiver::{BuildError, Builder, Limits, Receiver},
     source::PushSource,
 };

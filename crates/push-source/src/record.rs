@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// What is known about all records of a request.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Context {
     /// Labels for records that do not say better: tag, client, host and program of syslog-ng's headers.
     pub(crate) labels: BTreeMap<String, String>,

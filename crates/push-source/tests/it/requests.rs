@@ -1,6 +1,6 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
-use logwarden_core::ledger::{Ledger, Query};
+use logwarden_push_source::{Quarantine, Replayed};
 use opentelemetry_proto::tonic::{
     collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse},
     common::v1::{AnyValue, KeyValue, any_value::Value},
@@ -163,11 +163,46 @@ async fn unreadable_bodies_are_kept_and_told_once_per_sender() {
     assert_eq!(send("/loki/api/v1/push", "application/x-protobuf", b"\xff\xff\xff").await, 204);
     assert_eq!(send("/v1/logs", "application/x-protobuf", b"\xff\xff\xff").await, 400);
     assert_eq!(world.spooled().await, (1, 1), "the good record of a half-good batch is kept");
-    let snapshot = world.disk.read(&Query { quarantine: 100, ..Query::default() }).await.unwrap();
-    assert_eq!(snapshot.quarantine.len(), 5);
-    assert!(snapshot.quarantine.iter().any(|row| row.body == b"not json"));
+    let kept = Quarantine::new(world.disk.clone(), world.clock.clone()).list(100).await.unwrap();
+    assert_eq!(kept.len(), 5);
+    assert!(kept.iter().any(|kept| kept.body == b"not json" && kept.sent_as.contains("application/json")));
     until("the finding", async || !world.titles().await.is_empty()).await;
     assert_eq!(world.titles().await, ["input from 127.0.0.1 cannot be read"]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_in_quarantine_can_be_shown_taken_after_all_and_removed() {
+    let world = World::new();
+    let running = world.start(|builder| builder);
+    let http = Client::new();
+    let send = async |encoding: &str, body: &[u8]| {
+        let request = http.post(running.url("/receive_logs")).header("content-type", "application/json");
+        let answer = request.header("content-encoding", encoding).body(body.to_vec()).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+    };
+    send("", b"one line\nand another").await;
+    send("gzip", b"\x1f\x8b\x08 and no more").await;
+    send("zstd", &zstd::encode_all(&b"[{\"log\":\"good\"},{\"log\""[..], 3).unwrap()).await;
+    assert_eq!(world.spooled().await, (1, 1));
+    let quarantine = Quarantine::new(world.disk.clone(), world.clock.clone());
+    let kept = quarantine.list(100).await.unwrap();
+    let [piece, packed, text] = kept.as_slice() else { panic!("{kept:?}") };
+    assert_eq!((text.sender.as_str(), text.bytes), ("127.0.0.1", 20));
+    assert_eq!(packed.body, b"\x1f\x8b\x08 and no more");
+    assert_eq!(packed.sent_as, "records, announced as application/json, compressed with gzip");
+    assert_eq!(quarantine.read(piece.number).await.unwrap().as_ref(), Some(piece));
+
+    let still = quarantine.replay(text.number, false).await.unwrap();
+    assert_eq!(still, Replayed::Unreadable { reason: "it is announced as JSON and is none".to_owned() });
+    assert_eq!(quarantine.replay(text.number, true).await.unwrap(), Replayed::Spooled { lines: 2 });
+    assert_eq!(quarantine.replay(text.number, true).await.unwrap(), Replayed::Missing);
+    assert_eq!(world.spooled().await, (2, 3));
+    running.ingest().await;
+    assert_eq!(world.counter("lines_read").await, 3);
+
+    assert_eq!(quarantine.remove(&[piece.number, packed.number, 12_345]).await.unwrap(), 2);
+    assert_eq!(quarantine.list(100).await.unwrap(), []);
     running.stop().await;
 }
 
