@@ -1,7 +1,9 @@
 //! What one request brought, on its way into the spool and out of it.
 //!
 //! A part is a version byte and a zstd frame of two kinds of entries: a stream (labels and details), and a line (which
-//! stream, clock, time, text). Large requests become several parts, so that no ingest has to take more than a page.
+//! stream, clock, time, text). Large requests become several parts, so that no ingest has to take more than a page, and
+//! so that they can be stored while they still arrive: a part's name is made of all that was sent until its end, so that
+//! one that is sent again is known, however the bytes were packed and cut.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,7 +23,7 @@ const LINE: u8 = 2;
 /// Lines of one part at most.
 const PART_LINES: u64 = 25_000;
 /// Bytes of text of one part at most, exceeded by less than one line.
-const PART_BYTES: usize = 8 << 20;
+const PART_BYTES: usize = 4 << 20;
 /// Streams of one part at most.
 const PART_STREAMS: usize = 5_000;
 /// A line that is longer keeps its head and its tail.
@@ -43,28 +45,39 @@ pub(crate) struct Bounds {
 /// One stored piece of a batch.
 #[derive(Debug)]
 pub(crate) struct Part {
+    /// Its name; `None` when no line of it carried a time: then equal bytes need not mean a batch sent again.
+    pub(crate) id: Option<BatchId>,
     /// How many lines it holds.
     pub(crate) lines: u64,
     /// The encoded lines.
     pub(crate) body: Vec<u8>,
 }
 
+/// Takes full parts while a batch still grows; `false` when that is not possible.
+pub(crate) type Sink<'s> = Box<dyn FnMut(Part) -> bool + 's>;
+
 /// Collects the lines of a request.
-#[derive(Debug)]
-pub(crate) struct Batch {
+pub(crate) struct Batch<'s> {
     bounds: Bounds,
-    parts: Vec<Part>,
+    hasher: blake3::Hasher,
+    sink: Sink<'s>,
     open: Option<Open>,
     /// Lines in all.
     pub(crate) lines: u64,
-    /// Whether any record carried a time: only then equal bytes mean a batch sent again.
-    pub(crate) has_times: bool,
     /// Lines that were cut.
     pub(crate) cut: u64,
     /// Times that were not believed.
     pub(crate) odd_times: u64,
     /// Records beyond the bound.
     pub(crate) too_many: u64,
+    /// Whether the sink did not take a part.
+    pub(crate) has_failed: bool,
+}
+
+impl std::fmt::Debug for Batch<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch").field("lines", &self.lines).finish_non_exhaustive()
+    }
 }
 
 struct Open {
@@ -73,12 +86,7 @@ struct Open {
     lines: u64,
     bytes: usize,
     last: i64,
-}
-
-impl std::fmt::Debug for Open {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Open").field("lines", &self.lines).finish_non_exhaustive()
-    }
+    has_times: bool,
 }
 
 const WRITES: &str = "writing to memory does not fail";
@@ -86,7 +94,7 @@ const WRITES: &str = "writing to memory does not fail";
 impl Open {
     fn new() -> Self {
         let out = zstd::stream::write::Encoder::new(vec![VERSION], 1).expect("level 1 exists");
-        Self { out, streams: HashMap::new(), lines: 0, bytes: 0, last: 0 }
+        Self { out, streams: HashMap::new(), lines: 0, bytes: 0, last: 0, has_times: false }
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
@@ -113,7 +121,7 @@ impl Open {
         }
     }
 
-    fn stream(&mut self, labels: Labels, details: Labels) -> u64 {
+    fn stream(&mut self, labels: Labels, details: Labels, hasher: &mut blake3::Hasher) -> u64 {
         let known = (labels, details);
         if let Some(number) = self.streams.get(&known) {
             return *number;
@@ -122,19 +130,37 @@ impl Open {
         self.out.write_all(&[STREAM]).expect(WRITES);
         self.labels(&known.0);
         self.labels(&known.1);
+        // A sender may reach us from another address the next time.
+        for (name, value) in known.0.iter().chain(&known.1).filter(|(name, _)| *name != "peer") {
+            hasher.update(&[name.len() as u8, value.len() as u8]).update(name.as_bytes()).update(value.as_bytes());
+        }
         self.streams.insert(known, number);
         number
     }
 
-    fn finish(self) -> Part {
-        Part { lines: self.lines, body: self.out.finish().expect(WRITES) }
+    fn finish(self, hasher: &blake3::Hasher) -> Part {
+        let id = self.has_times.then(|| {
+            let mut bits = [0; 16];
+            bits.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+            BatchId(u128::from_be_bytes(bits))
+        });
+        Part { id, lines: self.lines, body: self.out.finish().expect(WRITES) }
+    }
+
+    fn is_full(&self) -> bool {
+        self.lines >= PART_LINES || self.bytes >= PART_BYTES || self.streams.len() >= PART_STREAMS
     }
 }
 
-impl Batch {
-    /// An empty batch.
-    pub(crate) fn new(bounds: Bounds) -> Self {
-        Self { bounds, parts: Vec::new(), open: None, lines: 0, has_times: false, cut: 0, odd_times: 0, too_many: 0 }
+impl<'s> Batch<'s> {
+    /// An empty batch. What two batches with the same lines must differ in to be two batches, is in `scope`.
+    pub(crate) fn new(bounds: Bounds, scope: &[&[u8]], sink: Sink<'s>) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for part in scope {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        Self { bounds, hasher, sink, open: None, lines: 0, cut: 0, odd_times: 0, too_many: 0, has_failed: false }
     }
 
     /// Adds a line. `false` when there is room for no more.
@@ -146,11 +172,13 @@ impl Batch {
         clock: Clock,
         text: &[u8],
     ) -> bool {
+        if self.has_failed {
+            return false;
+        }
         if self.lines >= self.bounds.records {
             self.too_many += 1;
             return false;
         }
-        self.has_times |= time.is_some();
         let received = self.bounds.received.nanos();
         const WEEK: i64 = 7 * 86_400 * 1_000_000_000;
         const AHEAD: i64 = 300 * 1_000_000_000;
@@ -168,13 +196,20 @@ impl Batch {
         } else {
             text
         };
-        if self.open.as_ref().is_some_and(|open| {
-            open.lines >= PART_LINES || open.bytes >= PART_BYTES || open.streams.len() >= PART_STREAMS
-        }) {
-            self.parts.extend(self.open.take().map(Open::finish));
+        if let Some(full) = self.open.take_if(|open| open.is_full())
+            && !(self.sink)(full.finish(&self.hasher))
+        {
+            self.has_failed = true;
+            return false;
         }
         let open = self.open.get_or_insert_with(Open::new);
-        let stream = open.stream(labels, details);
+        open.has_times |= time.is_some();
+        let stream = open.stream(labels, details, &mut self.hasher);
+        // Only what was sent, nothing that depends on when.
+        for number in [stream, time.map_or(u64::MAX, |time| time as u64), text.len() as u64] {
+            self.hasher.update(&number.to_le_bytes());
+        }
+        self.hasher.update(text);
         open.out.write_all(&[LINE, u8::from(clock == Clock::Record)]).expect(WRITES);
         open.varint(stream);
         let delta = nanos.wrapping_sub(open.last);
@@ -187,10 +222,17 @@ impl Batch {
         true
     }
 
-    /// The parts to store.
-    pub(crate) fn finish(&mut self) -> Vec<Part> {
-        self.parts.extend(self.open.take().map(Open::finish));
-        std::mem::take(&mut self.parts)
+    /// Adds a record that is too long to be read: its beginning is a line, and says so.
+    pub(crate) fn push_cut(&mut self, labels: &Labels, head: &[u8], bytes: u64) -> bool {
+        self.cut += 1;
+        let head = &head[..head.len().min(MAX_LINE - 128)];
+        let note = format!(" [... {} of {bytes} bytes left out ...]", bytes - head.len() as u64);
+        self.push(labels.clone(), Labels::new(), None, Clock::Arrival, &[head, note.as_bytes()].concat())
+    }
+
+    /// The last part, if there is one.
+    pub(crate) fn finish(&mut self) -> Option<Part> {
+        Some(self.open.take()?.finish(&self.hasher))
     }
 }
 

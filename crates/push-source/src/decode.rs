@@ -1,19 +1,24 @@
 //! From a body to lines: what a body is, is recognised by looking at it; its header only breaks ties.
+//!
+//! A body is read once, from its beginning to its end, with one record in memory at a time.
 
-use std::ops::ControlFlow;
+use logwarden_core::templates::Clock;
 
 use crate::{
-    batch::{Batch, Bounds},
-    json,
-    json::Repaired,
+    batch::Batch,
+    json::{self, Next},
     loki, msgpack, otlp, quarantine, record,
     record::Context,
     value::Value,
+    window::{MAX_PIECE, Window},
+    wire::Broken,
 };
 
 /// How much of an unreadable body is kept, per piece and in all.
 const KEEP_PIECE: usize = quarantine::KEEP;
 const KEEP_ALL: usize = 1 << 20;
+/// So many pieces of a body may be unreadable; then the rest of it is one piece.
+const MAX_PIECES: usize = 100;
 
 /// What the path says about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -31,9 +36,9 @@ pub(crate) enum Protocol {
 
 /// A body turned into lines.
 #[derive(Debug)]
-pub(crate) struct Decoded {
+pub(crate) struct Decoded<'s> {
     /// The lines.
-    pub(crate) batch: Batch,
+    pub(crate) batch: Batch<'s>,
     /// What could not be read.
     pub(crate) bad: Vec<Unread>,
 }
@@ -51,99 +56,187 @@ pub(crate) struct Unread {
     pub(crate) is_packed: bool,
 }
 
-/// Decodes a body whose compression is off.
-pub(crate) fn decode(
+/// Decodes a body whose compression is off. Whether the window then has a failure is for the caller to see.
+pub(crate) fn decode<'s>(
     protocol: Protocol,
     content_type: &str,
-    body: &[u8],
+    window: &mut Window<'_>,
     context: &Context,
-    bounds: Bounds,
-) -> Decoded {
-    let mut decoded = Decoded { batch: Batch::new(bounds), bad: Vec::new() };
-    if body.trim_ascii().is_empty() {
-        return decoded;
-    }
+    batch: Batch<'s>,
+) -> Decoded<'s> {
+    let mut decoded = Decoded { batch, bad: Vec::new() };
     let content_type = content_type.to_ascii_lowercase();
-    let binary = content_type.contains("protobuf");
-    let first = body.iter().copied().find(|b| !b.is_ascii_whitespace() && !b"\xef\xbb\xbf".contains(b)).unwrap_or(b' ');
+    let is_json = content_type.contains("json");
+    window.ensure(1024);
+    let first = first_byte(window.rest());
+    let looks_like_json = matches!(first, Some(b'{' | b'['));
     match protocol {
-        Protocol::Text => lines_of_text(body, context, &mut decoded),
+        _ if first.is_none() && window.is_whole() => {}
+        Protocol::Text => lines_of_text(window, context, &mut decoded),
         // A protobuf message that begins with the byte of `{` or `[` has another field first, and is none of these.
-        Protocol::Loki | Protocol::Otlp if first != b'{' && first != b'[' => {
-            protobuf(protocol, body, context, &mut decoded)
+        Protocol::Loki | Protocol::Otlp if !looks_like_json => protobuf(protocol, window, context, &mut decoded),
+        Protocol::Loki | Protocol::Otlp => document(protocol, window, context, &mut decoded),
+        Protocol::Records if content_type.contains("protobuf") => {
+            protobuf(Protocol::Otlp, window, context, &mut decoded);
         }
-        Protocol::Loki | Protocol::Otlp => one_document(protocol, body, context, &mut decoded),
-        Protocol::Records if binary => protobuf(Protocol::Otlp, body, context, &mut decoded),
-        Protocol::Records if content_type.contains("msgpack") || matches!(body[0], 0x92 | 0xdc | 0xdd) => {
-            messages(body, context, &mut decoded);
+        Protocol::Records
+            if content_type.contains("msgpack") || matches!(window.rest().first(), Some(0x92 | 0xdc | 0xdd)) =>
+        {
+            messages(window, context, &mut decoded);
         }
-        Protocol::Records if first == b'{' || first == b'[' => {
-            records(body, context, &mut decoded);
-            if decoded.batch.lines == 0 && !decoded.bad.is_empty() && !content_type.contains("json") {
-                decoded = Decoded { batch: Batch::new(bounds), bad: Vec::new() };
-                text(body, context, &mut decoded);
-            }
+        // Loki's and OTLP's bodies at a general path.
+        Protocol::Records if begins_with_key(window.rest(), &["streams"]) => {
+            document(Protocol::Loki, window, context, &mut decoded);
         }
-        Protocol::Records if content_type.contains("json") => {
-            decoded.refuse(body, "it is announced as JSON and is none".to_owned());
+        Protocol::Records if begins_with_key(window.rest(), &["resourceLogs", "resource_logs"]) => {
+            document(Protocol::Otlp, window, context, &mut decoded);
         }
-        Protocol::Records => text(body, context, &mut decoded),
+        Protocol::Records if looks_like_json => records(window, context, is_json, &mut decoded),
+        Protocol::Records if is_json => {
+            decoded.refuse_rest(window, "it is announced as JSON and is none".to_owned());
+        }
+        Protocol::Records => text(window, context, &mut decoded),
     }
-    if decoded.batch.too_many > 0 {
-        decoded.refuse(body, format!("it has more than {} records; the rest was left out", bounds.records));
+    if decoded.batch.too_many > 0 && window.failure.is_none() {
+        let most = decoded.batch.lines;
+        decoded.refuse_rest(window, format!("it has more than {most} records; the rest was left out"));
     }
     decoded
 }
 
-impl Decoded {
-    fn refuse(&mut self, piece: &[u8], reason: String) {
+/// The first byte that is no blank and no byte order mark.
+fn first_byte(body: &[u8]) -> Option<u8> {
+    body.iter().copied().find(|b| !b.is_ascii_whitespace() && !b"\xef\xbb\xbf".contains(b))
+}
+
+/// Whether a body is an object whose first key is one of these.
+fn begins_with_key(body: &[u8], keys: &[&str]) -> bool {
+    let Some(rest) = body.trim_ascii_start().strip_prefix(b"{") else { return false };
+    let Some(rest) = rest.trim_ascii_start().strip_prefix(b"\"") else { return false };
+    keys.iter().any(|key| rest.strip_prefix(key.as_bytes()).is_some_and(|rest| rest.starts_with(b"\"")))
+}
+
+impl Decoded<'_> {
+    fn refuse(&mut self, piece: &[u8], bytes: u64, reason: String) {
         let kept: usize = self.bad.iter().map(|unread| unread.body.len()).sum();
         let room = KEEP_PIECE.min(KEEP_ALL.saturating_sub(kept));
         let body = piece[..piece.len().min(room)].to_vec();
-        self.bad.push(Unread { body, bytes: piece.len() as u64, reason, is_packed: false });
+        self.bad.push(Unread { body, bytes, reason, is_packed: false });
+    }
+
+    /// Refuses all that is left.
+    fn refuse_rest(&mut self, window: &mut Window<'_>, reason: String) {
+        let (piece, bytes) = skip_until(window, 0, None);
+        if bytes > 0 {
+            self.refuse(&piece, bytes, reason);
+        }
     }
 }
 
-fn flow(goes_on: bool) -> ControlFlow<()> {
-    if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+/// Skips until behind the next byte of that value, or to the end: what was skipped, as far as it is kept, and how much it
+/// was. Does not look before `from`.
+fn skip_until(window: &mut Window<'_>, from: usize, end: Option<u8>) -> (Vec<u8>, u64) {
+    let (mut kept, mut bytes, mut from) = (Vec::new(), 0_u64, from);
+    loop {
+        let rest = window.rest();
+        let from_here = from.min(rest.len());
+        let found = end.and_then(|end| memchr::memchr(end, &rest[from_here..]));
+        let used = found.map_or(rest.len(), |n| from_here + n + 1);
+        kept.extend_from_slice(&rest[..used.min(KEEP_PIECE - kept.len().min(KEEP_PIECE))]);
+        bytes += used as u64;
+        window.skip(used);
+        if found.is_some() || !window.more() {
+            return (kept, bytes);
+        }
+        from -= from_here;
+    }
 }
 
-fn records(body: &[u8], context: &Context, decoded: &mut Decoded) {
-    let (readable, repaired) = Repaired::new(body);
-    let mut other = Vec::new();
-    let bad = json::records(&readable, &mut |mut value| {
-        repaired.restore(&mut value);
-        if is_action(&value) {
-            return ControlFlow::Continue(());
-        }
-        // Loki's and OTLP's bodies at a general path.
-        let done = match &value {
-            Value::Map(_) if matches!(value.get("streams"), Some(Value::List(_))) => {
-                loki::json(&value, context, &mut decoded.batch)
+fn records(window: &mut Window<'_>, context: &Context, is_json: bool, decoded: &mut Decoded<'_>) {
+    if !is_json && !begins_with_record(window) {
+        return text(window, context, decoded);
+    }
+    window.make_text();
+    let (mut in_array, mut others) = (false, 0_u64);
+    loop {
+        let Some(first) = window.rest().first().copied() else {
+            match window.more() {
+                true => continue,
+                false => break,
             }
-            Value::Map(_) if matches!(value.get("resourceLogs"), Some(Value::List(_))) => {
-                otlp::json(&value, context, &mut decoded.batch)
-            }
-            _ => return flow(take(value, context, decoded, &mut other)),
         };
-        other.extend(done.err());
-        ControlFlow::Continue(())
-    });
-    for piece in bad {
-        let end = piece.to.min(readable.len());
-        decoded.refuse(&readable[piece.from.min(end)..end], format!("it is not JSON: {}", piece.reason));
+        match first {
+            // Commas between objects come from senders that join records themselves.
+            b' ' | b'\t' | b'\r' | b'\n' | 0x0c | b',' | b']' | 0x1e => {
+                window.skip(1);
+                continue;
+            }
+            b'[' if !in_array => {
+                in_array = true;
+                window.skip(1);
+                continue;
+            }
+            0xef if window.rest().starts_with(b"\xef\xbb\xbf") => {
+                window.skip(3);
+                continue;
+            }
+            _ => {}
+        }
+        let (used, goes_on) = match json::next(window.rest(), window.is_whole()) {
+            Next::Value(mut value, used) => {
+                if window.is_repaired {
+                    json::restore(&mut value);
+                }
+                (used, take(value, context, decoded, &mut others))
+            }
+            Next::Unfinished if window.rest().len() < MAX_PIECE => {
+                window.more();
+                continue;
+            }
+            Next::Unfinished => {
+                let (head, bytes) = skip_until(window, 0, Some(b'\n'));
+                (0, decoded.batch.push_cut(&context.labels, &head, bytes))
+            }
+            Next::Bad(reason, at) => {
+                let last = decoded.bad.len() + 1 >= MAX_PIECES;
+                let (piece, bytes) = skip_until(window, at, (!last).then_some(b'\n'));
+                decoded.refuse(&piece, bytes, format!("it is not JSON: {reason}"));
+                (0, true)
+            }
+        };
+        if !goes_on {
+            return;
+        }
+        window.skip(used);
     }
-    for reason in other {
-        decoded.refuse(body, reason);
+    if others > 0 {
+        decoded.refuse(b"", 0, format!("{others} values in it are no records"));
     }
 }
 
-/// Adds a record; what is neither a record nor text is noted once per body.
-fn take(value: Value<'_>, context: &Context, decoded: &mut Decoded, other: &mut Vec<String>) -> bool {
+/// Whether a body that looks like JSON has a record at its beginning; a line of text may begin with a bracket, too.
+fn begins_with_record(window: &mut Window<'_>) -> bool {
+    let skipped = window.rest().iter().take_while(|b| !matches!(b, b'{' | b'[')).count();
+    let rest = &window.rest()[skipped..];
+    let rest = match rest.strip_prefix(b"[") {
+        None => rest,
+        Some(list) => match first_byte(list) {
+            Some(b'{') => list.trim_ascii_start(),
+            Some(b'"' | b']') => return true,
+            _ => return false,
+        },
+    };
+    // Bytes that are no UTF-8 are dealt with later.
+    !matches!(json::next(rest, window.is_whole()), Next::Bad(_, at) if rest[..at].is_ascii())
+}
+
+/// Adds a record; what is neither a record nor text is counted.
+fn take(value: Value<'_>, context: &Context, decoded: &mut Decoded<'_>, others: &mut u64) -> bool {
+    if is_action(&value) {
+        return true;
+    }
     if matches!(value, Value::Null | Value::List(_)) {
-        if other.is_empty() {
-            other.push("it holds values that are no records".to_owned());
-        }
+        *others += 1;
         return true;
     }
     record::take(value, None, None, context, &mut decoded.batch)
@@ -156,28 +249,39 @@ fn is_action(value: &Value<'_>) -> bool {
         if matches!(&**key, b"index" | b"create") && inner.iter().all(|(key, _)| key.starts_with(b"_")))
 }
 
-fn one_document(protocol: Protocol, body: &[u8], context: &Context, decoded: &mut Decoded) {
-    let (readable, repaired) = Repaired::new(body);
-    let result =
-        json::document(&readable).map_err(|reason| format!("it is not JSON: {reason}")).and_then(|mut value| {
-            repaired.restore(&mut value);
-            match protocol {
-                Protocol::Loki => loki::json(&value, context, &mut decoded.batch),
-                _ => otlp::json(&value, context, &mut decoded.batch),
-            }
-        });
-    if let Err(reason) = result {
-        decoded.refuse(body, reason);
+fn document(protocol: Protocol, window: &mut Window<'_>, context: &Context, decoded: &mut Decoded<'_>) {
+    if window.is_whole() && window.rest().trim_ascii() == b"{}" {
+        return;
+    }
+    window.make_text();
+    // Kept to be looked at, should it be unreadable.
+    let beginning = window.rest()[..window.rest().len().min(KEEP_PIECE)].to_vec();
+    let result = match protocol {
+        Protocol::Loki => loki::json(window, context, &mut decoded.batch),
+        _ => otlp::json(window, context, &mut decoded.batch),
+    };
+    if let Err(reason) = result
+        && window.failure.is_none()
+        && decoded.batch.too_many == 0
+        && !decoded.batch.has_failed
+    {
+        window.finish();
+        let bytes = window.position().max(beginning.len() as u64);
+        decoded.refuse(&beginning, bytes, format!("it is not JSON as it should be: {reason}"));
     }
 }
 
-fn protobuf(protocol: Protocol, body: &[u8], context: &Context, decoded: &mut Decoded) {
+fn protobuf(protocol: Protocol, window: &mut Window<'_>, context: &Context, decoded: &mut Decoded<'_>) {
+    let beginning = window.rest()[..window.rest().len().min(KEEP_PIECE)].to_vec();
     let result = match protocol {
-        Protocol::Loki => loki::protobuf(body, context, &mut decoded.batch),
-        _ => otlp::protobuf(body, context, &mut decoded.batch),
+        Protocol::Loki => loki::protobuf(window, context, &mut decoded.batch),
+        _ => otlp::protobuf(window, context, &mut decoded.batch),
     };
-    if result.is_err() {
-        decoded.refuse(body, "it is not protobuf".to_owned());
+    if let Err(Broken) = result
+        && window.failure.is_none()
+    {
+        window.finish();
+        decoded.refuse(&beginning, window.position(), "it is not protobuf".to_owned());
     }
 }
 
@@ -185,77 +289,115 @@ fn protobuf(protocol: Protocol, body: &[u8], context: &Context, decoded: &mut De
 const GROUP_START: i128 = 0xffff_ffff;
 const GROUP_END: i128 = 0xffff_fffe;
 
-fn messages(body: &[u8], context: &Context, decoded: &mut Decoded) {
-    let mut reader = msgpack::Reader::new(body);
-    let mut resource: Option<Value<'_>> = None;
+/// MessagePack: records one after another, `[[time, metadata], record]` or `[time, record]`.
+fn messages(window: &mut Window<'_>, context: &Context, decoded: &mut Decoded<'_>) {
+    let mut resource: Option<Value<'static>> = None;
     let mut odd = 0_u64;
     loop {
-        let from = reader.at();
+        let mut reader = msgpack::Reader::new(window.rest());
         let value = match reader.next() {
-            None => break,
             Some(Ok(value)) => value,
+            None | Some(Err(msgpack::ENDS)) if window.rest().len() < MAX_PIECE => {
+                if window.more() {
+                    continue;
+                }
+                if !window.rest().is_empty() && window.failure.is_none() {
+                    decoded.refuse_rest(window, format!("it is not MessagePack: {}", msgpack::ENDS));
+                }
+                break;
+            }
+            None | Some(Err(msgpack::ENDS)) => {
+                let (head, bytes) = skip_until(window, 0, None);
+                decoded.batch.push_cut(&context.labels, &head, bytes);
+                decoded.refuse(&head, bytes, "a record is too long, and what follows it was left out".to_owned());
+                return;
+            }
             Some(Err(reason)) => {
-                decoded.refuse(&body[from..], format!("it is not MessagePack: {reason}"));
+                decoded.refuse_rest(window, format!("it is not MessagePack: {reason}"));
                 break;
             }
         };
-        let (time, record) = match value {
-            Value::Map(_) => (Value::Null, value),
-            Value::List(parts) => match <[Value<'_>; 2]>::try_from(parts) {
-                Ok([Value::List(head), record @ Value::Map(_)]) => {
-                    (head.into_iter().next().unwrap_or(Value::Null), record)
-                }
-                Ok([time, record @ Value::Map(_)]) => (time, record),
-                _ => {
-                    odd += 1;
-                    continue;
-                }
-            },
-            _ => {
+        let used = reader.at();
+        let goes_on = match message(value) {
+            None => {
                 odd += 1;
-                continue;
+                true
+            }
+            Some((Value::Time(nanos), record)) if nanos / 1_000_000_000 == GROUP_START => {
+                resource = record.at(&["resource", "attributes"]).cloned().map(Value::into_owned);
+                true
+            }
+            Some((Value::Time(nanos), _)) if nanos / 1_000_000_000 == GROUP_END => {
+                resource = None;
+                true
+            }
+            Some((time, record)) => {
+                let time = crate::moment::nanos(&time);
+                record::take(record, time, resource.as_ref(), context, &mut decoded.batch)
             }
         };
-        match time {
-            Value::Time(nanos) if nanos / 1_000_000_000 == GROUP_START => {
-                resource = record.at(&["resource", "attributes"]).cloned();
-                continue;
-            }
-            Value::Time(nanos) if nanos / 1_000_000_000 == GROUP_END => {
-                resource = None;
-                continue;
-            }
-            _ => {}
-        }
-        let time = crate::moment::nanos(&time);
-        if !record::take(record, time, resource.as_ref(), context, &mut decoded.batch) {
+        if !goes_on {
             break;
         }
+        window.skip(used);
     }
     if odd > 0 {
-        decoded.refuse(body, format!("{odd} MessagePack values are no records"));
+        decoded.refuse(b"", 0, format!("{odd} MessagePack values in it are no records"));
+    }
+}
+
+/// Time and record of a value that is one.
+fn message(value: Value<'_>) -> Option<(Value<'_>, Value<'_>)> {
+    match value {
+        Value::Map(_) => Some((Value::Null, value)),
+        Value::List(parts) => match <[Value<'_>; 2]>::try_from(parts) {
+            Ok([Value::List(head), record @ Value::Map(_)]) => {
+                Some((head.into_iter().next().unwrap_or(Value::Null), record))
+            }
+            Ok([time, record @ Value::Map(_)]) => Some((time, record)),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
 /// Lines of text, one record each. What is not text at all is set aside.
-fn text(body: &[u8], context: &Context, decoded: &mut Decoded) {
-    let odd = body.iter().take(4096).filter(|b| **b < 0x20 && !b.is_ascii_whitespace() && **b != 0x1b).count();
-    if odd * 10 > body.len().min(4096) {
-        decoded.refuse(body, "it is neither JSON, MessagePack, protobuf nor text".to_owned());
+fn text(window: &mut Window<'_>, context: &Context, decoded: &mut Decoded<'_>) {
+    window.ensure(4096);
+    let beginning = &window.rest()[..window.rest().len().min(4096)];
+    let odd = beginning.iter().filter(|b| **b < 0x20 && !b.is_ascii_whitespace() && **b != 0x1b).count();
+    if odd * 10 > beginning.len() {
+        decoded.refuse_rest(window, "it is neither JSON, MessagePack, protobuf nor text".to_owned());
         return;
     }
-    lines_of_text(body, context, decoded);
+    lines_of_text(window, context, decoded);
 }
 
-fn lines_of_text(body: &[u8], context: &Context, decoded: &mut Decoded) {
-    let body = body.strip_suffix(b"\n").unwrap_or(body);
-    for line in body.split(|b| *b == b'\n') {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let line = Value::Text(line.into());
-        if !record::take(line, None, None, context, &mut decoded.batch) {
-            break;
+fn lines_of_text(window: &mut Window<'_>, context: &Context, decoded: &mut Decoded<'_>) {
+    loop {
+        let rest = window.rest();
+        let (used, goes_on) = match memchr::memchr(b'\n', rest) {
+            Some(end) => (end + 1, line(&rest[..end], context, &mut decoded.batch)),
+            None if rest.len() >= MAX_PIECE => {
+                let (head, bytes) = skip_until(window, 0, Some(b'\n'));
+                (0, decoded.batch.push_cut(&context.labels, &head, bytes))
+            }
+            None if window.more() => continue,
+            None if window.rest().is_empty() || window.failure.is_some() => return,
+            None => (window.rest().len(), line(window.rest(), context, &mut decoded.batch)),
+        };
+        if !goes_on {
+            return;
         }
+        window.skip(used);
     }
+}
+
+/// Adds a line of text.
+pub(crate) fn line(line: &[u8], context: &Context, batch: &mut Batch<'_>) -> bool {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let details = record::level_details(context.level.clone());
+    batch.push(context.labels.clone(), details, None, Clock::Arrival, line)
 }
 
 #[cfg(test)]
@@ -266,7 +408,11 @@ mod tests {
     use logwarden_core::{Line, Timestamp, ledger::BatchId, templates::Zone};
 
     use super::*;
-    use crate::{batch, inflate};
+    use crate::{
+        batch::{self, Bounds, Part},
+        sent::{Beginning, Sent},
+        window::Failure,
+    };
 
     /// A request as a shipper sent it, and the lines it carried as another program reads them.
     #[derive(serde::Deserialize)]
@@ -287,33 +433,77 @@ mod tests {
         Bounds { records: 1_000_000, received: Timestamp::from_secs(1_795_216_800) }
     }
 
-    fn stored(mut decoded: Decoded) -> Vec<Line> {
-        let parts = decoded.batch.finish();
-        parts.iter().flat_map(|part| batch::lines(BatchId(1), &part.body, 1, &Zone::UTC).unwrap()).collect()
+    /// What became of a body.
+    #[derive(Debug, Default)]
+    struct Read {
+        lines: Vec<Line>,
+        names: Vec<Option<BatchId>>,
+        bad: Vec<Unread>,
+        cut: u64,
     }
 
-    fn read(request: &Request) -> (Vec<Line>, Vec<String>) {
-        let header = |name: &str| request.headers.get(name).map_or("", String::as_str);
-        let raw = BASE64_STANDARD.decode(&request.body).unwrap();
+    /// Gives a few bytes at a time, as a network does.
+    struct Dripping<'a>(&'a [u8], usize);
+
+    impl std::io::Read for Dripping<'_> {
+        fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+            let bytes = self.1.min(out.len()).min(self.0.len());
+            out[..bytes].copy_from_slice(&self.0[..bytes]);
+            self.0 = &self.0[bytes..];
+            Ok(bytes)
+        }
+    }
+
+    fn read_as(sent: &Sent, body: &[u8], step: usize) -> Result<Read, Failure> {
+        let parts = std::cell::RefCell::new(Vec::new());
+        let take = |part: Part| {
+            parts.borrow_mut().push(part);
+            true
+        };
+        let input = Dripping(body, step);
+        let mut decoded = sent.read(input, &Beginning::default(), 64 << 20, bounds(), &|| true, Box::new(take))?;
+        let last = decoded.batch.finish();
+        let (count, cut, bad) = (decoded.batch.lines, decoded.batch.cut, std::mem::take(&mut decoded.bad));
+        drop(decoded);
+        let mut read = Read { bad, cut, ..Read::default() };
+        for part in parts.take().into_iter().chain(last) {
+            let lines = batch::lines(BatchId(1), &part.body, 1, &Zone::UTC).unwrap();
+            assert_eq!(lines.len() as u64, part.lines, "what is stored is read back");
+            read.lines.extend(lines);
+            read.names.push(part.id);
+        }
+        assert_eq!(read.lines.len() as u64, count);
+        Ok(read)
+    }
+
+    fn sent(protocol: Protocol, content_type: &str) -> Sent {
+        Sent { protocol, content_type: content_type.to_owned(), ..Sent::records("web-1") }
+    }
+
+    fn read(body: &[u8]) -> Read {
+        read_as(&sent(Protocol::Records, ""), body, usize::MAX).unwrap()
+    }
+
+    fn of(request: &Request) -> Sent {
+        let header = |name: &str| request.headers.get(name).cloned().unwrap_or_default();
         let protocol = match request.target.as_str() {
             "/loki/api/v1/push" => Protocol::Loki,
             target if target.ends_with("/v1/logs") => Protocol::Otlp,
             _ => Protocol::Records,
         };
-        let snappy = protocol == Protocol::Loki && header("content-type").contains("protobuf");
-        let body = inflate::unpack(header("content-encoding"), &raw, 64 << 20, snappy).unwrap();
-        let decoded = decode(protocol, header("content-type"), &body, &Context::default(), bounds());
-        let bad = decoded.bad.iter().map(|unread| unread.reason.clone()).collect();
-        (stored(decoded), bad)
+        Sent { encoding: header("content-encoding"), ..sent(protocol, &header("content-type")) }
     }
 
     #[test]
     fn recorded_requests_decode_to_the_lines_they_carried() {
         let mut compared = 0;
         for request in requests() {
-            let (lines, bad) = read(&request);
+            let body = BASE64_STANDARD.decode(&request.body).unwrap();
+            let Read { lines, names, bad, .. } = read_as(&of(&request), &body, usize::MAX).unwrap();
             assert!(bad.is_empty(), "{}: {bad:?}", request.name);
             assert!(!lines.is_empty(), "{}: no lines", request.name);
+            let dripping = read_as(&of(&request), &body, 7).unwrap();
+            assert_eq!((&dripping.lines, &dripping.names), (&lines, &names), "{}: in pieces", request.name);
             let Some(wanted) = &request.lines else {
                 continue;
             };
@@ -326,27 +516,38 @@ mod tests {
         assert!(compared > 60, "{compared}");
     }
 
-    /// Every decoder takes any bytes: it neither panics nor stores more than it was given.
+    /// Every decoder takes any bytes: it does not panic, keeps little of what it cannot read, and does not care how the
+    /// bytes are cut.
     fn survives(body: &[u8]) {
-        let kinds = ["", "application/json", "application/x-ndjson", "application/msgpack", "application/x-protobuf"];
-        for encoding in ["", "gzip", "deflate", "zstd", "snappy"] {
-            for snappy in [false, true] {
-                let _ = inflate::unpack(encoding, body, 1 << 20, snappy);
-            }
-        }
-        for protocol in [Protocol::Records, Protocol::Loki, Protocol::Otlp] {
-            for kind in kinds {
-                let decoded = decode(protocol, kind, body, &Context::default(), bounds());
-                let kept: usize = decoded.bad.iter().map(|unread| unread.body.len()).sum();
+        let kinds = ["", "application/json", "application/msgpack", "application/x-protobuf"];
+        for protocol in [Protocol::Records, Protocol::Loki, Protocol::Otlp, Protocol::Text] {
+            for (kind, encoding) in kinds
+                .map(|kind| (kind, ""))
+                .into_iter()
+                .chain(["gzip", "deflate", "zstd", "snappy", "identity"].map(|encoding| ("", encoding)))
+            {
+                let sent = Sent { encoding: encoding.to_owned(), ..sent(protocol, kind) };
+                let Ok(whole) = read_as(&sent, body, usize::MAX) else { continue };
+                let kept: usize = whole.bad.iter().map(|unread| unread.body.len()).sum();
                 assert!(kept <= KEEP_ALL);
-                let lines = decoded.batch.lines;
-                assert_eq!(stored(decoded).len() as u64, lines, "what is stored is read back");
+                let pieces = read_as(&sent, body, 3).unwrap();
+                // How much comes out of a broken compression depends on how it is fed.
+                if whole.bad.iter().chain(&pieces.bad).any(|unread| unread.is_packed) {
+                    continue;
+                }
+                let lines = |read: &Read| {
+                    read.lines.iter().map(|line| line.text.escape_ascii().to_string()).collect::<Vec<_>>()
+                };
+                assert_eq!(lines(&pieces), lines(&whole), "{sent}");
+                assert_eq!(pieces.names, whole.names, "{sent}");
             }
         }
         let _ = batch::lines(BatchId(1), body, 1, &Zone::UTC);
     }
 
     proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
         #[test]
         fn any_bytes_are_taken(body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400)) {
             survives(&body);
@@ -374,25 +575,24 @@ mod tests {
     #[test]
     fn wrong_bytes_in_json_are_the_bytes_that_were_sent() {
         let body = b"[{\"log\":\"caf\xe9 \xef\xbf\xbd \\u00e9 \xf3\xb0\x82\x80\"}]";
-        let decoded = decode(Protocol::Records, "application/json", body, &Context::default(), bounds());
-        assert!(decoded.bad.is_empty(), "{:?}", decoded.bad);
-        assert_eq!(stored(decoded)[0].text, b"caf\xe9 \xef\xbf\xbd \xc3\xa9 \xf3\xb0\x82\x80");
+        let read = read(body);
+        assert!(read.bad.is_empty(), "{:?}", read.bad);
+        assert_eq!(read.lines[0].text, b"caf\xe9 \xef\xbf\xbd \xc3\xa9 \xf3\xb0\x82\x80");
     }
 
     #[test]
     fn a_long_line_keeps_head_and_tail() {
         let body = format!("{{\"log\":\"begin{}end\"}}", "x".repeat(3 << 20));
-        let decoded = decode(Protocol::Records, "", body.as_bytes(), &Context::default(), bounds());
-        assert_eq!(decoded.batch.cut, 1);
-        let text = stored(decoded).remove(0).text;
+        let mut read = read(body.as_bytes());
+        assert_eq!(read.cut, 1);
+        let text = read.lines.remove(0).text;
         assert!(text.len() <= batch::MAX_LINE && text.starts_with(b"begin") && text.ends_with(b"end"));
     }
 
     /// Host, service and level of one record.
     #[track_caller]
     fn origin(record: &str, host: &str, service: &str, level: Option<&str>, text: &str) {
-        let decoded = decode(Protocol::Records, "", record.as_bytes(), &Context::default(), bounds());
-        let line = stored(decoded).remove(0);
+        let line = read(record.as_bytes()).lines.remove(0);
         let stream = &line.stream;
         assert_eq!(stream.host().unwrap_or_default(), host);
         assert_eq!(stream.service().unwrap_or_default(), service);

@@ -14,41 +14,30 @@ use std::{
     borrow::Cow,
     collections::BTreeMap,
     net::IpAddr,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
     header,
 };
-use logwarden_core::{
-    ledger::{BatchId, Commit, CommitId, Committed, LedgerError, Query, Write},
-    templates::Level,
-};
-use tokio::{sync::OwnedSemaphorePermit, time};
+use logwarden_core::{ledger::Query, templates::Level};
+use tokio::{sync::mpsc, time};
 
 use crate::{
     access,
-    batch::Bounds,
+    body::{Body, PIECES, Pieces, Stop},
     decode::Protocol,
     metrics::Outcome,
-    quarantine,
-    receiver::{Shared, kib},
+    receiver::Shared,
     record::Context,
-    sent::{self, Read, Sent},
+    sent::Sent,
+    store,
+    streams::Place,
 };
-
-/// A body must arrive at this rate on average, once it has had ten seconds.
-const SLOWEST_BYTES_PER_SECOND: u64 = 4096;
-/// Bodies beyond this, sent or unpacked, are decoded one at a time.
-const LARGE: usize = 8 << 20;
-/// How much of a refused body is read, so that the sender sees the answer.
-const DRAIN_BYTES: usize = 4 << 20;
-const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 type Reply = Response<Full<Bytes>>;
 
@@ -59,11 +48,19 @@ pub(crate) struct Close;
 
 /// What is answered, before it is put into the sender's protocol.
 #[derive(Debug)]
-enum Answer {
+pub(crate) enum Answer {
     Accepted(u64),
     Unreadable,
     ComeAgain { seconds: u64, status: StatusCode, why: &'static str },
     Refused { status: StatusCode, why: &'static str },
+    Close,
+}
+
+impl Answer {
+    /// 503: the sender keeps its lines.
+    pub(crate) fn again(seconds: u64, why: &'static str) -> Self {
+        Self::ComeAgain { seconds, status: StatusCode::SERVICE_UNAVAILABLE, why }
+    }
 }
 
 /// Answers a request.
@@ -85,276 +82,110 @@ pub(crate) async fn handle(shared: &Arc<Shared>, peer: IpAddr, request: Request<
     }
     let begun = Instant::now();
     let json = protocol == Protocol::Otlp && is_json(request.headers());
-    let answer = receive(shared, peer, protocol, request).await?;
+    let answer = receive(shared, peer, protocol, request).await;
     shared.metrics.micros.fetch_add(begun.elapsed().as_micros() as u64, Ordering::Relaxed);
+    if matches!(answer, Answer::Close) {
+        shared.metrics.count(Outcome::Slow);
+        return Err(Close);
+    }
     Ok(reply(protocol, json, &answer))
 }
 
-async fn receive(
+async fn receive(shared: &Arc<Shared>, peer: IpAddr, protocol: Protocol, request: Request<Incoming>) -> Answer {
+    let (head, incoming) = request.into_parts();
+    let mut body = Body::new(incoming);
+    match admitted(shared, peer.to_canonical(), protocol, &head.headers, &mut body).await {
+        Ok(answer) => answer,
+        Err((outcome, answer)) => {
+            if let Some(outcome) = outcome {
+                shared.metrics.count(outcome);
+            }
+            body.drain().await;
+            answer
+        }
+    }
+}
+
+/// Answers what is let in; `Err` when it was refused, and its body is still to be read.
+async fn admitted(
     shared: &Arc<Shared>,
     peer: IpAddr,
     protocol: Protocol,
-    request: Request<Incoming>,
-) -> Result<Answer, Close> {
-    let (head, mut body) = request.into_parts();
-    let peer = peer.to_canonical();
-    let refuse = |outcome, answer| {
-        shared.metrics.count(outcome);
-        answer
-    };
-    let client = match access::authenticate(&shared.clients, authorization(&head.headers)) {
+    headers: &HeaderMap,
+    body: &mut Body,
+) -> Result<Answer, (Option<Outcome>, Answer)> {
+    let client = match access::authenticate(&shared.clients, authorization(headers)) {
         Some(client) => client.name().to_owned(),
         None if shared.trusts(peer) => peer.to_string(),
-        None => {
-            let known = if head.headers.contains_key(header::AUTHORIZATION) { "a wrong" } else { "no" };
-            tell(
-                shared,
-                shared.troubles.lost(
-                    "credential",
-                    &peer.to_string(),
-                    &format!("it sends {known} credential, so its lines are refused; most shippers then drop them"),
-                ),
-            );
-            drain(&mut body).await;
-            let why = "a credential is needed: Authorization: Bearer TOKEN";
-            return Ok(refuse(Outcome::Unauthorized, Answer::Refused { status: StatusCode::UNAUTHORIZED, why }));
-        }
+        None => return Err((Some(Outcome::Unauthorized), unknown(shared, peer, headers))),
     };
     if shared.stopping.load(Ordering::Relaxed) {
-        drain(&mut body).await;
-        return Ok(refuse(Outcome::Unavailable, again(5, "shutting down")));
+        return Err((Some(Outcome::Unavailable), Answer::again(5, "shutting down")));
     }
-    let announced =
-        head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > shared.limits.body_bytes) {
-        drain(&mut body).await;
-        return Ok(too_large(shared, &client));
+        return Err((None, store::too_large(shared, &client)));
     }
-    if let Err(wait) = shared.rates.take(&client, announced.unwrap_or(0) as u64, Instant::now()) {
-        drain(&mut body).await;
-        let status = StatusCode::TOO_MANY_REQUESTS;
-        let answer = Answer::ComeAgain { seconds: wait.as_secs().max(1), status, why: "this client sends too much" };
-        return Ok(refuse(Outcome::TooFast, answer));
+    if let Err(wait) = shared.rates.take(&client, [1, announced.unwrap_or(0) as u64, 0], Instant::now()) {
+        let seconds = wait.as_secs_f64().ceil() as u64;
+        let (status, why) = (StatusCode::TOO_MANY_REQUESTS, "this client sends too much");
+        return Err((Some(Outcome::TooFast), Answer::ComeAgain { seconds, status, why }));
     }
-    let received = match collect(shared, &mut body, announced).await {
+    // Fluent Bit's OTLP output forgets a part that is answered 503.
+    let patience = shared.limits.patience * if protocol == Protocol::Otlp { 2 } else { 1 };
+    let overloaded = || (Some(Outcome::Overloaded), Answer::again(2, "too many bodies at once"));
+    let mut received = match body.receive(shared, &client, announced, patience).await {
         Ok(received) => received,
-        Err(Stop::TooLarge) => return Ok(too_large(shared, &client)),
-        Err(Stop::NoMemory) => {
-            drain(&mut body).await;
-            return Ok(refuse(Outcome::Overloaded, again(2, "too many bodies at once")));
-        }
-        Err(Stop::Slow) => {
-            shared.metrics.count(Outcome::Slow);
-            return Err(Close);
-        }
+        Err(Stop::TooLarge) => return Err((None, store::too_large(shared, &client))),
+        Err(Stop::NoMemory) => return Err(overloaded()),
+        Err(Stop::Slow) => return Ok(Answer::Close),
     };
-    shared.metrics.bytes.fetch_add(received.bytes.len() as u64, Ordering::Relaxed);
-    if announced.is_none() {
-        let _ = shared.rates.take(&client, received.bytes.len() as u64, Instant::now());
-    }
-    let sent = Sent {
+    let place = match received.has_more {
+        true => time::timeout(patience, shared.streams.take(&client)).await.ok().flatten(),
+        false => shared.decoders.clone().acquire_owned().await.ok().map(Place::of_decoder),
+    };
+    let Some(place) = place else { return Err(overloaded()) };
+    let sent = Arc::new(Sent {
         protocol,
-        content_type: last(&head.headers, "content-type"),
-        encoding: last(&head.headers, "content-encoding"),
-        context: context(&head.headers, peer, &client),
-        client,
-    };
+        content_type: last(headers, "content-type"),
+        encoding: last(headers, "content-encoding"),
+        context: context(headers, peer, &client),
+        client: client.clone(),
+    });
+    let (feeding, fed) = if received.has_more { Some(mpsc::channel(PIECES)).unzip() } else { (None, None) };
+    let pieces = Pieces::new(std::mem::take(&mut received.bytes), fed);
     // In a task of its own: a sender that goes away does not stop what is half done.
-    let shared = shared.clone();
-    let done = tokio::spawn(async move { store(&shared, sent, received).await });
-    Ok(done.await.unwrap_or_else(|_| again(5, "internal error")))
-}
-
-fn again(seconds: u64, why: &'static str) -> Answer {
-    Answer::ComeAgain { seconds, status: StatusCode::SERVICE_UNAVAILABLE, why }
-}
-
-fn tell(shared: &Shared, told: bool) {
-    if !told {
-        shared.metrics.troubles_untold.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-fn too_large(shared: &Shared, client: &str) -> Answer {
-    shared.metrics.count(Outcome::TooLarge);
-    let reason = "a request was larger than the limits allow; its lines are lost. Send smaller batches, or raise them";
-    tell(shared, shared.troubles.lost("large", client, reason));
-    Answer::Refused { status: StatusCode::PAYLOAD_TOO_LARGE, why: "the batch is too large" }
-}
-
-/// A body and the memory that is set aside for it.
-struct Received {
-    bytes: Vec<u8>,
-    _memory: Vec<OwnedSemaphorePermit>,
-}
-
-enum Stop {
-    TooLarge,
-    NoMemory,
-    Slow,
-}
-
-async fn collect(shared: &Shared, body: &mut Incoming, announced: Option<usize>) -> Result<Received, Stop> {
-    const STEP: usize = 1 << 20;
-    let limits = &shared.limits;
-    let reserve = async |bytes: usize| {
-        let wanted = kib(bytes).clamp(1, kib(limits.in_flight_bytes)) as u32;
-        let waiting = time::timeout(limits.patience, shared.memory.clone().acquire_many_owned(wanted));
-        waiting.await.ok().and_then(Result::ok).ok_or(Stop::NoMemory)
+    let storing = {
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            let answer = store::store(&shared, sent, pieces).await;
+            drop((received, place));
+            answer
+        })
     };
-    let mut room = announced.unwrap_or(STEP);
-    let mut received = Received { bytes: Vec::new(), _memory: vec![reserve(room).await?] };
-    let begun = Instant::now();
-    loop {
-        let frame = match time::timeout(limits.body_idle, body.frame()).await {
-            Err(_) | Ok(Some(Err(_))) => return Err(Stop::Slow),
-            Ok(None) => return Ok(received),
-            Ok(Some(Ok(frame))) => frame,
-        };
-        let Some(data) = frame.data_ref() else { continue };
-        let length = received.bytes.len() + data.len();
-        if length > limits.body_bytes {
-            return Err(Stop::TooLarge);
-        }
-        let seconds = begun.elapsed().as_secs();
-        if seconds > 10 && (length as u64) < (seconds - 10) * SLOWEST_BYTES_PER_SECOND {
-            return Err(Stop::Slow);
-        }
-        while length > room {
-            received._memory.push(reserve(STEP).await?);
-            room += STEP;
-        }
-        if received.bytes.is_empty() {
-            received.bytes.reserve(announced.unwrap_or(data.len()).min(limits.body_bytes));
-        }
-        received.bytes.extend_from_slice(data);
+    if let Some(feeding) = feeding {
+        // When it ends early, the decoder notices, and says so.
+        let _ = body.feed(shared, feeding).await;
+    }
+    let answer = storing.await.unwrap_or_else(|_| Answer::again(5, "internal error"));
+    shared.metrics.bytes.fetch_add(body.bytes() as u64, Ordering::Relaxed);
+    if announced.is_none() {
+        shared.rates.charge(&client, [0, body.bytes() as u64, 0], Instant::now());
+    }
+    match answer {
+        // Also found while it was decoded.
+        Answer::Refused { .. } => Err((None, answer)),
+        _ => Ok(answer),
     }
 }
 
-/// Reads on a little, so that the sender gets to read the answer.
-async fn drain(body: &mut Incoming) {
-    let reading = async {
-        let mut read = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            read += frame.data_ref().map_or(0, Bytes::len);
-            if read > DRAIN_BYTES {
-                return;
-            }
-        }
-    };
-    let _ = time::timeout(DRAIN_TIME, reading).await;
-}
-
-async fn store(shared: &Arc<Shared>, sent: Sent, received: Received) -> Answer {
-    let now = shared.env.now();
-    let sent = Arc::new(sent);
-    let (protocol, client) = (sent.protocol, sent.client.clone());
-    let read = {
-        let Ok(_decoder) = shared.decoders.acquire().await else { return again(5, "shutting down") };
-        let mut received = received;
-        let mut limit = LARGE.min(shared.limits.decoded_bytes);
-        let mut large = None;
-        if received.bytes.len() > LARGE {
-            large = Some(shared.large.lock().await);
-            limit = shared.limits.decoded_bytes;
-        }
-        loop {
-            let (records, sent) = (shared.limits.records, sent.clone());
-            let bounds = Bounds { records, received: now };
-            let working = tokio::task::spawn_blocking(move || {
-                let read = catch_unwind(AssertUnwindSafe(|| sent.read(&received.bytes, limit, bounds)));
-                // A decoder that panics is our fault: the body is kept, and the sender not stopped by it.
-                let read = read.unwrap_or_else(|_| sent.unreadable(&received.bytes, "decoding it failed", bounds));
-                (read, received)
-            });
-            let Ok((read, back)) = working.await else { return again(30, "shutting down") };
-            received = back;
-            if matches!(read, Read::TooLarge) && large.is_none() {
-                large = Some(shared.large.lock().await);
-                limit = shared.limits.decoded_bytes;
-                continue;
-            }
-            break read;
-        }
-    };
-    let (id, mut decoded) = match read {
-        Read::TooLarge => return too_large(shared, &client),
-        Read::Decoded { id, decoded } => (id, decoded),
-    };
-    let random = || u128::from(shared.env.random()) << 64 | u128::from(shared.env.random());
-    // Batches without any time can honestly be equal: they are never taken for repeats.
-    let id = if decoded.batch.has_times { id } else { random() };
-    let (lines, parts) = (decoded.batch.lines, decoded.batch.finish());
-    let unreadable = decoded.bad.first().map(|unread| unread.reason.clone());
-    let mut writes = sent::spooled(id, now, parts);
-    let unread = std::mem::take(&mut decoded.bad);
-    writes.extend(unread.into_iter().map(|unread| Write::Quarantine(quarantine::row(&sent, now, unread))));
-    for (name, count) in [
-        ("push_lines", lines),
-        ("push_lines_cut", decoded.batch.cut),
-        ("push_odd_times", decoded.batch.odd_times),
-        ("push_unreadable", u64::from(unreadable.is_some())),
-    ] {
-        if count > 0 {
-            writes.push(Write::Count(name.to_owned(), count));
-        }
-    }
-    if writes.is_empty() {
-        shared.metrics.count(Outcome::Empty);
-        return Answer::Accepted(0);
-    }
-    let commit = Commit { id: CommitId(random()), writes };
-    match commit_twice(shared, &commit).await {
-        Ok(Committed::Done) => {}
-        Ok(Committed::Conflict) => return repeat(shared, BatchId(id), lines).await,
-        Err(LedgerError::Full { .. }) => {
-            shared.metrics.count(Outcome::Full);
-            return again(30, "the spool is full");
-        }
-        Err(error) => {
-            tracing::warn!(error = %logwarden_core::error::chain(&error), "a batch could not be stored");
-            shared.metrics.count(Outcome::Unavailable);
-            return again(10, "the state cannot be used");
-        }
-    }
-    if lines > 0 {
-        shared.metrics.lines.fetch_add(lines, Ordering::Relaxed);
-        shared.source.spooled(lines);
-    }
-    let Some(reason) = unreadable else {
-        shared.metrics.count(Outcome::Stored);
-        return Answer::Accepted(lines);
-    };
-    shared.metrics.count(Outcome::Quarantined);
-    tell(shared, shared.troubles.unreadable(&client, &reason));
-    if lines > 0 || protocol != Protocol::Otlp { Answer::Accepted(lines) } else { Answer::Unreadable }
-}
-
-/// A commit whose answer is unknown is sent once more under the same id.
-async fn commit_twice(shared: &Shared, commit: &Commit) -> Result<Committed, LedgerError> {
-    match shared.ledger.commit(commit).await {
-        Err(LedgerError::Failed { .. }) => shared.ledger.commit(commit).await,
-        done => done,
-    }
-}
-
-/// A conflict means that the batch is known, which is looked up all the same before the sender may forget it.
-async fn repeat(shared: &Shared, batch: BatchId, lines: u64) -> Answer {
-    let query = Query { batches: vec![batch], ..Query::default() };
-    match shared.ledger.read(&query).await {
-        Ok(snapshot) if snapshot.batches.contains(&batch) => {
-            shared.metrics.count(Outcome::Repeat);
-            let random = u128::from(shared.env.random()) << 64 | u128::from(shared.env.random());
-            let counted =
-                vec![Write::Count("push_repeats".to_owned(), 1), Write::Count("push_lines_repeated".to_owned(), lines)];
-            let _ = shared.ledger.commit(&Commit { id: CommitId(random), writes: counted }).await;
-            Answer::Accepted(lines)
-        }
-        _ => {
-            shared.metrics.count(Outcome::Unavailable);
-            again(2, "busy")
-        }
-    }
+/// Somebody without a credential that we know.
+fn unknown(shared: &Shared, peer: IpAddr, headers: &HeaderMap) -> Answer {
+    let known = if headers.contains_key(header::AUTHORIZATION) { "a wrong" } else { "no" };
+    let reason = format!("it sends {known} credential, so its lines are refused; most shippers then drop them");
+    shared.tell(shared.troubles.lost("credential", &peer.to_string(), &reason));
+    let why = "a credential is needed: Authorization: Bearer TOKEN";
+    Answer::Refused { status: StatusCode::UNAUTHORIZED, why }
 }
 
 fn authorization(headers: &HeaderMap) -> &[u8] {
@@ -426,6 +257,7 @@ fn reply(protocol: Protocol, json: bool, answer: &Answer) -> Reply {
             reply.headers_mut().insert(header::RETRY_AFTER, (*seconds).into());
             reply
         }
+        Answer::Close => plain(StatusCode::SERVICE_UNAVAILABLE, ""),
         Answer::Refused { status: code, why } => {
             let mut reply = match protocol {
                 Protocol::Otlp => status(otlp, json, *code, why),
@@ -487,12 +319,10 @@ async fn page(shared: &Arc<Shared>, peer: IpAddr, path: &str, headers: &HeaderMa
             let Ok(snapshot) = shared.ledger.read(&query).await else {
                 return plain(StatusCode::SERVICE_UNAVAILABLE, "the state cannot be used\n");
             };
-            let budget = kib(shared.limits.in_flight_bytes);
-            let in_flight = budget.saturating_sub(shared.memory.available_permits()) * 1024;
             let gauges = [
                 ("push_spool_rows", snapshot.spool_size.0),
                 ("push_spool_bytes", snapshot.spool_size.1),
-                ("push_in_flight_bytes", in_flight as u64),
+                ("push_in_flight_bytes", shared.memory.held()),
             ];
             let mut reply = plain(StatusCode::OK, shared.metrics.page(&gauges, &snapshot.counters));
             let kind = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

@@ -1,139 +1,56 @@
-//! JSON as shippers write it: one array, objects with or without white space between them, text that may not be UTF-8.
+//! JSON as shippers write it: one array, objects with or without white space between them, documents that hold lists of
+//! records deep inside, text that may not be UTF-8. One record at a time is in memory.
 
-use std::{borrow::Cow, cell::Cell, fmt, ops::ControlFlow};
+use std::{borrow::Cow, cell::Cell, fmt, io, ops::ControlFlow};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
+    de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-use crate::value::{MAX_DEPTH, MAX_VALUES, Value};
+use crate::{
+    value::{MAX_DEPTH, MAX_VALUES, Value},
+    window::{self, LONG, MAX_PIECE, Window},
+};
 
-/// How many values a document of many records may hold.
-const MAX_DOCUMENT: u32 = 1_000_000;
-
-/// A part of a body that could not be read.
-#[derive(Debug)]
-pub(crate) struct Bad {
-    /// Where it begins in the body.
-    pub(crate) from: usize,
-    /// Where it ends.
-    pub(crate) to: usize,
-    /// What is wrong.
-    pub(crate) reason: String,
+/// What stands at the beginning of some bytes.
+pub(crate) enum Next<'a> {
+    /// A value, and how many bytes it has.
+    Value(Value<'a>, usize),
+    /// The beginning of one.
+    Unfinished,
+    /// None, as far as can be told at that byte.
+    Bad(String, usize),
 }
 
-/// Calls `take` with every record of a body: the elements of an array, or objects one after another. What cannot be read
-/// is left out and returned; reading goes on after the next line break.
-pub(crate) fn records<'a>(body: &'a [u8], take: &mut dyn FnMut(Value<'a>) -> ControlFlow<()>) -> Vec<Bad> {
-    let mut bad = Vec::new();
-    let mut at = skip_space(body, 0);
-    while at < body.len() && bad.len() < 1000 {
-        let rest = &body[at..];
-        let (result, used, stopped) = if rest[0] == b'[' { elements(rest, take) } else { object(rest, take) };
-        if stopped {
-            return bad;
-        }
-        match result {
-            Ok(()) => at = skip_space(body, at + used.max(1)),
-            Err(reason) => {
-                let to = memchr::memchr(b'\n', &rest[used.min(rest.len())..]).map_or(body.len(), |n| at + used + n + 1);
-                bad.push(Bad { from: at, to, reason });
-                at = skip_space(body, to);
-            }
-        }
-    }
-    bad
-}
-
-/// One JSON document that holds many records.
-pub(crate) fn document(body: &[u8]) -> Result<Value<'_>, String> {
-    let left = Cell::new(MAX_DOCUMENT);
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = Seed { left: &left, depth: 0 }.deserialize(&mut deserializer).map_err(|error| error.to_string())?;
-    deserializer.end().map_err(|error| error.to_string())?;
-    Ok(value)
-}
-
-fn skip_space(body: &[u8], mut at: usize) -> usize {
-    // Commas between objects come from senders that join records themselves.
-    while body.get(at).is_some_and(|b| b.is_ascii_whitespace() || *b == b',' || *b == 0x1e) {
-        at += 1;
-    }
-    if body[at.min(body.len())..].starts_with(b"\xef\xbb\xbf") { skip_space(body, at + 3) } else { at }
-}
-
-/// One value, bounded on its own.
-struct Record<'a>(Value<'a>);
-
-impl<'de> Deserialize<'de> for Record<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let left = Cell::new(MAX_VALUES);
-        Seed { left: &left, depth: 0 }.deserialize(deserializer).map(Record)
-    }
-}
-
-type Outcome = (Result<(), String>, usize, bool);
-
-fn object<'a>(rest: &'a [u8], take: &mut dyn FnMut(Value<'a>) -> ControlFlow<()>) -> Outcome {
-    let mut stream = serde_json::Deserializer::from_slice(rest).into_iter::<Record<'a>>();
+/// The value at the beginning of `bytes`, which `is_all` that there is.
+pub(crate) fn next(bytes: &[u8], is_all: bool) -> Next<'_> {
+    let mut stream = serde_json::Deserializer::from_slice(bytes).into_iter::<Record<'_>>();
     match stream.next() {
+        // A number may go on.
+        Some(Ok(_)) if stream.byte_offset() == bytes.len() && !is_all && bytes[0] != b'{' => Next::Unfinished,
         Some(Ok(Record(value))) => {
             let used = stream.byte_offset();
-            (Ok(()), used, take(value).is_break())
+            Next::Value(value, used)
         }
-        Some(Err(error)) => (Err(error.to_string()), 0, false),
-        None => (Ok(()), rest.len(), false),
+        Some(Err(error)) if error.is_eof() && !is_all => Next::Unfinished,
+        Some(Err(error)) => Next::Bad(reason(&error), position(bytes, error.line(), error.column())),
+        None => Next::Bad("there is nothing".to_owned(), bytes.len()),
     }
 }
 
-fn elements<'a>(rest: &'a [u8], take: &mut dyn FnMut(Value<'a>) -> ControlFlow<()>) -> Outcome {
-    struct All<'t, 'a> {
-        take: &'t mut dyn FnMut(Value<'a>) -> ControlFlow<()>,
-        stopped: &'t mut bool,
-    }
-    impl<'de> Visitor<'de> for All<'_, 'de> {
-        type Value = ();
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an array of records")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-            while let Some(Record(value)) = seq.next_element::<Record<'de>>()? {
-                if (self.take)(value).is_break() {
-                    *self.stopped = true;
-                    return Err(A::Error::custom("too many records"));
-                }
-            }
-            Ok(())
-        }
-    }
-    struct Array<'t, 'a>(All<'t, 'a>);
-    impl<'de> DeserializeSeed<'de> for Array<'_, 'de> {
-        type Value = ();
-
-        fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-            deserializer.deserialize_seq(self.0)
-        }
-    }
-    let mut stopped = false;
-    let mut deserializer = serde_json::Deserializer::from_slice(rest);
-    let result = Array(All { take, stopped: &mut stopped }).deserialize(&mut deserializer);
-    match result {
-        Ok(()) => (Ok(()), end_of_array(rest, &mut deserializer), false),
-        Err(error) => (Err(error.to_string()), position(rest, error.line(), error.column()), stopped),
+/// Some bytes that are one value.
+pub(crate) fn value(bytes: &[u8]) -> Option<Value<'_>> {
+    match next(bytes, true) {
+        Next::Value(value, used) if bytes[used..].trim_ascii().is_empty() => Some(value),
+        _ => None,
     }
 }
 
-/// Where a well-formed array ends, since the deserializer does not tell. Nearly always it is the whole body.
-fn end_of_array(body: &[u8], deserializer: &mut serde_json::Deserializer<serde_json::de::SliceRead<'_>>) -> usize {
-    if deserializer.end().is_ok() {
-        return body.len();
-    }
-    let mut stream = serde_json::Deserializer::from_slice(body).into_iter::<serde::de::IgnoredAny>();
-    let _ = stream.next();
-    stream.byte_offset()
+/// The error without the place, which is that in a piece of the body.
+fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.split(" at line ").next().unwrap_or_default().to_owned()
 }
 
 fn position(body: &[u8], line: usize, column: usize) -> usize {
@@ -147,11 +64,215 @@ fn position(body: &[u8], line: usize, column: usize) -> usize {
     (at + column).min(body.len())
 }
 
+/// One value, bounded on its own.
+struct Record<'a>(Value<'a>);
+
+impl<'de> Deserialize<'de> for Record<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let left = Cell::new(MAX_VALUES);
+        Seed { left: &left, depth: 0 }.deserialize(deserializer).map(Record)
+    }
+}
+
+/// A level of a document that holds records deep inside: an object.
+#[derive(Debug)]
+pub(crate) struct Level {
+    /// What it says about the records below it.
+    pub(crate) about: &'static [&'static str],
+    /// Where they are: a list, of objects or of records.
+    pub(crate) down: &'static [&'static str],
+}
+
+/// Hears what is in a document, in order.
+pub(crate) trait Listener {
+    /// Another object of a level begins.
+    fn begin(&mut self, level: usize);
+    /// There is a list where records are looked for.
+    fn found(&mut self);
+    /// Something about the records that follow.
+    fn about(&mut self, key: &[u8], value: Value<'_>);
+    /// A record.
+    fn record(&mut self, value: Value<'_>) -> ControlFlow<()>;
+}
+
+/// Reads a document; what was heard before an error stays heard.
+pub(crate) fn document(window: &mut Window<'_>, levels: &[Level], listener: &mut dyn Listener) -> Result<(), String> {
+    fn walked<'de, D: Deserializer<'de>>(
+        deserializer: D,
+        levels: &[Level],
+        listener: &mut dyn Listener,
+    ) -> Result<(), D::Error> {
+        Walk { levels, level: 0, listener }.deserialize(deserializer)
+    }
+    if !window.ensure(LONG) {
+        let mut deserializer = serde_json::Deserializer::from_slice(window.rest());
+        return walked(&mut deserializer, levels, listener)
+            .and_then(|()| deserializer.end())
+            .map_err(|error| reason(&error));
+    }
+    let mut deserializer = serde_json::Deserializer::from_reader(Guarded::new(window));
+    walked(&mut deserializer, levels, listener).and_then(|()| deserializer.end()).map_err(|error| reason(&error))
+}
+
+/// The same in a value.
+pub(crate) fn walk(value: &Value<'_>, levels: &[Level], level: usize, listener: &mut dyn Listener) -> ControlFlow<()> {
+    let Value::Map(pairs) = value else { return ControlFlow::Continue(()) };
+    let Some(here) = levels.get(level) else { return ControlFlow::Continue(()) };
+    listener.begin(level);
+    for (key, value) in pairs.iter().filter(|(key, _)| is_one_of(key, here.about)) {
+        listener.about(key, value.clone());
+    }
+    for (_, list) in pairs.iter().filter(|(key, _)| is_one_of(key, here.down)) {
+        down(list, levels, level, listener)?;
+    }
+    ControlFlow::Continue(())
+}
+
+fn down(list: &Value<'_>, levels: &[Level], level: usize, listener: &mut dyn Listener) -> ControlFlow<()> {
+    let Value::List(list) = list else { return ControlFlow::Continue(()) };
+    listener.found();
+    for value in list {
+        match level + 1 < levels.len() {
+            true => walk(value, levels, level + 1, listener)?,
+            false => listener.record(value.clone())?,
+        }
+    }
+    ControlFlow::Continue(())
+}
+
+fn is_one_of(key: &[u8], names: &[&str]) -> bool {
+    names.iter().any(|name| name.as_bytes() == key)
+}
+
+const ENOUGH: &str = "there are too many records";
+
+struct Walk<'w> {
+    levels: &'w [Level],
+    level: usize,
+    listener: &'w mut dyn Listener,
+}
+
+impl<'de> DeserializeSeed<'de> for Walk<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Walk<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object that holds log records")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let here = &self.levels[self.level];
+        let (mut is_told, mut early) = (here.about.is_empty(), Vec::new());
+        self.listener.begin(self.level);
+        while let Some(Key(key)) = map.next_key::<Key<'de>>()? {
+            if is_one_of(&key, here.about) {
+                let Record(value) = map.next_value()?;
+                self.listener.about(&key, value);
+                is_told = true;
+            } else if !is_one_of(&key, here.down) {
+                map.next_value::<IgnoredAny>()?;
+            } else if is_told {
+                map.next_value_seed(Down { levels: self.levels, level: self.level, listener: &mut *self.listener })?;
+            } else {
+                // The records come before what is said about them.
+                let Record(value) = map.next_value()?;
+                early.push(value);
+            }
+        }
+        for list in early {
+            if down(&list, self.levels, self.level, self.listener).is_break() {
+                return Err(A::Error::custom(ENOUGH));
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Down<'w> {
+    levels: &'w [Level],
+    level: usize,
+    listener: &'w mut dyn Listener,
+}
+
+impl<'de> DeserializeSeed<'de> for Down<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Down<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        self.listener.found();
+        if self.level + 1 < self.levels.len() {
+            let (levels, level) = (self.levels, self.level + 1);
+            while seq.next_element_seed(Walk { levels, level, listener: &mut *self.listener })?.is_some() {}
+            return Ok(());
+        }
+        while let Some(Record(value)) = seq.next_element()? {
+            if self.listener.record(value).is_break() {
+                return Err(A::Error::custom(ENOUGH));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads JSON from a window, and refuses texts that are too long: the deserializer would hold them whole.
+struct Guarded<'w, 'r> {
+    window: &'w mut Window<'r>,
+    length: usize,
+    is_inside: bool,
+    is_escaped: bool,
+}
+
+impl<'w, 'r> Guarded<'w, 'r> {
+    fn new(window: &'w mut Window<'r>) -> Self {
+        Self { window, length: 0, is_inside: false, is_escaped: false }
+    }
+}
+
+impl io::Read for Guarded<'_, '_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.window.read(out)?;
+        for byte in &out[..read] {
+            match (self.is_inside, self.is_escaped, *byte) {
+                (true, true, _) => self.is_escaped = false,
+                (true, false, b'\\') => self.is_escaped = true,
+                (_, _, b'"') => (self.is_inside, self.length) = (!self.is_inside, 0),
+                _ => {}
+            }
+            self.length += 1;
+            if self.is_inside && self.length > MAX_PIECE {
+                return Err(io::Error::other("a text is too long"));
+            }
+        }
+        Ok(read)
+    }
+}
+
 struct Seed<'c> {
     left: &'c Cell<u32>,
     depth: u32,
 }
-
 impl Seed<'_> {
     fn count<E: serde::de::Error>(&self) -> Result<(), E> {
         let left = self.left.get().checked_sub(1).ok_or_else(|| E::custom("too many values in one record"))?;
@@ -252,65 +373,20 @@ impl<'de> Deserialize<'de> for Key<'de> {
     }
 }
 
-/// JSON text that was not UTF-8, made readable: every wrong byte is a character of a private plane, which
-/// [`Repaired::restore`] turns back into the byte.
-#[derive(Debug)]
-pub(crate) struct Repaired {
-    base: Option<u32>,
-}
-
-impl Repaired {
-    /// The body as UTF-8, and how to get the bytes back.
-    pub(crate) fn new(body: &[u8]) -> (Cow<'_, [u8]>, Self) {
-        if std::str::from_utf8(body).is_ok() {
-            return (Cow::Borrowed(body), Self { base: None });
+/// Turns texts back into the bytes that were sent.
+pub(crate) fn restore(value: &mut Value<'_>) {
+    let back = |text: &mut Cow<'_, [u8]>| {
+        if let Some(bytes) = window::restore(text) {
+            *text = Cow::Owned(bytes);
         }
-        // The first of 15 blocks of the private planes 15 and 16 that the body does not use.
-        let used =
-            |base: u32| (0x80..=0xff).any(|byte| memchr::memmem::find(body, encode(base + byte).as_bytes()).is_some());
-        let base = (0..15).map(|block| 0xf_0000 + block * 0x1000).find(|base| !used(*base));
-        let mut text = Vec::with_capacity(body.len() + body.len() / 8);
-        for chunk in body.utf8_chunks() {
-            text.extend_from_slice(chunk.valid().as_bytes());
-            for byte in chunk.invalid() {
-                let character = base.map_or('\u{fffd}'.into(), |base| base + u32::from(*byte));
-                text.extend_from_slice(encode(character).as_bytes());
-            }
-        }
-        (Cow::Owned(text), Self { base })
+    };
+    match value {
+        Value::Text(text) => back(text),
+        Value::List(values) => values.iter_mut().for_each(restore),
+        Value::Map(pairs) => pairs.iter_mut().for_each(|(key, value)| {
+            back(key);
+            restore(value);
+        }),
+        _ => {}
     }
-
-    /// The bytes that were sent, in all texts of a value.
-    pub(crate) fn restore(&self, value: &mut Value<'_>) {
-        let Some(base) = self.base else { return };
-        match value {
-            Value::Text(text) => restore_text(text, base),
-            Value::List(values) => values.iter_mut().for_each(|value| self.restore(value)),
-            Value::Map(pairs) => pairs.iter_mut().for_each(|(key, value)| {
-                restore_text(key, base);
-                self.restore(value);
-            }),
-            _ => {}
-        }
-    }
-}
-
-fn encode(character: u32) -> String {
-    char::from_u32(character).map_or_else(String::new, String::from)
-}
-
-fn restore_text(text: &mut Cow<'_, [u8]>, base: u32) {
-    let ours = |c: char| u32::from(c).checked_sub(base).and_then(|byte| u8::try_from(byte).ok()).filter(|b| *b >= 0x80);
-    let Ok(known) = std::str::from_utf8(text) else { return };
-    if !known.chars().any(|c| ours(c).is_some()) {
-        return;
-    }
-    let mut bytes = Vec::with_capacity(known.len());
-    for c in known.chars() {
-        match ours(c) {
-            Some(byte) => bytes.push(byte),
-            None => bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
-        }
-    }
-    *text = Cow::Owned(bytes);
 }

@@ -6,11 +6,13 @@
 
 mod access;
 mod batch;
+mod body;
 mod decode;
 mod handler;
 mod inflate;
 mod json;
 mod loki;
+mod memory;
 mod metrics;
 mod moment;
 mod msgpack;
@@ -22,13 +24,17 @@ mod record;
 mod sent;
 mod serve;
 mod source;
+mod store;
+mod streams;
 mod troubles;
 mod value;
+mod window;
 mod wire;
 
 pub use self::{
     access::{Client, Network, ParseHashError, ParseNetworkError},
     quarantine::{Kept, Quarantine, Replayed},
+    rate::Rate,
     receiver::{BuildError, Builder, Limits, Receiver},
     source::PushSource,
 };

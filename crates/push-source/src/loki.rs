@@ -1,15 +1,17 @@
 //! Loki's push API: JSON, and protobuf (whose snappy is already off).
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, ops::ControlFlow};
 
 use logwarden_core::{Stream, templates::Clock};
 
 use crate::{
     batch::Batch,
-    json, moment, record,
+    json::{self, Level, Listener},
+    moment, record,
     record::Context,
     value::Value,
-    wire::{Broken, Field, Fields},
+    window::Window,
+    wire::{self, Broken, Field, Fields, Head},
 };
 
 type Labels = BTreeMap<String, String>;
@@ -17,100 +19,154 @@ type Labels = BTreeMap<String, String>;
 /// How many labels a stream may have.
 const MAX_LABELS: usize = 64;
 
+const LEVELS: [Level; 2] =
+    [Level { about: &[], down: &["streams"] }, Level { about: &["stream", "labels"], down: &["values", "entries"] }];
+
 /// Adds the entries of a JSON push. Lenient where Loki is strict (times as numbers): dropping helps nobody.
-pub(crate) fn json(body: &Value<'_>, context: &Context, batch: &mut Batch) -> Result<(), String> {
-    let Some(Value::List(streams)) = body.get("streams") else {
-        return if body == &Value::Map(Vec::new()) { Ok(()) } else { Err("there are no `streams`".to_owned()) };
-    };
-    let mut bad = 0;
-    for stream in streams {
-        let labels = match (stream.get("stream"), stream.get("labels")) {
-            (Some(Value::Map(pairs)), _) => pairs
-                .iter()
-                .take(MAX_LABELS)
-                .filter_map(|(name, value)| Some((String::from_utf8_lossy(name).into_owned(), value.word()?)))
-                .collect(),
-            (_, Some(Value::Text(text))) => parse_labels(text),
-            _ => Labels::new(),
-        };
-        let labels = merged(context, labels);
-        let Some(Value::List(values)) = stream.get("values").or_else(|| stream.get("entries")) else { continue };
-        for value in values {
-            let (time, line, metadata) = match value {
-                Value::List(parts) => (parts.first(), parts.get(1), parts.get(2)),
-                // The legacy path: {"ts": …, "line": …}.
-                Value::Map(_) => (value.get("ts"), value.get("line"), None),
-                _ => (None, None, None),
-            };
-            let Some(Value::Text(line)) = line else {
-                bad += 1;
-                continue;
-            };
-            let time = time.and_then(moment::nanos);
-            let details = match metadata {
-                Some(Value::Map(pairs)) => pairs
-                    .iter()
-                    .filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)))
-                    .filter(|(name, _)| Stream::tells(name))
-                    .filter_map(|(name, value)| Some((name.to_owned(), value.word()?)))
-                    .collect(),
-                _ => Labels::new(),
-            };
-            push(labels.clone(), details, time, line, context, batch);
-        }
+pub(crate) fn json(window: &mut Window<'_>, context: &Context, batch: &mut Batch<'_>) -> Result<(), String> {
+    let mut push = Push { context, batch, labels: Labels::new(), has_streams: false, without_line: 0 };
+    json::document(window, &LEVELS, &mut push)?;
+    match push {
+        Push { has_streams: false, .. } => Err("there are no `streams`".to_owned()),
+        Push { without_line: 0, .. } => Ok(()),
+        Push { without_line, .. } => Err(format!("{without_line} values have no line")),
     }
-    if bad > 0 { Err(format!("{bad} values have no line")) } else { Ok(()) }
 }
 
-/// Adds the entries of a `PushRequest`.
-pub(crate) fn protobuf(body: &[u8], context: &Context, batch: &mut Batch) -> Result<(), Broken> {
-    for field in Fields(body) {
-        let (1, Field::Bytes(stream)) = field? else { continue };
-        let mut labels = Labels::new();
-        for field in Fields(stream) {
-            if let (1, Field::Bytes(text)) = field? {
-                labels = merged(context, parse_labels(text));
+struct Push<'p, 's> {
+    context: &'p Context,
+    batch: &'p mut Batch<'s>,
+    labels: Labels,
+    has_streams: bool,
+    without_line: u64,
+}
+
+impl Listener for Push<'_, '_> {
+    fn begin(&mut self, _: usize) {
+        self.labels = self.context.labels.clone();
+    }
+
+    fn found(&mut self) {
+        self.has_streams = true;
+    }
+
+    fn about(&mut self, _: &[u8], mut value: Value<'_>) {
+        json::restore(&mut value);
+        match &value {
+            Value::Map(pairs) => self.labels.extend(
+                pairs
+                    .iter()
+                    .take(MAX_LABELS)
+                    .filter_map(|(name, value)| Some((String::from_utf8_lossy(name).into_owned(), value.word()?))),
+            ),
+            Value::Text(text) => self.labels.extend(parse_labels(text)),
+            _ => {}
+        }
+    }
+
+    fn record(&mut self, mut value: Value<'_>) -> ControlFlow<()> {
+        json::restore(&mut value);
+        let (time, line, metadata) = match &value {
+            Value::List(parts) => (parts.first(), parts.get(1), parts.get(2)),
+            // The legacy path: {"ts": …, "line": …}.
+            Value::Map(_) => (value.get("ts"), value.get("line"), None),
+            _ => (None, None, None),
+        };
+        let Some(Value::Text(line)) = line else {
+            self.without_line += 1;
+            return ControlFlow::Continue(());
+        };
+        let time = time.and_then(moment::nanos);
+        let details = match metadata {
+            Some(Value::Map(pairs)) => pairs
+                .iter()
+                .filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)))
+                .filter(|(name, _)| Stream::tells(name))
+                .filter_map(|(name, value)| Some((name.to_owned(), value.word()?)))
+                .collect(),
+            _ => Labels::new(),
+        };
+        match push(self.labels.clone(), details, time, line, self.context, self.batch) {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        }
+    }
+}
+
+/// Adds the entries of a `PushRequest`: streams (1) of labels (1) and entries (2).
+pub(crate) fn protobuf(window: &mut Window<'_>, context: &Context, batch: &mut Batch<'_>) -> Result<(), Broken> {
+    while let Some((number, head)) = wire::head(window)? {
+        let Head::Message(length) = head else { continue };
+        if number != 1 {
+            wire::skip(window, length)?;
+            continue;
+        }
+        let end = window.position() + length;
+        let mut labels = context.labels.clone();
+        while window.position() < end {
+            match wire::head(window)?.ok_or(Broken)? {
+                (1, Head::Message(length)) => {
+                    labels.extend(parse_labels(wire::message(window, length)?));
+                    window.skip(length as usize);
+                }
+                (2, Head::Message(length)) if wire::is_too_long(length) => {
+                    if !wire::cut(window, length, &labels, batch)? {
+                        return Ok(());
+                    }
+                }
+                (2, Head::Message(length)) => {
+                    if !entry(wire::message(window, length)?, &labels, context, batch)? {
+                        return Ok(());
+                    }
+                    window.skip(length as usize);
+                }
+                (_, Head::Message(length)) => wire::skip(window, length)?,
+                (_, Head::Number) => {}
             }
         }
-        for field in Fields(stream) {
-            let (2, Field::Bytes(entry)) = field? else { continue };
-            let (mut time, mut line, mut details) = (None, &b""[..], Labels::new());
-            for field in Fields(entry) {
-                match field? {
-                    (1, Field::Bytes(stamp)) => time = Some(timestamp(stamp)?),
-                    (2, Field::Bytes(text)) => line = text,
-                    (3, Field::Bytes(pair)) => {
-                        let (name, value) = pair_of(pair)?;
-                        if Stream::tells(&name) {
-                            details.insert(name, value);
-                        }
-                    }
-                    _ => {}
-                }
-            }
-            push(labels.clone(), details, time, line, context, batch);
+        if window.position() != end {
+            return Err(Broken);
         }
     }
     Ok(())
 }
 
-fn merged(context: &Context, labels: Labels) -> Labels {
-    let mut all = context.labels.clone();
-    all.extend(labels);
-    all
+/// Adds an entry: time (1), line (2), metadata (3).
+fn entry(message: &[u8], labels: &Labels, context: &Context, batch: &mut Batch<'_>) -> Result<bool, Broken> {
+    let (mut time, mut line, mut details) = (None, &b""[..], Labels::new());
+    for field in Fields(message) {
+        match field? {
+            (1, Field::Bytes(stamp)) => time = Some(timestamp(stamp)?),
+            (2, Field::Bytes(text)) => line = text,
+            (3, Field::Bytes(pair)) => {
+                let (name, value) = pair_of(pair)?;
+                if Stream::tells(&name) {
+                    details.insert(name, value);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(push(labels.clone(), details, time, line, context, batch))
 }
 
 /// A line of Fluent Bit's loki output is a whole record as JSON; of others it is the line itself.
-fn push(labels: Labels, details: Labels, time: Option<i64>, line: &[u8], context: &Context, batch: &mut Batch) {
+fn push(
+    labels: Labels,
+    details: Labels,
+    time: Option<i64>,
+    line: &[u8],
+    context: &Context,
+    batch: &mut Batch<'_>,
+) -> bool {
     if line.first() == Some(&b'{')
-        && let Ok(value @ Value::Map(_)) = json::document(line)
+        && let Some(value @ Value::Map(_)) = json::value(line)
         && value.get("log").is_some_and(|log| matches!(log, Value::Text(_)))
     {
         let context = Context { labels, level: details.get("level").cloned().or_else(|| context.level.clone()) };
-        record::take(value, time, None, &context, batch);
-        return;
+        return record::take(value, time, None, &context, batch);
     }
-    batch.push(labels, details, time, Clock::Record, line);
+    batch.push(labels, details, time, Clock::Record, line)
 }
 
 fn timestamp(message: &[u8]) -> Result<i64, Broken> {

@@ -1,8 +1,11 @@
-//! MessagePack as Fluent Bit writes it: records one after another, `[[time, metadata], record]` or `[time, record]`.
+//! MessagePack as Fluent Bit writes it: values one after another.
 
 use std::borrow::Cow;
 
 use crate::value::{MAX_DEPTH, MAX_VALUES, Value};
+
+/// Why there is no value: its end is not there.
+pub(crate) const ENDS: &str = "it ends too early";
 
 /// Reads values from bytes.
 #[derive(Debug)]
@@ -33,7 +36,7 @@ impl<'a> Reader<'a> {
     }
 
     fn bytes(&mut self, length: usize) -> Result<&'a [u8], &'static str> {
-        let end = self.at.checked_add(length).filter(|end| *end <= self.body.len()).ok_or("it ends too early")?;
+        let end = self.at.checked_add(length).filter(|end| *end <= self.body.len()).ok_or(ENDS)?;
         let bytes = &self.body[self.at..end];
         self.at = end;
         Ok(bytes)

@@ -1,72 +1,135 @@
 //! OTLP/HTTP logs, protobuf and JSON, brought into one shape: the JSON one.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, ops::ControlFlow};
 
 use logwarden_core::templates::{Clock, Level};
 
 use crate::{
     batch::Batch,
+    json::{self, Listener},
     moment, record,
     record::Context,
     value::{MAX_DEPTH, MAX_VALUES, Value},
-    wire::{Broken, Field, Fields},
+    window::Window,
+    wire::{self, Broken, Field, Fields, Head},
 };
 
+const LEVELS: [json::Level; 3] = [
+    json::Level { about: &[], down: &["resourceLogs", "resource_logs"] },
+    json::Level { about: &["resource"], down: &["scopeLogs", "scope_logs"] },
+    json::Level { about: &[], down: &["logRecords", "log_records"] },
+];
+
 /// Adds the records of an `ExportLogsServiceRequest` in JSON.
-pub(crate) fn json(body: &Value<'_>, context: &Context, batch: &mut Batch) -> Result<(), String> {
-    let resources = match body.get("resourceLogs").or_else(|| body.get("resource_logs")) {
-        Some(Value::List(resources)) => resources.as_slice(),
-        _ if matches!(body, Value::Map(_)) => &[],
-        _ => return Err("this is no OTLP request".to_owned()),
-    };
-    for resource in resources {
-        let about = resource.at(&["resource", "attributes"]).map(attributes);
-        let scopes = resource.get("scopeLogs").or_else(|| resource.get("scope_logs"));
-        let Some(Value::List(scopes)) = scopes else { continue };
-        for scope in scopes {
-            let records = scope.get("logRecords").or_else(|| scope.get("log_records"));
-            let Some(Value::List(records)) = records else { continue };
-            for entry in records {
-                let get = |camel: &str, snake: &str| entry.get(camel).or_else(|| entry.get(snake));
-                let time = |camel, snake| get(camel, snake).and_then(nanos).filter(|time| *time > 0);
-                take(
-                    Entry {
-                        time: time("timeUnixNano", "time_unix_nano")
-                            .or_else(|| time("observedTimeUnixNano", "observed_time_unix_nano")),
-                        severity: get("severityNumber", "severity_number").and_then(severity_json),
-                        severity_text: get("severityText", "severity_text").and_then(Value::word),
-                        body: get("body", "body").map_or(Value::Null, any),
-                        attributes: entry.get("attributes").map(attributes),
-                    },
-                    about.as_ref(),
-                    context,
-                    batch,
-                );
+pub(crate) fn json(window: &mut Window<'_>, context: &Context, batch: &mut Batch<'_>) -> Result<(), String> {
+    let mut export = Export { context, batch, resource: None, is_one: false };
+    json::document(window, &LEVELS, &mut export)?;
+    if export.is_one { Ok(()) } else { Err("there are no `resourceLogs`".to_owned()) }
+}
+
+struct Export<'p, 's> {
+    context: &'p Context,
+    batch: &'p mut Batch<'s>,
+    resource: Option<Value<'static>>,
+    is_one: bool,
+}
+
+impl Listener for Export<'_, '_> {
+    fn begin(&mut self, level: usize) {
+        if level == 1 {
+            self.resource = None;
+        }
+    }
+
+    fn found(&mut self) {
+        self.is_one = true;
+    }
+
+    fn about(&mut self, _: &[u8], mut value: Value<'_>) {
+        json::restore(&mut value);
+        self.resource = value.get("attributes").map(|list| attributes(list).into_owned());
+    }
+
+    fn record(&mut self, mut value: Value<'_>) -> ControlFlow<()> {
+        json::restore(&mut value);
+        let get = |camel: &str, snake: &str| value.get(camel).or_else(|| value.get(snake));
+        let time = |camel, snake| get(camel, snake).and_then(nanos).filter(|time| *time > 0);
+        let entry = Entry {
+            time: time("timeUnixNano", "time_unix_nano")
+                .or_else(|| time("observedTimeUnixNano", "observed_time_unix_nano")),
+            severity: get("severityNumber", "severity_number").and_then(severity_json),
+            severity_text: get("severityText", "severity_text").and_then(Value::word),
+            body: get("body", "body").map_or(Value::Null, any),
+            attributes: value.get("attributes").map(attributes),
+        };
+        match take(entry, self.resource.as_ref(), self.context, self.batch) {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        }
+    }
+}
+
+/// Adds the records of an `ExportLogsServiceRequest`: resource logs (1) of a resource (1) and scope logs (2) of records
+/// (2). Serializers write a resource before its records.
+pub(crate) fn protobuf(window: &mut Window<'_>, context: &Context, batch: &mut Batch<'_>) -> Result<(), Broken> {
+    while let Some((number, head)) = wire::head(window)? {
+        let Head::Message(length) = head else { continue };
+        if number != 1 {
+            wire::skip(window, length)?;
+            continue;
+        }
+        let end = window.position() + length;
+        let mut resource = None;
+        while window.position() < end {
+            match wire::head(window)?.ok_or(Broken)? {
+                (1, Head::Message(length)) => {
+                    let message = wire::message(window, length)?;
+                    resource = Some(key_values(message, 1, &mut Left::default())?.into_owned());
+                    window.skip(length as usize);
+                }
+                (2, Head::Message(length)) => {
+                    if !scope(window, length, resource.as_ref(), context, batch)? {
+                        return Ok(());
+                    }
+                }
+                (_, Head::Message(length)) => wire::skip(window, length)?,
+                (_, Head::Number) => {}
             }
+        }
+        if window.position() != end {
+            return Err(Broken);
         }
     }
     Ok(())
 }
 
-/// Adds the records of an `ExportLogsServiceRequest` in protobuf.
-pub(crate) fn protobuf(body: &[u8], context: &Context, batch: &mut Batch) -> Result<(), Broken> {
-    for field in Fields(body) {
-        let (1, Field::Bytes(resource_logs)) = field? else { continue };
-        let mut about = None;
-        for field in Fields(resource_logs) {
-            if let (1, Field::Bytes(resource)) = field? {
-                about = Some(key_values(resource, 1, &mut Left::default())?);
+fn scope(
+    window: &mut Window<'_>,
+    length: u64,
+    resource: Option<&Value<'_>>,
+    context: &Context,
+    batch: &mut Batch<'_>,
+) -> Result<bool, Broken> {
+    let end = window.position() + length;
+    while window.position() < end {
+        match wire::head(window)?.ok_or(Broken)? {
+            (2, Head::Message(length)) if wire::is_too_long(length) => {
+                if !wire::cut(window, length, &context.labels, batch)? {
+                    return Ok(false);
+                }
             }
-        }
-        for field in Fields(resource_logs) {
-            let (2, Field::Bytes(scope_logs)) = field? else { continue };
-            for field in Fields(scope_logs) {
-                let (2, Field::Bytes(entry)) = field? else { continue };
-                take(log_record(entry)?, about.as_ref(), context, batch);
+            (2, Head::Message(length)) => {
+                let record = log_record(wire::message(window, length)?)?;
+                if !take(record, resource, context, batch) {
+                    return Ok(false);
+                }
+                window.skip(length as usize);
             }
+            (_, Head::Message(length)) => wire::skip(window, length)?,
+            (_, Head::Number) => {}
         }
     }
-    Ok(())
+    if window.position() == end { Ok(true) } else { Err(Broken) }
 }
 
 struct Entry<'a> {
@@ -77,7 +140,7 @@ struct Entry<'a> {
     attributes: Option<Value<'a>>,
 }
 
-fn take(entry: Entry<'_>, resource: Option<&Value<'_>>, context: &Context, batch: &mut Batch) {
+fn take(entry: Entry<'_>, resource: Option<&Value<'_>>, context: &Context, batch: &mut Batch<'_>) -> bool {
     let level = match entry.severity {
         Some(1..=4) => Some(Level::Trace),
         Some(5..=8) => Some(Level::Debug),
@@ -109,7 +172,7 @@ fn take(entry: Entry<'_>, resource: Option<&Value<'_>>, context: &Context, batch
         // What a shipper sends as a map is a record like any other.
         Value::Map(_) => {
             let context = Context { labels, level: level.or_else(|| context.level.clone()) };
-            record::take(entry.body, entry.time, None, &context, batch);
+            record::take(entry.body, entry.time, None, &context, batch)
         }
         body => {
             let text = match body {
@@ -123,7 +186,7 @@ fn take(entry: Entry<'_>, resource: Option<&Value<'_>>, context: &Context, batch
             };
             let text = exception(&text, entry.attributes.as_ref()).unwrap_or(text);
             let details: BTreeMap<_, _> = level.map(|level| ("level".to_owned(), level)).into_iter().collect();
-            batch.push(labels, details, entry.time, Clock::Record, &text);
+            batch.push(labels, details, entry.time, Clock::Record, &text)
         }
     }
 }

@@ -3,20 +3,21 @@
 //! A kept body remembers how it was sent, so that a later version, which may read it, can take it after all. It begins
 //! with one line of JSON that says so; the bytes follow.
 
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
 use logwarden_core::{
     Timestamp,
     env::Env,
-    ledger::{Commit, CommitId, Committed, Ledger, LedgerError, QuarantineRow, Query, Write},
+    ledger::{BatchId, Commit, CommitId, Committed, Ledger, LedgerError, QuarantineRow, Query, SpoolRow, Write},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    batch::Bounds,
-    decode::Unread,
+    batch::{Bounds, Part},
+    decode::{Protocol, Unread},
     receiver::Limits,
-    sent::{self, PLAIN, Read, Sent},
+    sent::{Beginning, PLAIN, Sent},
+    window::Failure,
 };
 
 /// How much of a body is kept.
@@ -141,23 +142,29 @@ impl Quarantine {
         let (_, head, body) = kept(&row);
         let now = self.env.now();
         let bounds = Bounds { records: self.limits.records, received: now };
-        let sent = if as_text { head.sent.as_text() } else { head.sent };
-        let mut decoded = match sent.read(body, self.limits.decoded_bytes, bounds) {
-            Read::TooLarge => return Ok(Replayed::Unreadable { reason: "it is too large once unpacked".to_owned() }),
-            Read::Decoded { decoded, .. } => decoded,
+        let sent = if as_text { Sent { protocol: Protocol::Text, ..head.sent } } else { head.sent };
+        let (lines, parts, mut bad) = match again(&sent, body, self.limits.decoded_bytes, bounds) {
+            Ok(read) => read,
+            Err(failure) => return Ok(Replayed::Unreadable { reason: failure.to_string() }),
         };
-        let (lines, parts) = (decoded.batch.lines, decoded.batch.finish());
-        if lines == 0 {
-            let reason =
-                decoded.bad.pop().map_or_else(|| "there are no lines in it".to_owned(), |unread| unread.reason);
+        // What can only be read in part because its compression is broken was taken as far when it came.
+        if lines == 0 || bad.iter().any(|unread| unread.is_packed) {
+            let reason = bad.pop().map_or_else(|| "there are no lines in it".to_owned(), |unread| unread.reason);
             return Ok(Replayed::Unreadable { reason });
         }
         // Named after the row: of two replays at once, one finds the batch to be known.
         let hash = blake3::hash(&[&number.to_be_bytes(), &row.at.nanos().to_be_bytes()[..], &row.body].concat());
         let mut bits = [0; 16];
         bits.copy_from_slice(&hash.as_bytes()[..16]);
-        let mut writes = sent::spooled(u128::from_be_bytes(bits), now, parts);
-        writes.extend(decoded.bad.into_iter().map(|unread| Write::Quarantine(self::row(&sent, now, unread))));
+        let name = u128::from_be_bytes(bits);
+        let mut writes: Vec<Write> = (0_u128..)
+            .zip(parts)
+            .map(|(place, part)| {
+                let batch = BatchId(name.wrapping_add(place));
+                Write::Spool(SpoolRow { ordinal: 0, batch, at: now, lines: part.lines, body: part.body })
+            })
+            .collect();
+        writes.extend(bad.into_iter().map(|unread| Write::Quarantine(self::row(&sent, now, unread))));
         writes.push(Write::Count("push_lines".to_owned(), lines));
         writes.push(Write::Unquarantine(vec![number]));
         match self.commit(writes).await? {
@@ -178,6 +185,21 @@ impl Quarantine {
     async fn row(&self, number: u64) -> Result<Option<QuarantineRow>, LedgerError> {
         Ok(self.rows(usize::MAX).await?.into_iter().find(|row| row.ordinal == number))
     }
+}
+
+/// Lines, parts, and what is still unreadable.
+type Again = (u64, Vec<Part>, Vec<Unread>);
+
+fn again(sent: &Sent, body: &[u8], limit: usize, bounds: Bounds) -> Result<Again, Failure> {
+    let parts = RefCell::new(Vec::new());
+    let sink = |part| {
+        parts.borrow_mut().push(part);
+        true
+    };
+    let mut decoded = sent.read(body, &Beginning::default(), limit, bounds, &|| true, Box::new(sink))?;
+    let (last, lines, bad) = (decoded.batch.finish(), decoded.batch.lines, decoded.bad);
+    drop(decoded.batch);
+    Ok((lines, parts.take().into_iter().chain(last).collect(), bad))
 }
 
 /// A row for people, how it was sent, and its bytes. One that says nothing about itself is a body of records.

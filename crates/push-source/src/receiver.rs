@@ -3,7 +3,10 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,10 +23,15 @@ use tokio_rustls::{
 use crate::{
     PushSource,
     access::{Client, Network},
+    memory::Memory,
     metrics::Metrics,
-    rate::Rates,
+    rate::{Rate, Rates},
+    streams::Streams,
     troubles::Troubles,
 };
+
+/// Bodies that are decoded at a time: each needs a few mebibytes, and this many keep a disk busy.
+const MOST_DECODERS: usize = 4;
 
 /// Bounds of the receiver.
 #[derive(Clone, Debug)]
@@ -34,20 +42,24 @@ pub struct Limits {
     pub decoded_bytes: usize,
     /// Records of a request.
     pub records: u64,
-    /// Bytes of all bodies that are being received or decoded.
+    /// Bytes of all bodies that are being received or decoded. One client can hold a quarter of it.
     pub in_flight_bytes: usize,
-    /// Connections in all, and from one address.
+    /// Connections in all.
     pub connections: usize,
     /// Connections from one address.
     pub connections_per_peer: usize,
-    /// Bytes per second of one client; `None` for no limit.
-    pub bytes_per_second: Option<u64>,
+    /// What one client may send per second.
+    pub rate: Rate,
     /// How long a connection may take to begin: TLS and the first head.
     pub first_head: Duration,
     /// How long a connection may be silent between requests.
     pub idle: Duration,
     /// How long a body may stand still.
     pub body_idle: Duration,
+    /// How long a body may take whatever its size.
+    pub body_grace: Duration,
+    /// Bytes per second that a body must then have had on average.
+    pub slowest_rate: u64,
     /// How long a request waits for memory before it is told to come again.
     pub patience: Duration,
     /// How long requests may take to end at shutdown.
@@ -63,10 +75,12 @@ impl Default for Limits {
             in_flight_bytes: 32 << 20,
             connections: 1024,
             connections_per_peer: 256,
-            bytes_per_second: None,
+            rate: Rate::default(),
             first_head: Duration::from_secs(10),
             idle: Duration::from_secs(75),
             body_idle: Duration::from_secs(15),
+            body_grace: Duration::from_secs(10),
+            slowest_rate: 16 << 10,
             patience: Duration::from_secs(4),
             drain: Duration::from_secs(15),
         }
@@ -263,10 +277,11 @@ impl Builder {
             env: self.env,
             clients: self.clients,
             trusted: self.trusted,
-            memory: Arc::new(Semaphore::new(kib(self.limits.in_flight_bytes))),
-            decoders: Semaphore::new(cores),
-            large: tokio::sync::Mutex::new(()),
-            rates: Rates::new(self.limits.bytes_per_second),
+            memory: Memory::new(self.limits.in_flight_bytes),
+            decoders: Arc::new(Semaphore::new(cores.min(MOST_DECODERS))),
+            streams: Streams::new(MOST_DECODERS),
+            large: Arc::default(),
+            rates: Rates::new(self.limits.rate),
             limits: self.limits,
             metrics: Metrics::default(),
             troubles: Troubles::new(told),
@@ -274,11 +289,6 @@ impl Builder {
         };
         Ok(Receiver { shared: Arc::new(shared), listener, local, tls, pipeline: self.pipeline, untold })
     }
-}
-
-/// Kibibytes, rounded up: the unit of the memory budget.
-pub(crate) fn kib(bytes: usize) -> usize {
-    bytes.div_ceil(1024)
 }
 
 fn acceptor(chain: &[u8], key: &[u8]) -> Result<TlsAcceptor, BuildError> {
@@ -310,9 +320,13 @@ pub(crate) struct Shared {
     pub(crate) clients: Vec<Client>,
     pub(crate) trusted: Vec<Network>,
     pub(crate) limits: Limits,
-    pub(crate) memory: Arc<Semaphore>,
-    pub(crate) decoders: Semaphore,
-    pub(crate) large: tokio::sync::Mutex<()>,
+    pub(crate) memory: Memory,
+    /// Small bodies that are decoded at a time.
+    pub(crate) decoders: Arc<Semaphore>,
+    /// Larger ones, which are decoded while they arrive.
+    pub(crate) streams: Streams,
+    /// Who holds it may hold much in memory: a very long record, say.
+    pub(crate) large: Arc<tokio::sync::Mutex<()>>,
     pub(crate) rates: Rates,
     pub(crate) metrics: Metrics,
     pub(crate) troubles: Troubles,
@@ -320,6 +334,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Counts what there was no room to tell.
+    pub(crate) fn tell(&self, told: bool) {
+        if !told {
+            self.metrics.troubles_untold.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Whether an address may send without saying who it is.
     pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(peer))

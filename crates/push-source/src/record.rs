@@ -143,7 +143,7 @@ pub(crate) fn take(
     time: Option<i64>,
     resource: Option<&Value<'_>>,
     context: &Context,
-    batch: &mut Batch,
+    batch: &mut Batch<'_>,
 ) -> bool {
     let Value::Map(pairs) = &record else {
         let text = match record {
@@ -177,7 +177,7 @@ fn without_line_end(text: &[u8]) -> &[u8] {
     text.strip_suffix(b"\r").unwrap_or(text)
 }
 
-fn level_details(level: Option<String>) -> BTreeMap<String, String> {
+pub(crate) fn level_details(level: Option<String>) -> BTreeMap<String, String> {
     level.map(|level| ("level".to_owned(), level)).into_iter().collect()
 }
 

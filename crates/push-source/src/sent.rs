@@ -1,19 +1,19 @@
 //! How a body was sent, which decides how it is read.
 
-use std::fmt;
-
-use logwarden_core::{
-    Timestamp,
-    ledger::{BatchId, SpoolRow, Write},
+use std::{
+    cell::RefCell,
+    fmt,
+    io::{self, Read},
 };
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    batch::{Bounds, Part},
+    batch::{Batch, Bounds, Sink},
     decode::{self, Decoded, Protocol, Unread},
-    inflate::{self, Unpack},
-    quarantine,
+    inflate, quarantine,
     record::Context,
+    window::{Failure, Leave, Window},
 };
 
 /// The encoding of what was unpacked already.
@@ -37,13 +37,33 @@ pub(crate) struct Sent {
     pub(crate) context: Context,
 }
 
-/// What became of a body.
-#[derive(Debug)]
-pub(crate) enum Read {
-    /// It is larger than allowed.
-    TooLarge,
-    /// Its lines, and the name that the same body has again.
-    Decoded { id: u128, decoded: Box<Decoded> },
+/// The beginning of a body as it was sent, kept for the case that it cannot be read.
+#[derive(Debug, Default)]
+pub(crate) struct Beginning(RefCell<(Vec<u8>, u64)>);
+
+impl Beginning {
+    /// What is kept of a body of which nothing, or nothing more, can be read.
+    pub(crate) fn unread(&self, reason: String) -> Unread {
+        let beginning = self.0.borrow();
+        Unread { body: beginning.0.clone(), bytes: beginning.1, reason, is_packed: true }
+    }
+}
+
+/// Remembers the beginning of what is read.
+struct Noted<'b, R> {
+    input: R,
+    beginning: &'b Beginning,
+}
+
+impl<R: Read> Read for Noted<'_, R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(out)?;
+        let (kept, bytes) = &mut *self.beginning.0.borrow_mut();
+        let room = quarantine::KEEP.saturating_sub(kept.len()).min(read);
+        kept.extend_from_slice(&out[..room]);
+        *bytes += read as u64;
+        Ok(read)
+    }
 }
 
 impl Sent {
@@ -58,59 +78,51 @@ impl Sent {
         }
     }
 
-    /// The same, to be taken as lines of text.
-    pub(crate) fn as_text(self) -> Self {
-        Self { protocol: Protocol::Text, ..self }
-    }
-
-    /// Unpacks and decodes a body.
-    pub(crate) fn read(&self, body: &[u8], limit: usize, bounds: Bounds) -> Read {
-        // Loki takes everything that is not JSON for snappy and protobuf; Fluent Bit's records at that path are JSON.
-        let is_json = || self.content_type.to_ascii_lowercase().contains("json") || looks_like_json(body);
-        let snappy = self.protocol == Protocol::Loki && self.encoding != PLAIN && !is_json();
-        let unpacked = match inflate::unpack(&self.encoding, body, limit, snappy) {
-            Ok(unpacked) => unpacked,
-            Err(Unpack::TooLarge) => return Read::TooLarge,
-            Err(Unpack::Broken(reason)) => return self.unreadable(body, &reason, bounds),
-        };
-        let id = self.batch_id(&unpacked);
-        let decoded = decode::decode(self.protocol, &self.content_type, &unpacked, &self.context, bounds);
-        Read::Decoded { id, decoded: Box::new(decoded) }
-    }
-
-    /// Nothing of it but its bytes.
-    pub(crate) fn unreadable(&self, body: &[u8], reason: &str, bounds: Bounds) -> Read {
-        let mut decoded = decode::decode(self.protocol, "", b"", &self.context, bounds);
-        let kept = body[..body.len().min(quarantine::KEEP)].to_vec();
-        decoded.bad.push(Unread { body: kept, bytes: body.len() as u64, reason: reason.to_owned(), is_packed: true });
-        Read::Decoded { id: 0, decoded: Box::new(decoded) }
-    }
-
-    /// Who sent it, with which tag, to which protocol, and what: the same for a batch that is sent again.
-    fn batch_id(&self, body: &[u8]) -> u128 {
-        let mut hasher = blake3::Hasher::new();
+    /// An empty batch: what it is named after, besides its lines, is who sent it, with which tag, to which protocol.
+    pub(crate) fn batch<'s>(&self, bounds: Bounds, sink: Sink<'s>) -> Batch<'s> {
         let tag = self.context.labels.get("tag").map_or("", String::as_str);
-        for part in [self.client.as_bytes(), tag.as_bytes(), &[self.protocol as u8], body] {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part);
-        }
-        let mut bits = [0; 16];
-        bits.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-        u128::from_be_bytes(bits)
+        Batch::new(bounds, &[self.client.as_bytes(), tag.as_bytes(), &[self.protocol as u8]], sink)
     }
-}
 
-fn looks_like_json(body: &[u8]) -> bool {
-    matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))
-}
-
-/// The writes that spool the parts of a batch.
-pub(crate) fn spooled(id: u128, at: Timestamp, parts: Vec<Part>) -> Vec<Write> {
-    let row = |(number, part): (usize, Part)| {
-        let batch = BatchId(id ^ (number as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
-        Write::Spool(SpoolRow { ordinal: 0, batch, at, lines: part.lines, body: part.body })
-    };
-    parts.into_iter().enumerate().map(row).collect()
+    /// Unpacks and decodes a body of at most `limit` bytes. Parts that are full go to `sink` meanwhile.
+    pub(crate) fn read<'s>(
+        &self,
+        input: impl Read,
+        beginning: &Beginning,
+        limit: usize,
+        bounds: Bounds,
+        leave: Leave<'_>,
+        sink: Sink<'s>,
+    ) -> Result<Decoded<'s>, Failure> {
+        let batch = self.batch(bounds, sink);
+        let (head, input) = inflate::peek(Box::new(Noted { input, beginning }))?;
+        // Loki takes everything that is not JSON for snappy and protobuf; Fluent Bit's records at that path are JSON.
+        let is_json = self.content_type.to_ascii_lowercase().contains("json")
+            || matches!(head.trim_ascii_start().first(), Some(b'{' | b'['));
+        let snappy = self.protocol == Protocol::Loki && self.encoding != PLAIN && !is_json;
+        let unpacked = match inflate::unpack(&self.encoding, input, limit, snappy, leave) {
+            Ok(unpacked) => unpacked,
+            Err(Failure::Broken(reason)) => return Ok(Decoded { batch, bad: vec![beginning.unread(reason)] }),
+            Err(failure) => return Err(failure),
+        };
+        let mut window = Window::new(unpacked, leave);
+        let mut decoded = decode::decode(self.protocol, &self.content_type, &mut window, &self.context, batch);
+        if !decoded.batch.has_failed {
+            window.finish();
+        }
+        match window.failure {
+            None => Ok(decoded),
+            Some(Failure::Broken(reason)) => {
+                let lines = decoded.batch.lines;
+                decoded.bad.push(beginning.unread(match lines {
+                    0 => reason,
+                    _ => format!("{reason}, after {lines} lines, which were taken"),
+                }));
+                Ok(decoded)
+            }
+            Some(failure) => Err(failure),
+        }
+    }
 }
 
 impl fmt::Display for Sent {
@@ -124,7 +136,7 @@ impl fmt::Display for Sent {
         if !self.content_type.is_empty() {
             write!(f, ", announced as {}", self.content_type)?;
         }
-        if !self.encoding.is_empty() {
+        if !self.encoding.is_empty() && self.encoding != PLAIN {
             write!(f, ", compressed with {}", self.encoding)?;
         }
         Ok(())

@@ -43,6 +43,22 @@ impl<'a> Value<'a> {
         path.iter().try_fold(self, |value, key| value.get(key))
     }
 
+    /// The same, borrowing from nothing.
+    pub(crate) fn into_owned(self) -> Value<'static> {
+        match self {
+            Self::Null => Value::Null,
+            Self::Bool(flag) => Value::Bool(flag),
+            Self::Int(number) => Value::Int(number),
+            Self::Float(number) => Value::Float(number),
+            Self::Text(text) => Value::Text(Cow::Owned(text.into_owned())),
+            Self::List(values) => Value::List(values.into_iter().map(Value::into_owned).collect()),
+            Self::Map(pairs) => Value::Map(
+                pairs.into_iter().map(|(key, value)| (Cow::Owned(key.into_owned()), value.into_owned())).collect(),
+            ),
+            Self::Time(nanos) => Value::Time(nanos),
+        }
+    }
+
     /// The text of a scalar, for labels; `None` for nothing, lists, maps and empty text.
     pub(crate) fn word(&self) -> Option<String> {
         let word = match self {

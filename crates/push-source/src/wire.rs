@@ -1,4 +1,13 @@
 //! The protobuf wire format, read field by field: texts of senders need not be UTF-8, and unknown fields are left out.
+//!
+//! The large messages on the way to a record are never in memory: [`head`] reads into them. A record is, as a message.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    batch::Batch,
+    window::{MAX_PIECE, Window},
+};
 
 /// A field's content.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,7 +59,7 @@ impl<'a> Fields<'a> {
         None
     }
 
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+    fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
         let (bytes, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(bytes)
@@ -60,12 +69,12 @@ impl<'a> Fields<'a> {
         let head = self.varint()?;
         let field = match head & 7 {
             0 => Field::Varint(self.varint()?),
-            1 => Field::Fixed64(u64::from_le_bytes(self.take(8)?.try_into().ok()?)),
+            1 => Field::Fixed64(u64::from_le_bytes(self.bytes(8)?.try_into().ok()?)),
             2 => {
                 let length = usize::try_from(self.varint()?).ok()?;
-                Field::Bytes(self.take(length)?)
+                Field::Bytes(self.bytes(length)?)
             }
-            5 => Field::Fixed32(u32::from_le_bytes(self.take(4)?.try_into().ok()?)),
+            5 => Field::Fixed32(u32::from_le_bytes(self.bytes(4)?.try_into().ok()?)),
             _ => return None,
         };
         (head >> 3 != 0).then_some((head >> 3, field))
@@ -89,4 +98,70 @@ impl<'a> Iterator for Fields<'a> {
         }
         Some(field)
     }
+}
+
+/// What stands before a field's content.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Head {
+    /// A number, which is skipped already.
+    Number,
+    /// So many bytes follow.
+    Message(u64),
+}
+
+/// The number and kind of the next field; `None` at the end.
+pub(crate) fn head(window: &mut Window<'_>) -> Result<Option<(u64, Head)>, Broken> {
+    window.ensure(20);
+    let before = window.rest();
+    if before.is_empty() {
+        return Ok(None);
+    }
+    let mut fields = Fields(before);
+    let head = fields.varint().ok_or(Broken)?;
+    let kind = match head & 7 {
+        0 => fields.varint().map(|_| Head::Number),
+        1 => fields.bytes(8).map(|_| Head::Number),
+        2 => fields.varint().map(Head::Message),
+        5 => fields.bytes(4).map(|_| Head::Number),
+        _ => None,
+    };
+    let kind = kind.filter(|_| head >> 3 != 0).ok_or(Broken)?;
+    // A length beyond the largest body is none, and would overflow what is counted.
+    if matches!(kind, Head::Message(length) if length > u64::from(u32::MAX)) {
+        return Err(Broken);
+    }
+    let used = before.len() - fields.0.len();
+    window.skip(used);
+    Ok(Some((head >> 3, kind)))
+}
+
+/// Whether a message is too long to be read.
+pub(crate) fn is_too_long(length: u64) -> bool {
+    length > MAX_PIECE as u64
+}
+
+/// The next bytes, which stay where they are.
+pub(crate) fn message<'w>(window: &'w mut Window<'_>, length: u64) -> Result<&'w [u8], Broken> {
+    if is_too_long(length) || !window.ensure(length as usize) {
+        return Err(Broken);
+    }
+    Ok(&window.rest()[..length as usize])
+}
+
+/// Goes on behind the next bytes.
+pub(crate) fn skip(window: &mut Window<'_>, length: u64) -> Result<(), Broken> {
+    if window.skip_far(length) { Ok(()) } else { Err(Broken) }
+}
+
+/// Keeps the beginning of a record that is too long.
+pub(crate) fn cut(
+    window: &mut Window<'_>,
+    length: u64,
+    labels: &BTreeMap<String, String>,
+    batch: &mut Batch<'_>,
+) -> Result<bool, Broken> {
+    window.ensure(crate::batch::MAX_LINE);
+    let goes_on = batch.push_cut(labels, window.rest(), length);
+    skip(window, length)?;
+    Ok(goes_on)
 }

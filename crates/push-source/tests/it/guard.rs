@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use logwarden_push_source::{BuildError, Client, Limits, PushSource, Receiver};
+use logwarden_push_source::{BuildError, Client, Limits, PushSource, Rate, Receiver};
 use reqwest::StatusCode;
 use std::sync::Arc;
 
@@ -81,7 +81,7 @@ async fn tls_and_plain_share_the_port() {
 #[tokio::test]
 async fn one_client_that_sends_too_much_is_told_to_wait() {
     let world = World::new();
-    let limits = Limits { bytes_per_second: Some(1), ..Limits::default() };
+    let limits = Limits { rate: Rate { bytes: Some(1), ..Rate::default() }, ..Limits::default() };
     let running = world.start(|builder| builder.limits(limits));
     let http = reqwest::Client::new();
     let post = || http.post(running.url("/")).body(format!(r#"[{{"log":"{}"}}]"#, "x".repeat(100)));

@@ -269,6 +269,8 @@ async fn otlp_of_the_official_types_is_understood_and_answered() {
     };
     let answer = send("application/x-protobuf", request.encode_to_vec()).await;
     ExportLogsServiceResponse::decode(answer).unwrap();
+    // The same lines would be the same batch, whatever they are written in.
+    let request = export(&["card accepted", "日本\u{0}"]);
     let answer = send("application/json", serde_json::to_vec(&request).unwrap()).await;
     serde_json::from_slice::<ExportLogsServiceResponse>(&answer).unwrap();
     assert_eq!(world.spooled().await, (2, 4), "{:?}", serde_json::to_string(&request));
