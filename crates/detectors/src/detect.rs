@@ -5,8 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use logwarden_templates::{Delta, Timestamp};
 
 use crate::{
-    By, Finding, Learned, Memory, Route, RuleSet, Severity, Signal, SignalKind, SourceRow, bursts, look, normal,
-    signatures,
+    By, Finding, Learned, Memory, Route, RuleSet, Severity, Signal, SignalKind, bursts, look, normal, signatures,
 };
 
 /// How much is known about what is normal.
@@ -31,8 +30,6 @@ pub struct Settings {
     pub warm_up_lines: u64,
     /// Signals older than this alert only from high up, and say so.
     pub stale_after: Duration,
-    /// Alerts below high per day; what exceeds it goes to the digest.
-    pub alerts_per_day: u32,
     /// False alarms per day that the rate detector may cost; with the number of tests it gives the threshold.
     pub false_alarms_per_day: f64,
     /// Rows of the memory; the least recently seen make room and are counted.
@@ -46,7 +43,6 @@ impl Default for Settings {
             warm_up: Duration::from_secs(24 * 3600),
             warm_up_lines: 50_000,
             stale_after: Duration::from_secs(3600),
-            alerts_per_day: 50,
             false_alarms_per_day: 1.0,
             max_rows: 20_000,
         }
@@ -94,7 +90,7 @@ pub fn detect(delta: &Delta, memory: &Memory, rules: &RuleSet, settings: &Settin
     learned.source.failures.take(bursts.counters, minute);
     bound(memory, &mut learned, settings.max_rows);
     findings.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| b.score.total_cmp(&a.score)));
-    route(&mut findings, &mut learned.source, settings, now);
+    route(&mut findings, settings, now);
     Detection { signals, findings, learned }
 }
 
@@ -108,32 +104,18 @@ fn baseline(memory: &Memory, settings: &Settings, now: Timestamp) -> Baseline {
     }
 }
 
-/// What is old alerts only from high up and says so; what exceeds the day's budget goes to the digest. High and critical
-/// always alert.
-fn route(findings: &mut [Finding], source: &mut SourceRow, settings: &Settings, now: Timestamp) {
+/// What is old alerts only from high up and says so. (The day's budget of alerts is kept where incidents are known: what
+/// joins one costs nothing.)
+fn route(findings: &mut [Finding], settings: &Settings, now: Timestamp) {
     if settings.self_relative {
         return;
-    }
-    let day = now.secs().div_euclid(86_400);
-    if source.day != day {
-        (source.day, source.alerts) = (day, 0);
     }
     for finding in findings.iter_mut().filter(|finding| finding.route == Route::Alert) {
         if now.since(finding.last) > settings.stale_after {
             finding.explanation.push_str(" The lines were already old when they were read.");
             if finding.severity < Severity::High {
                 finding.route = Route::Digest;
-                continue;
             }
-        }
-        if finding.severity >= Severity::High {
-            continue;
-        }
-        if source.alerts >= settings.alerts_per_day {
-            finding.route = Route::Digest;
-            source.over_budget += 1;
-        } else {
-            source.alerts += 1;
         }
     }
 }

@@ -1,6 +1,9 @@
 //! The memory of normal: what each template of each origin usually does.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use logwarden_templates::{Origin, RootId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -82,12 +85,6 @@ pub struct SourceRow {
     pub evicted: u64,
     /// When the source was told to be silent, until its next line.
     pub silent_since: Option<Timestamp>,
-    /// The day since 1970 that `alerts` counts.
-    pub day: i64,
-    /// Alerts below high on that day, against [`Settings::alerts_per_day`](crate::Settings::alerts_per_day).
-    pub alerts: u32,
-    /// Alerts ever that went to the digest instead, because the day's budget was used up.
-    pub over_budget: u64,
     /// What failed of late.
     pub failures: Failures,
 }
@@ -141,6 +138,63 @@ impl Memory {
         self.rows.is_empty()
     }
 
+    /// What this memory learns from one of the time before it, such as a backfill makes: what is in both goes on, and the
+    /// source counts as learned.
+    ///
+    /// Both may have known fewer leaves than are known now: `moved` says which root a root has now, with its text, where
+    /// that has changed.
+    pub fn preceded_by(&self, past: &Self, moved: impl Fn(RootId) -> Option<(RootId, Arc<str>)>) -> Learned {
+        let current = |row: &MemoryRow| {
+            let mut row = row.clone();
+            if let Some((root, template)) = moved(row.root).filter(|_| !row.is_origin()) {
+                (row.root, row.template) = (root, template);
+            }
+            (MemoryKey::of(&row.origin, row.root), row)
+        };
+        let mut before: HashMap<MemoryKey, MemoryRow> = HashMap::new();
+        let mut after: HashMap<MemoryKey, MemoryRow> = HashMap::new();
+        let mut removed = Vec::new();
+        let mut rekeyed = HashSet::new();
+        for (memory, rows) in [(past, &mut before), (self, &mut after)] {
+            for (old, row) in memory.rows() {
+                let (key, row) = current(row);
+                if key != old && self.rows.contains_key(&old) {
+                    removed.push(old);
+                    rekeyed.insert(key);
+                }
+                match rows.get_mut(&key) {
+                    Some(known) => known.join(&row),
+                    None => {
+                        rows.insert(key, row);
+                    }
+                }
+            }
+        }
+        for (key, later) in after {
+            match before.get_mut(&key) {
+                Some(row) => {
+                    row.first = row.first.min(later.first);
+                    row.last = row.last.max(later.last);
+                    row.count = row.count.saturating_add(later.count);
+                    row.stats.follow(&later.stats);
+                }
+                None if rekeyed.contains(&key) => {
+                    before.insert(key, later);
+                }
+                None => {} // as it was
+            }
+        }
+        removed.sort_unstable();
+        removed.dedup();
+        let mut rows: Vec<_> = before.into_iter().collect();
+        rows.sort_unstable_by_key(|(key, _)| *key);
+        let first = past.source.first.into_iter().chain(self.source.first).min();
+        let last = past.source.last.into_iter().chain(self.source.last).max();
+        let lines = past.source.lines.saturating_add(self.source.lines);
+        let source = SourceRow { first, last, lines, backfilled: true, ..self.source.clone() };
+        Learned { rows, removed, source }
+    }
+
     /// Takes over what was learned. Call it once the commit has succeeded.
     pub fn apply(&mut self, learned: &Learned) {
         for key in &learned.removed {
@@ -155,6 +209,14 @@ impl MemoryRow {
     /// A row about `root` before its first event at `first` has been counted.
     pub fn new(origin: Arc<Origin>, root: RootId, template: Arc<str>, first: Timestamp) -> Self {
         Self { origin, root, template, first, last: first, count: 0, stats: Stats::default() }
+    }
+
+    /// Adds what another row knows: the templates of both have become one.
+    fn join(&mut self, other: &Self) {
+        self.first = self.first.min(other.first);
+        self.last = self.last.max(other.last);
+        self.count = self.count.saturating_add(other.count);
+        self.stats.merge(&other.stats);
     }
 
     /// Whether this is the row about an origin as a whole (its busy hours, its share of errors) and not about a template.
@@ -258,9 +320,6 @@ impl SourceRow {
         out.unsigned(self.backfilled.into());
         out.unsigned(self.evicted);
         time(&mut out, self.silent_since);
-        out.signed(self.day);
-        out.unsigned(self.alerts.into());
-        out.unsigned(self.over_budget);
         out.unsigned(self.failures.evicted);
         out.unsigned(self.failures.counters.len() as u64);
         for counter in &self.failures.counters {
@@ -291,9 +350,6 @@ impl SourceRow {
             backfilled: from.unsigned()? != 0,
             evicted: from.unsigned()?,
             silent_since: read_time(&mut from)?,
-            day: from.signed()?,
-            alerts: from.small()?,
-            over_budget: from.unsigned()?,
             failures: Failures { evicted: from.unsigned()?, counters: Vec::new() },
         };
         for _ in 0..from.count(7)? {
@@ -366,9 +422,6 @@ mod tests {
             assert_eq!(decode(&bytes[..len]), Err(DecodeError::Damaged), "cut to {len}");
         }
         assert_eq!(decode(&[9, 1, 2]), Err(DecodeError::Newer(9)));
-        assert_eq!(
-            SourceRow::decode(&[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x7f]),
-            Err(DecodeError::Damaged)
-        );
+        assert_eq!(SourceRow::decode(&[1, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x7f]), Err(DecodeError::Damaged));
     }
 }

@@ -27,6 +27,9 @@ const TIMES: f64 = 3.0;
 /// Gaps that must have been seen before silence means something.
 const ENOUGH_GAPS: u32 = 30;
 
+/// A line is regular when its gaps spread by no more than this share of their mean.
+const REGULAR: f64 = 0.5;
+
 /// What departs from normal.
 pub(crate) struct Departures {
     pub(crate) signals: Vec<Signal>,
@@ -311,7 +314,10 @@ pub(crate) fn new_values(
                 let known = memory.get(key).map(|known| &known.stats.values);
                 let stable =
                     known.is_some_and(|values| !values.overflowed && !values.known.is_empty() && values.busiest < 4);
-                let is_new = stable && known.is_some_and(|values| !values.knows(hash));
+                // Whoever logs in in another way today is no stranger.
+                let elsewhere =
+                    || memory.rows().any(|(_, other)| other.origin == row.origin && other.stats.values.knows(hash));
+                let is_new = stable && known.is_some_and(|values| !values.knows(hash)) && !elsewhere();
                 if let Some((_, row)) = learned.rows.iter_mut().find(|(of, _)| *of == key) {
                     row.stats.values.learn(hash, row.last.secs().div_euclid(86_400));
                 }
@@ -375,9 +381,17 @@ pub(crate) fn silence(memory: &Memory, learned: &mut Learned) -> Vec<Finding> {
         let longest = (5.0 * f64::from(gaps.mean))
             .max(f64::from(gaps.mean) + 6.0 * gaps.spread())
             .max(1.5 * f64::from(gaps.longest));
-        let regular = gaps.n >= ENOUGH_GAPS
-            && gaps.spread() <= f64::from(gaps.mean)
-            && row.stats.hours.active_before(now.secs() / 3600) >= 3;
+        let (spread, mean) = (gaps.spread(), f64::from(gaps.mean));
+        // What comes by chance has long gaps by chance, and longer ones by night: much more patience is needed then.
+        let longest = match () {
+            () if gaps.n < ENOUGH_GAPS => continue,
+            () if spread <= REGULAR * mean => longest,
+            () if spread <= 3.0 * mean && gaps.n >= 10 * ENOUGH_GAPS => {
+                longest.max(20.0 * mean).max(3.0 * f64::from(gaps.longest))
+            }
+            () => continue,
+        };
+        let regular = row.stats.hours.active_before(now.secs() / 3600) >= 3;
         if regular && quiet.as_secs_f64() > longest.max(600.0) {
             silent.entry(row.origin.clone()).or_default().push((key, row.clone(), quiet));
         }

@@ -12,6 +12,12 @@ pub(crate) const BUCKET_SECONDS: i64 = 300;
 /// Closed buckets count half after this many.
 const HALF_LIFE_BUCKETS: f64 = 288.0;
 
+/// Closed buckets after which an outlier no longer counts in full: an hour.
+const SETTLED_BUCKETS: u32 = 12;
+
+/// Gaps after which an outlier no longer counts in full.
+const SETTLED_GAPS: u32 = 30;
+
 /// Known values kept per row.
 pub(crate) const MAX_VALUES: usize = 32;
 
@@ -76,6 +82,9 @@ impl Rate {
         // The plain mean of the first buckets, a decayed one later.
         let weight = (1.0 / (f64::from(self.closed) + 1.0)).max(1.0 - 0.5_f64.powf(1.0 / HALF_LIFE_BUCKETS));
         let (mean, variance) = (f64::from(self.mean), f64::from(self.variance));
+        // One outbreak must not hide the next one for a week: what is far beyond is learned as a little beyond, and a new
+        // level is reached step by step.
+        let x = if self.closed < SETTLED_BUCKETS { x } else { x.min(3_f64.max(3.0 * mean + 3.0 * variance.sqrt())) };
         let delta = x - mean;
         self.mean = (mean + weight * delta) as f32;
         self.variance = ((1.0 - weight) * (variance + weight * delta * delta)) as f32;
@@ -116,6 +125,32 @@ impl Rate {
             variance: self.variance + other.variance,
         };
     }
+
+    /// Goes on with what `later` has counted after this.
+    fn follow(&mut self, later: &Self) {
+        if later.closed == 0 && later.open == 0 {
+            return;
+        }
+        if self.closed > 0 || self.open > 0 {
+            self.close_until(later.bucket - i64::from(later.closed));
+        }
+        let (before, after) = (f64::from(self.closed), f64::from(later.closed));
+        let weight = match before + after {
+            0.0 => 1.0,
+            all => (after / all).max(1.0 - 0.5_f64.powf(after / HALF_LIFE_BUCKETS)),
+        };
+        (self.mean, self.variance) = pooled((self.mean, self.variance), (later.mean, later.variance), weight);
+        self.closed = self.closed.saturating_add(later.closed);
+        (self.bucket, self.open) = (later.bucket, later.open);
+    }
+}
+
+/// Mean and variance of two lots of which the second has this weight.
+fn pooled(one: (f32, f32), other: (f32, f32), weight: f64) -> (f32, f32) {
+    let apart = f64::from(other.0) - f64::from(one.0);
+    let mean = f64::from(one.0) + weight * apart;
+    let within = (1.0 - weight) * f64::from(one.1) + weight * f64::from(other.1);
+    (mean as f32, (within + weight * (1.0 - weight) * apart * apart) as f32)
 }
 
 /// The times between minutes with events.
@@ -131,6 +166,8 @@ pub(crate) struct Gaps {
 impl Gaps {
     pub(crate) fn add(&mut self, seconds: i64) {
         let gap = seconds.clamp(0, i64::from(u32::MAX)) as f64;
+        // One outage must not hide the next one for weeks; a new rhythm is learned after a few.
+        let gap = if self.n < SETTLED_GAPS { gap } else { gap.min(4.0 * f64::from(self.longest).max(60.0)) };
         // Like the rate: plain at first, then the last few hundred gaps.
         let weight = (1.0 / (f64::from(self.n) + 1.0)).max(1.0 / 512.0);
         let delta = gap - f64::from(self.mean);
@@ -142,6 +179,18 @@ impl Gaps {
 
     pub(crate) fn spread(&self) -> f64 {
         f64::from(self.variance).max(0.0).sqrt()
+    }
+
+    /// Goes on with what `later` has counted after this.
+    fn follow(&mut self, later: &Self) {
+        if later.n == 0 {
+            return;
+        }
+        let (before, after) = (f64::from(self.n), f64::from(later.n));
+        let weight = (after / (before + after)).max(1.0 - (1.0 - 1.0 / 512.0_f64).powf(after));
+        (self.mean, self.variance) = pooled((self.mean, self.variance), (later.mean, later.variance), weight);
+        self.longest = self.longest.max(later.longest);
+        self.n = self.n.saturating_add(later.n);
     }
 
     /// Of two streams of events that become one, the busier one says what gaps are usual.
@@ -227,8 +276,9 @@ impl Values {
     pub(crate) fn learn(&mut self, hash: u32, day: i64) -> bool {
         let Err(at) = self.known.binary_search(&hash) else { return false };
         if day != self.day {
-            if !self.known.is_empty() && self.day != 0 {
-                self.busiest = self.busiest.max(if self.fresh == 0 { 0 } else { self.fresh });
+            // On the first day everything is new.
+            if usize::from(self.fresh) < self.known.len() {
+                self.busiest = self.busiest.max(self.fresh);
             }
             (self.day, self.fresh) = (day, 0);
         }
@@ -338,6 +388,20 @@ impl Profile {
 }
 
 impl Stats {
+    /// Goes on with what `later` knows: the same template, after this.
+    pub(crate) fn follow(&mut self, later: &Self) {
+        self.rate.follow(&later.rate);
+        self.gaps.follow(&later.gaps);
+        self.silent_since = later.silent_since;
+        self.hours.merge(&later.hours);
+        self.values.merge(&later.values);
+        match (&mut self.profile, &later.profile) {
+            (Some(mine), Some(theirs)) => mine.merge(theirs),
+            (mine @ None, Some(theirs)) => *mine = Some(theirs.clone()),
+            (_, None) => {}
+        }
+    }
+
     /// Adds what `other` knows: two templates have become one.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.rate.merge(&other.rate);
@@ -350,5 +414,61 @@ impl Stats {
             (mine @ None, Some(theirs)) => *mine = Some(theirs.clone()),
             (_, None) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outbreak_does_not_hide_the_next_one() {
+        let mut rate = Rate::default();
+        (0..600).for_each(|bucket| rate.add(bucket, u32::from(bucket % 10 == 0)));
+        let before = rate;
+        (600..603).for_each(|bucket| rate.add(bucket, 60));
+        (603..1_000).for_each(|bucket| rate.add(bucket, u32::from(bucket % 10 == 0)));
+        assert!(rate.mean < 2.0 * before.mean && rate.dispersion() < 8.0, "{rate:?}");
+        // What stays is learned.
+        (2_000..2_600).for_each(|bucket| rate.add(bucket, 60));
+        assert!(rate.mean > 30.0, "{rate:?}");
+    }
+
+    #[test]
+    fn an_outage_does_not_hide_the_next_one() {
+        let mut gaps = Gaps::default();
+        (0..1_000).for_each(|_| gaps.add(60));
+        gaps.add(5_400);
+        assert!(gaps.longest < 600 && gaps.spread() < f64::from(gaps.mean) / 2.0, "{gaps:?}");
+        (0..4).for_each(|_| gaps.add(3_600));
+        assert_eq!(gaps.longest, 3_600, "a new rhythm is learned");
+    }
+
+    #[test]
+    fn two_halves_are_as_much_as_the_whole() {
+        let count = |buckets: std::ops::Range<i64>| {
+            let mut rate = Rate::default();
+            buckets.for_each(|bucket| rate.add(bucket, (bucket % 7) as u32));
+            rate
+        };
+        let (whole, mut half) = (count(1_000..1_200), count(1_000..1_100));
+        half.follow(&count(1_100..1_200));
+        assert_eq!((half.closed, half.bucket, half.open), (whole.closed, whole.bucket, whole.open));
+        assert!(
+            (half.mean - whole.mean).abs() < 0.1 && (half.variance - whole.variance).abs() < 0.3,
+            "{half:?} {whole:?}"
+        );
+        let mut nothing = Rate::default();
+        nothing.follow(&whole);
+        assert_eq!((nothing.mean, nothing.closed), (whole.mean, whole.closed));
+    }
+
+    #[test]
+    fn a_slot_is_as_stable_as_it_was_after_its_first_day() {
+        let mut values = Values::default();
+        (0..10).for_each(|value| assert!(values.learn(value, 100)));
+        assert!(values.learn(20, 105));
+        assert!(values.learn(30, 110));
+        assert_eq!(values.busiest, 1);
     }
 }
