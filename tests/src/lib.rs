@@ -5,6 +5,7 @@ pub mod discord;
 pub mod explorer;
 pub mod loki;
 pub mod ollama;
+pub mod program;
 pub mod sample;
 pub mod slack;
 pub mod webhook;

@@ -4,13 +4,13 @@
 use std::{
     path::{Path, PathBuf},
     process::{Output, Stdio},
-    sync::LazyLock,
 };
 
 use logwarden_tests::{
     discord::{self, Discord, FakeDiscord},
     loki::{FakeLoki, Fault},
     ollama::{Behaviour, Config, FakeOllama, Model},
+    program,
 };
 use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, process::Command};
@@ -19,22 +19,8 @@ const OOM: &str = "kernel: Out of memory: Killed process 4242 (java) total-vm:81
                    file-rss:0kB, shmem-rss:0kB, UID:1000 pgtables:9000kB oom_score_adj:0";
 const NOBODY: &str = "http://127.0.0.1:1";
 
-/// The binary as it is now, never a stale one.
 fn analyzer() -> Command {
-    static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
-        // `TARGET/debug/deps/analyzer-1a2b` is this test.
-        let this = std::env::current_exe().unwrap();
-        let profile = this.ancestors().nth(2).unwrap();
-        let mut cargo = std::process::Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--package", "logwarden-analyzer", "--target-dir"]);
-        cargo.arg(profile.parent().unwrap());
-        if profile.ends_with("release") {
-            cargo.arg("--release");
-        }
-        assert!(cargo.status().unwrap().success());
-        profile.join("logwarden-analyzer")
-    });
-    let mut command = Command::new(&*PROGRAM);
+    let mut command = Command::new(program::binary("logwarden-analyzer"));
     command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }
@@ -61,6 +47,8 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        // Building may take longer than the window of a first pass.
+        let _ = program::binary("logwarden-analyzer");
         let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as i64;
         Self {
             directory: TempDir::new().unwrap(),

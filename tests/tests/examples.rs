@@ -4,32 +4,18 @@
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
-    sync::LazyLock,
 };
 
 use logwarden_tests::{
     loki::FakeLoki,
     ollama::{Behaviour, Config, FakeOllama, Model},
+    program,
     slack::{self, FakeSlack},
 };
 use tokio::{io::AsyncWriteExt, process::Command};
 
-/// An example as it is now: built here, since Cargo leaves them alone when only this test is asked for.
 fn example(name: &str) -> Command {
-    static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
-        // `TARGET/debug/deps/examples-1a2b` is this test.
-        let this = std::env::current_exe().unwrap();
-        let profile = this.ancestors().nth(2).unwrap();
-        let mut cargo = std::process::Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--package", "logwarden-tests", "--examples", "--target-dir"]);
-        cargo.arg(profile.parent().unwrap());
-        if profile.ends_with("release") {
-            cargo.arg("--release");
-        }
-        assert!(cargo.status().unwrap().success());
-        profile.join("examples")
-    });
-    let mut command = Command::new(DIRECTORY.join(name));
+    let mut command = Command::new(program::example(name));
     command.stdin(Stdio::null()).kill_on_drop(true);
     command
 }

@@ -1,0 +1,45 @@
+//! The real programs, as they are now: built by the test that starts them, never stale ones.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::LazyLock,
+};
+
+/// A program of this workspace, such as `logwarden-analyzer`, from the same profile as the caller.
+///
+/// The first call builds it, which may take minutes: call it before a clock is looked at.
+///
+/// # Panics
+///
+/// When it does not build.
+pub fn binary(name: &str) -> PathBuf {
+    BUILT.join(name)
+}
+
+/// One of `examples/`.
+///
+/// # Panics
+///
+/// When it does not build.
+pub fn example(name: &str) -> PathBuf {
+    BUILT.join("examples").join(name)
+}
+
+static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
+    // `TARGET/debug/deps/analyzer-1a2b` is a test that asks, `TARGET/debug/x` a program.
+    let this = std::env::current_exe().unwrap_or_default();
+    let profile = this.ancestors().skip(1).find(|path| !path.ends_with("deps")).unwrap_or(Path::new(""));
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    // The whole workspace with examples, because that enables the features that `cargo test --workspace` enables:
+    // all libraries are there then, and only the programs are linked.
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--workspace", "--bins", "--examples", "--target-dir"]);
+    build.arg(profile.parent().unwrap_or(Path::new("")));
+    build.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+    if profile.ends_with("release") {
+        build.arg("--release");
+    }
+    assert!(build.status().is_ok_and(|status| status.success()), "the programs do not build");
+    profile.to_owned()
+});
