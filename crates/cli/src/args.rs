@@ -1,6 +1,6 @@
 //! What can be typed.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -67,7 +67,9 @@ Examples:
     #[command(after_help = "\
 Examples:
   logwarden-analyzer fold /var/log/syslog
-  kubectl logs deploy/api | logwarden-analyzer fold --content -")]
+  journalctl -b | logwarden-analyzer fold -
+  logwarden-analyzer fold --format csv app.log > lines.csv
+  logwarden-analyzer fold --around 1234 app.log")]
     Fold(Fold),
     #[command(flatten)]
     Shared(Shared),
@@ -217,15 +219,24 @@ pub(crate) struct Fold {
     /// Files, plain or packed with gzip or zstd; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
-    /// A table, CSV, or one JSON object per line
+    /// A table of templates, one JSON object per template, or CSV: `line_no,template_id,template` for every line
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: TableFormat,
     /// Lines are messages without time and program before them
     #[arg(long)]
     pub(crate) content: bool,
-    /// Only the most frequent
-    #[arg(long, value_name = "N")]
+    /// Only the most frequent templates
+    #[arg(long, value_name = "N", conflicts_with = "around")]
     pub(crate) top: Option<usize>,
+    /// Only this line: its template, and the lines before and after it in its file
+    #[arg(long, value_name = "LINE_NO")]
+    pub(crate) around: Option<NonZeroU64>,
+    /// The time zone of lines that name none: UTC, Europe/Berlin; default: this machine's
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) timezone: Option<String>,
+    /// When to use colours
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) color: Color,
 }
 
 #[derive(Debug, Subcommand)]

@@ -17,6 +17,7 @@ mod init;
 mod logging;
 mod output;
 mod program;
+mod reading;
 mod rules;
 mod run;
 mod scan;

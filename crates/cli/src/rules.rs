@@ -18,7 +18,7 @@ use logwarden_core::{
 };
 use logwarden_notifiers::text::Clean;
 
-use crate::{args::RulesTest, failure::Failure, output, scan};
+use crate::{args::RulesTest, failure::Failure, output, reading};
 
 struct Hits {
     effect: String,
@@ -40,7 +40,7 @@ pub(crate) async fn test(args: &RulesTest) -> Result<u8, Failure> {
     if !args.logs.is_empty() {
         let mut hits: BTreeMap<String, Hits> = BTreeMap::new();
         let source = logwarden_file_source::Scan::new(
-            scan::inputs(&args.logs)?,
+            reading::inputs(&args.logs)?,
             vec![ProfileName::general()],
             BTreeMap::new(),
             Zone::UTC,

@@ -1,20 +1,7 @@
 //! `scan`: what is wrong in files or standard input, without state and services.
 
-use std::{
-    cmp::Reverse,
-    collections::BTreeMap,
-    fmt::Write as _,
-    io::{self, IsTerminal},
-    path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{cmp::Reverse, fmt::Write as _, io, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
-use indicatif::{ProgressBar, ProgressStyle};
 use logwarden_config::SystemEnv;
 use logwarden_core::{
     ProfileName, Severity,
@@ -28,17 +15,17 @@ use logwarden_core::{
     pipeline::{IngestReport, Pipeline, SourceOutcome},
     profile::Profile,
     report::{FindingReport, SummaryReport},
-    source::{Budget, Cursor, LogSource, Page, QueryInfo, Seen, SourceError, SourceId},
+    source::LogSource,
 };
-use logwarden_file_source::{Input, zone};
 use logwarden_notifiers::{Style, render};
-use tokio::sync::watch;
 
 use crate::{
     args::{Common, Format, Scan},
     failure::Failure,
     output::{self, amount, grouped},
-    program, setup, stop,
+    program,
+    reading::Reading,
+    setup,
 };
 
 /// Findings that are shown at most.
@@ -50,27 +37,7 @@ const EXPLAIN: Duration = Duration::from_secs(600);
 pub(crate) async fn scan(common: &Common, args: &Scan) -> Result<u8, Failure> {
     let env: Arc<dyn Env> = Arc::new(SystemEnv);
     let began = env.now();
-    let (stop, stopped) = watch::channel(false);
-    tokio::spawn(async move {
-        stop::asked().await;
-        let _ = stop.send(true);
-        stop::asked().await;
-        // Whoever asks twice means it.
-        std::process::exit(130);
-    });
-    let source = Arc::new(Watched {
-        inner: logwarden_file_source::Scan::new(
-            inputs(&args.files)?,
-            profiles(&args.profile)?,
-            BTreeMap::new(),
-            zone(args.timezone.as_deref()).map_err(|error| {
-                Failure::usage(error.to_string()).hint("an IANA name such as Europe/Berlin, or UTC")
-            })?,
-        ),
-        lines: AtomicU64::new(0),
-        stopped: stopped.clone(),
-        progress: progress(),
-    });
+    let source = Reading::new(&args.files, profiles(&args.profile)?, args.timezone.as_deref())?;
     let mut builder = Pipeline::builder()
         .env(env.clone())
         .source(source.clone())
@@ -93,8 +60,8 @@ pub(crate) async fn scan(common: &Common, args: &Scan) -> Result<u8, Failure> {
     let report = pipeline.ingest(0, logwarden_core::Timestamp::MAX).await.map_err(|error| failed(&error))?;
     let mut remarks = Vec::new();
     if args.explain {
-        source.progress.set_message(format!("{}; asking the model…", lines(report.read)));
-        let mut stopped = stopped.clone();
+        source.progress().set_message(format!("{}; asking the model…", lines(report.read)));
+        let mut stopped = source.stopped();
         let judged = tokio::select! {
             judged = pipeline.judge(env.now().plus(EXPLAIN)) => judged.map_err(|error| failed(&error))?,
             _ = stopped.wait_for(|stopped| *stopped) => Default::default(),
@@ -103,11 +70,12 @@ pub(crate) async fn scan(common: &Common, args: &Scan) -> Result<u8, Failure> {
             remarks.push(format!("the model did not explain everything: {reason}"));
         }
     }
-    source.progress.finish_and_clear();
-    if *stopped.borrow() {
+    source.progress().finish_and_clear();
+    let stopped = *source.stopped().borrow();
+    if stopped {
         remarks.push("stopped early: this is what was found so far".to_owned());
     }
-    if report.problems.is_empty() && report.read == 0 && !*stopped.borrow() {
+    if report.problems.is_empty() && report.read == 0 && !stopped {
         remarks.push("there are no lines in it".to_owned());
     } else if report.read > 0 && report.read == report.own {
         remarks.push("all lines are logwarden's own, which it leaves out".to_owned());
@@ -167,19 +135,6 @@ fn say(remark: &str) {
     let _ = writeln!(io::stderr().lock(), "{}: {remark}", program::name());
 }
 
-/// Opens nothing yet: what cannot be read is told when its turn comes.
-pub(crate) fn inputs(files: &[PathBuf]) -> Result<Vec<Input>, Failure> {
-    let stdin = Path::new("-");
-    if files.iter().filter(|file| *file == stdin).count() > 1 {
-        return Err(Failure::usage("standard input can be read only once").hint("name `-` once"));
-    }
-    let input = |file: &PathBuf| match file == stdin {
-        true => Input::Reader { name: "standard input".to_owned(), reader: Box::new(io::stdin()) },
-        false => Input::File(file.clone()),
-    };
-    Ok(files.iter().map(input).collect())
-}
-
 fn profiles(names: &[String]) -> Result<Vec<ProfileName>, Failure> {
     let known = Profile::builtin();
     let mut profiles = Vec::new();
@@ -196,19 +151,6 @@ fn profiles(names: &[String]) -> Result<Vec<ProfileName>, Failure> {
         }
     }
     Ok(profiles)
-}
-
-fn progress() -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(Duration::from_millis(120));
-    bar.set_message("reading…");
-    bar
 }
 
 fn lines(number: u64) -> String {
@@ -267,7 +209,7 @@ fn for_people(
         text,
         "{} · {} · {} · {:.1} s",
         lines(report.read),
-        amount(report.new_templates, "template", "templates"),
+        amount(report.templates, "template", "templates"),
         found(incidents),
         took.as_secs_f64()
     );
@@ -312,7 +254,7 @@ fn whole(incidents: &[Incident], summaries: &[Summary], report: &IngestReport) -
     let text = format!(
         "{} in {}: {}.",
         lines(report.read),
-        amount(report.new_templates, "template", "templates"),
+        amount(report.templates, "template", "templates"),
         found(incidents)
     );
     let Some(latest) = summaries.first() else {
@@ -341,55 +283,12 @@ fn whole(incidents: &[Incident], summaries: &[Summary], report: &IngestReport) -
     }
 }
 
-/// Reads files, counts for the progress, and ends early when asked to.
-#[derive(Debug)]
-struct Watched {
-    inner: logwarden_file_source::Scan,
-    lines: AtomicU64,
-    stopped: watch::Receiver<bool>,
-    progress: ProgressBar,
-}
-
-#[async_trait]
-impl LogSource for Watched {
-    fn id(&self) -> &SourceId {
-        self.inner.id()
-    }
-
-    fn queries(&self) -> &[QueryInfo] {
-        self.inner.queries()
-    }
-
-    async fn read(&self, cursor: Option<&Cursor>, seen: &Seen, budget: Budget) -> Result<Page, SourceError> {
-        let mut stopped = self.stopped.clone();
-        let read = self.inner.read(cursor, seen, budget);
-        let ended = async {
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-            // Ctrl-C ends the writer of a pipe, too: then what it wrote is still read.
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        };
-        let mut page = tokio::select! {
-            page = read => page?,
-            () = ended => Page { next: cursor.cloned().unwrap_or(Cursor("0".to_owned())), finished: true, ..Page::default() },
-        };
-        if *self.stopped.borrow() {
-            (page.finished, page.more) = (true, false);
-        }
-        let brought = page.lines.len() as u64;
-        let all = self.lines.fetch_add(brought, Ordering::Relaxed) + brought;
-        self.progress.set_message(format!("{} read…", lines(all)));
-        Ok(page)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn standard_input_is_read_once_and_profiles_exist() {
-        let twice = inputs(&["-".into(), "-".into()]).unwrap_err();
-        assert_eq!(twice.code(), 2);
+    fn profiles_exist() {
         assert!(profiles(&["general,security".into(), "general".into()]).is_ok_and(|profiles| profiles.len() == 2));
         assert_eq!(profiles(&["secruity".into()]).unwrap_err().code(), 2);
     }

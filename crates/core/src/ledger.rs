@@ -523,6 +523,8 @@ pub struct Snapshot {
     pub source: Option<Versioned<SourceState>>,
     /// Leaves, most recently used last.
     pub leaves: Vec<NewLeaf>,
+    /// Leaves that were evicted, oldest first.
+    pub gone: Vec<LeafId>,
     /// The memory of normal.
     pub memory: Vec<(MemoryKey, MemoryRow)>,
     /// What is known about the source as a whole.
@@ -576,6 +578,8 @@ pub enum Write {
     Source(SourceId, Versioned<SourceState>),
     /// New leaves; those that exist stay as they are.
     Leaves(SourceId, Vec<NewLeaf>),
+    /// Leaves that memory has no room for: they are removed, and only their ids are remembered.
+    LeavesGone(SourceId, Vec<LeafId>),
     /// Leaves that were used on a day (days since 1970): the least recently used go first when the table is full.
     LeavesUsed(SourceId, i64, Vec<LeafId>),
     /// What the memory of normal has learned.

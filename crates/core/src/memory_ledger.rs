@@ -196,6 +196,8 @@ struct Leaves {
     rows: Table<LeafId, (i64, u64, Arc<NewLeaf>)>,
     order: Table<(i64, u64), LeafId>,
     next: u64,
+    gone: Table<u64, LeafId>,
+    known_gone: Table<LeafId, ()>,
 }
 
 impl Leaves {
@@ -219,6 +221,22 @@ impl Leaves {
             self.order.edit().insert((day, number), leaf);
             if let Some(row) = self.rows.edit().get_mut(&leaf) {
                 row.0 = day;
+            }
+        }
+    }
+
+    fn evict(&mut self, leaf: LeafId, limits: &Limits) {
+        if let Some((day, number, _)) = self.rows.edit().remove(&leaf) {
+            self.order.edit().remove(&(day, number));
+        }
+        if self.known_gone.edit().insert(leaf, ()).is_some() {
+            return;
+        }
+        self.gone.edit().insert(self.next, leaf);
+        self.next += 1;
+        while self.gone.len() > limits.gone() {
+            if let Some((_, oldest)) = self.gone.edit().pop_first() {
+                self.known_gone.edit().remove(&oldest);
             }
         }
     }
@@ -272,6 +290,10 @@ impl State {
                 let table = self.leaves.edit().entry(source.clone()).or_default();
                 leaves.iter().for_each(|leaf| table.add(leaf));
                 table.trim(limits.leaves);
+            }
+            Write::LeavesGone(source, leaves) => {
+                let table = self.leaves.edit().entry(source.clone()).or_default();
+                leaves.iter().for_each(|leaf| table.evict(*leaf, limits));
             }
             Write::LeavesUsed(source, day, leaves) => {
                 let table = self.leaves.edit().entry(source.clone()).or_default();
@@ -525,6 +547,7 @@ impl State {
         {
             let in_order = leaves.order.values().filter_map(|leaf| leaves.rows.get(leaf));
             snapshot.leaves = in_order.map(|(_, _, leaf)| (**leaf).clone()).collect();
+            snapshot.gone = leaves.gone.values().copied().collect();
         }
         if query.memory
             && let Some(memory) = self.memory.get(source)

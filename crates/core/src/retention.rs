@@ -46,6 +46,13 @@ pub struct Limits {
     pub bytes: u64,
 }
 
+impl Limits {
+    /// Evicted leaves per source whose ids are remembered.
+    pub fn gone(&self) -> usize {
+        self.leaves.saturating_mul(4)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -41,6 +41,13 @@ CREATE TABLE leaf (
   first   INTEGER NOT NULL,
   UNIQUE (source, leaf)
 ) STRICT;
+-- Evicted: remembered by their ids, oldest first.
+CREATE TABLE leaf_gone (
+  n      INTEGER PRIMARY KEY,
+  source INTEGER NOT NULL REFERENCES source_name,
+  leaf   BLOB    NOT NULL,
+  UNIQUE (source, leaf)
+) STRICT;
 CREATE TABLE leaf_used (
   n   INTEGER PRIMARY KEY,
   day INTEGER NOT NULL

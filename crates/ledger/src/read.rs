@@ -136,6 +136,13 @@ fn read_source(connection: &Connection, n: i64, query: &Query, snapshot: &mut Sn
             });
         }
     }
+    if query.leaves {
+        let mut rows = connection.prepare_cached("SELECT leaf FROM leaf_gone WHERE source = ?1 ORDER BY n")?;
+        let mut rows = rows.query([n])?;
+        while let Some(row) = rows.next()? {
+            snapshot.gone.push(LeafId::from_bits(bits("leaf_gone", blob(row, 0)?)?));
+        }
+    }
     if query.memory {
         snapshot.memory = read_memory(connection, n)?.into_iter().map(|(_, key, row)| (key, row)).collect();
         let mut row = connection.prepare_cached("SELECT row FROM memory_source WHERE source = ?1")?;

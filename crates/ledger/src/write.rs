@@ -177,6 +177,7 @@ fn apply(connection: &Connection, write: &Write, limits: &Limits) -> Outcome {
         Write::Spool(row) => return spool(connection, row, limits),
         Write::Unspool(ordinals) => return unspool(connection, ordinals),
         Write::Leaves(source, leaves) => add_leaves(connection, source, leaves, limits),
+        Write::LeavesGone(source, leaves) => evict_leaves(connection, source, leaves, limits),
         Write::LeavesUsed(source, day, leaves) => use_leaves(connection, source, *day, leaves),
         Write::Memory(source, learned) => learn(connection, source, learned),
         Write::Seen(source, lines) => see(connection, source, lines),
@@ -304,6 +305,26 @@ fn add_leaves(connection: &Connection, source: &SourceId, leaves: &[NewLeaf], li
         }
     }
     Ok(())
+}
+
+fn evict_leaves(connection: &Connection, source: &SourceId, leaves: &[LeafId], limits: &Limits) -> Result<(), Error> {
+    let source = number_of_source(connection, &source.0)?;
+    let mut find = connection.prepare_cached("SELECT n FROM leaf WHERE source = ?1 AND leaf = ?2")?;
+    for leaf in leaves {
+        let id = leaf.bits().to_be_bytes();
+        if let Some(n) = find.query_row(params![source, id], |row| row.get::<_, i64>(0)).optional()? {
+            execute(connection, "DELETE FROM leaf WHERE n = ?1", [n])?;
+            execute(connection, "DELETE FROM leaf_used WHERE n = ?1", [n])?;
+        }
+        let remember = "INSERT INTO leaf_gone (source, leaf) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+        execute(connection, remember, params![source, id])?;
+    }
+    execute(
+        connection,
+        "DELETE FROM leaf_gone WHERE source = ?1 AND n <=
+           (SELECT n FROM leaf_gone WHERE source = ?1 ORDER BY n DESC LIMIT 1 OFFSET ?2)",
+        params![source, i64::try_from(limits.gone()).unwrap_or(i64::MAX)],
+    )
 }
 
 fn use_leaves(connection: &Connection, source: &SourceId, day: i64, leaves: &[LeafId]) -> Result<(), Error> {

@@ -17,7 +17,7 @@ use crate::{
     join::{Bounds, Event, Joiner},
     rows::{Building, Seen},
     scan::{Masked, What},
-    slots::Limits,
+    slots::{Distinct, Limits},
     template,
 };
 
@@ -381,8 +381,8 @@ impl<'m, 'a> Fold<'m, 'a> {
         self.closure.to_mut().insert(leaf)
     }
 
-    /// Ends the fold.
-    pub(crate) fn finish(mut self) -> Delta {
+    /// Ends the fold. `each` is given which values the slots of each row had.
+    pub(crate) fn finish(mut self, mut each: impl FnMut(Vec<Option<Distinct>>)) -> Delta {
         for at in 0..self.streams.len() {
             let open = match (self.options.end, self.streams[at].joiner.last()) {
                 (_, None) => continue,
@@ -423,7 +423,9 @@ impl<'m, 'a> Fold<'m, 'a> {
         for row in rows {
             let named = names.entry(row.leaf).or_insert_with(|| self.closure.named(row.leaf));
             let origin = self.origins.get(row.origin as usize).cloned().unwrap_or_default();
-            self.delta.rows.push(row.finish(origin, named, self.miner.config(), &self.limits));
+            let (row, distinct) = row.finish(origin, named, self.miner.config(), &self.limits);
+            self.delta.rows.push(row);
+            each(distinct);
         }
         self.delta
     }

@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Carry, Delta, LeafId, NewLeaf, Record, RootId,
-    closure::{Closure, Known},
+    closure::{Closure, Known, Named},
     fold::Fold,
     scan::{Keyed, Masked},
+    slots::Distinct,
 };
 
 /// Bounds of a [`Miner`].
@@ -236,11 +237,22 @@ impl Miner {
 
     /// Folds `records`, which follow those that `carry` is from.
     pub fn fold<'a>(&self, carry: Carry, records: impl IntoIterator<Item = Record<'a>>, options: FoldOptions) -> Delta {
+        self.fold_with(carry, records, options, drop)
+    }
+
+    /// The same; `each` is given which values the slots of each row had.
+    pub(crate) fn fold_with<'a>(
+        &self,
+        carry: Carry,
+        records: impl IntoIterator<Item = Record<'a>>,
+        options: FoldOptions,
+        each: impl FnMut(Vec<Option<Distinct>>),
+    ) -> Delta {
         let mut fold = Fold::new(self, options, &carry);
         for record in records {
             fold.push(record);
         }
-        fold.finish()
+        fold.finish(each)
     }
 
     /// Takes over what `delta` has learned. Call it once its commit has succeeded.
@@ -310,9 +322,19 @@ impl Miner {
         self.closure.by_id(leaf).map(|at| self.closure.named(at).text)
     }
 
+    /// A leaf as rows show it, if the miner knows it.
+    pub(crate) fn named(&self, leaf: LeafId) -> Option<Named> {
+        self.closure.by_id(leaf).map(|at| self.closure.named(at))
+    }
+
     /// Finds the known leaves of messages without counting them.
     pub fn matcher(&self) -> Matcher<'_> {
         Matcher { closure: &self.closure, masked: Masked::new(self.closure.keyed()) }
+    }
+
+    /// How many templates the miner knows: the roots of its leaves.
+    pub fn templates(&self) -> usize {
+        (0..self.len()).map(|at| self.closure.root(at as u32)).collect::<HashSet<_>>().len()
     }
 
     /// How many leaves the miner knows.

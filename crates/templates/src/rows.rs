@@ -6,7 +6,7 @@ use crate::{
     Config, Histogram, Level, Origin, Row, Sample, Slot, SlotKind, SlotValue, Timestamp,
     closure::{Index, Named},
     scan::{Masked, What},
-    slots::{Counted, Limits, is_entity},
+    slots::{Counted, Distinct, Limits, is_entity},
 };
 
 /// What a row is told of an event.
@@ -108,28 +108,40 @@ impl<'a> Building<'a> {
         }
     }
 
-    /// The row.
-    pub(crate) fn finish(self, origin: Arc<Origin>, named: &Named, config: &Config, limits: &Limits) -> Row {
+    /// The row, and which values its slots had; `None` where the leaf has a word of its own.
+    pub(crate) fn finish(
+        self,
+        origin: Arc<Origin>,
+        named: &Named,
+        config: &Config,
+        limits: &Limits,
+    ) -> (Row, Vec<Option<Distinct>>) {
         let mut samples = self.samples;
         if let Some((time, text)) = self.latest {
             samples.push(sample(time, &text, config.sample_bytes));
         }
-        let mut slots = Vec::new();
+        let (mut slots, mut distincts) = (Vec::new(), Vec::new());
         let mut counted = self.slots.into_iter();
         for (word, variable) in named.variables.iter().take(config.slots) {
             let (kind, values, distinct) = match (word, counted.by_ref()) {
                 (Some(word), _) => {
                     let minutes = if is_entity(variable.kind) { self.minutes.clone() } else { Histogram::default() };
+                    distincts.push(None);
                     (variable.kind, vec![SlotValue { value: word.clone(), count: self.count, minutes }], 1)
                 }
                 (None, counted) => match counted.next() {
-                    Some(slot) => slot.finish(limits),
+                    Some(slot) => {
+                        let (kind, values, distinct) = slot.finish(limits);
+                        let count = distinct.count().max(values.len() as u64);
+                        distincts.push(Some(distinct));
+                        (kind, values, count)
+                    }
                     None => continue,
                 },
             };
             slots.push(Slot { kind, key: variable.key.clone(), position: variable.position, values, distinct });
         }
-        Row {
+        let row = Row {
             origin,
             leaf: named.leaf,
             root: named.root,
@@ -144,7 +156,8 @@ impl<'a> Building<'a> {
             slots,
             tags: self.tags,
             first_line: self.first_line,
-        }
+        };
+        (row, distincts)
     }
 }
 

@@ -53,7 +53,7 @@ impl Counted {
             self.kind = template::join(self.kind, kind);
         }
         let value = &value[..value.len().min(MAX_VALUE)];
-        let hash = scan::hash(value, 0x2d35_8dcc_aa6c_78a5, 0x8bb8_4b93_962e_acc9);
+        let hash = hash(value);
         if let Some(sketch) = &mut self.sketch {
             sketch.add(hash);
         }
@@ -67,7 +67,7 @@ impl Counted {
             }
             return;
         }
-        let room = 2 * if is_entity(self.kind) { limits.entities } else { limits.values };
+        let room = 2 * limits.of(self.kind);
         if self.live >= room.max(2) {
             self.overflow(room.max(2) / 2);
         }
@@ -111,13 +111,17 @@ impl Counted {
         self.live = kept;
     }
 
-    /// The values, most frequent first.
-    pub(crate) fn finish(mut self, limits: &Limits) -> (SlotKind, Vec<SlotValue>, u64) {
-        let distinct = self.sketch.as_ref().map_or(self.live as u64, |sketch| sketch.estimate().max(self.live as u64));
+    /// The values, most frequent first, and which there were.
+    pub(crate) fn finish(mut self, limits: &Limits) -> (SlotKind, Vec<SlotValue>, Distinct) {
+        self.hashes.truncate(self.live);
+        let distinct = match self.sketch {
+            Some(sketch) => Distinct::Many(sketch),
+            None => Distinct::Few(self.hashes),
+        };
         let entity = is_entity(self.kind);
         self.values.truncate(self.live);
         self.values.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.bytes.cmp(&b.bytes)));
-        self.values.truncate(if entity { limits.entities } else { limits.values });
+        self.values.truncate(limits.of(self.kind));
         let values = self.values.into_iter().map(|value| SlotValue {
             count: value.count,
             minutes: if entity { value.histogram() } else { Histogram::default() },
@@ -125,6 +129,67 @@ impl Counted {
         });
         (self.kind, values.collect(), distinct)
     }
+}
+
+impl Limits {
+    /// Values that are kept of a slot.
+    pub(crate) fn of(&self, kind: SlotKind) -> usize {
+        if is_entity(kind) { self.entities } else { self.values }
+    }
+}
+
+/// Which values there were, for counting those of several folds once.
+#[derive(Clone, Debug)]
+pub(crate) enum Distinct {
+    /// The hashes of all of them.
+    Few(Vec<u64>),
+    /// Too many to remember.
+    Many(Box<Sketch>),
+}
+
+impl Distinct {
+    /// One word.
+    pub(crate) fn of(word: &str) -> Self {
+        Self::Few(vec![hash(word.as_bytes())])
+    }
+
+    /// Adds those of another fold; of more than `few` only the number is known.
+    pub(crate) fn merge(&mut self, other: Self, few: usize) {
+        let (mut known, more) = match (std::mem::replace(self, Self::Few(Vec::new())), other) {
+            (Self::Many(mut known), Self::Many(more)) => {
+                known.0.iter_mut().zip(more.0).for_each(|(known, more)| *known = (*known).max(more));
+                *self = Self::Many(known);
+                return;
+            }
+            (Self::Many(sketch), Self::Few(few)) | (Self::Few(few), Self::Many(sketch)) => (Self::Many(sketch), few),
+            (known, Self::Few(more)) => (known, more),
+        };
+        for hash in more {
+            match &mut known {
+                Self::Many(sketch) => sketch.add(hash),
+                Self::Few(hashes) if hashes.contains(&hash) => {}
+                Self::Few(hashes) if hashes.len() < few => hashes.push(hash),
+                Self::Few(hashes) => {
+                    let mut sketch = Box::new(Sketch::default());
+                    hashes.iter().chain([&hash]).for_each(|hash| sketch.add(*hash));
+                    known = Self::Many(sketch);
+                }
+            }
+        }
+        *self = known;
+    }
+
+    /// About how many.
+    pub(crate) fn count(&self) -> u64 {
+        match self {
+            Self::Few(hashes) => hashes.len() as u64,
+            Self::Many(sketch) => sketch.estimate(),
+        }
+    }
+}
+
+fn hash(value: &[u8]) -> u64 {
+    scan::hash(value, 0x2d35_8dcc_aa6c_78a5, 0x8bb8_4b93_962e_acc9)
 }
 
 impl Value {
@@ -146,8 +211,8 @@ impl Value {
 }
 
 /// About how many distinct values there were (HyperLogLog with 256 registers: 6.5 % standard error).
-#[derive(Debug)]
-struct Sketch([u8; 256]);
+#[derive(Clone, Debug)]
+pub(crate) struct Sketch([u8; 256]);
 
 impl Default for Sketch {
     fn default() -> Self {
@@ -184,7 +249,7 @@ mod tests {
             counted.add(kind, value.as_bytes(), Timestamp::from_secs(at as i64), &LIMITS);
         }
         let (_, values, distinct) = counted.finish(&LIMITS);
-        (values, distinct)
+        (values, distinct.count())
     }
 
     #[test]

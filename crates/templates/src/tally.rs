@@ -3,19 +3,46 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    Carry, Counts, Delta, End, FoldOptions, Histogram, LeafId, Level, Miner, Record, RootId, Sample, Stream, Timestamp,
+    Carry, Counts, Delta, End, FoldOptions, Histogram, LeafId, Level, Miner, Record, RootId, Row, Sample, Slot,
+    SlotValue, Stream, Timestamp,
+    slots::{Distinct, Limits},
+    template,
 };
 
 /// Folds an input page by page, applying each delta, and sums up by root at the end: a template that generalises late
 /// takes its early lines along.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use logwarden_templates::{Clock, Config, Miner, Record, Stream, Tally, Timestamp};
+///
+/// let log = "\
+/// Nov 21 04:00:00 web-1 sshd[811]: Failed password for root from 203.0.113.7 port 4711 ssh2
+/// Nov 21 04:00:02 web-1 sshd[812]: Failed password for bob from 203.0.113.7 port 4712 ssh2
+/// Nov 21 04:00:05 web-1 sshd[815]: Failed password for alice from 198.51.100.9 port 4713 ssh2
+/// Nov 21 04:00:09 web-1 sshd[840]: Server listening on 0.0.0.0 port 22.";
+/// let stream = Arc::new(Stream::new(Default::default()));
+/// let time = Timestamp::from_secs(1_795_233_660);
+/// let record = |text: &'static str| {
+///     Record { stream: &stream, time, clock: Clock::Arrival, text: text.as_bytes(), tags: 0 }
+/// };
+/// let mut tally = Tally::new(Miner::new(Config::default()), false);
+/// tally.page(log.lines().map(record));
+/// let templates = tally.finish().templates;
+/// assert_eq!(&*templates[0].text, "Failed password for <*:user> from <*:ip> port <*:num> ssh2");
+/// assert_eq!((templates[0].count, templates[0].first.to_string().as_str()), (3, "2026-11-21T04:00:00Z"));
+/// assert_eq!(&*templates[0].slots[1].values[0].value, "203.0.113.7");
+/// ```
 #[derive(Debug)]
 pub struct Tally {
     miner: Miner,
+    limits: Limits,
     assign: bool,
     carry: Carry,
     /// The input lines in each event of the carry.
     open: Vec<(Arc<Stream>, Vec<usize>)>,
-    leaves: Vec<Summary>,
+    leaves: Vec<Leaf>,
     by_leaf: HashMap<LeafId, u32>,
     lines: Vec<Option<u32>>,
     counts: Counts,
@@ -42,7 +69,26 @@ pub struct Summary {
     pub minutes: Histogram,
     /// Some of its events as they came: the first ones and the last.
     pub samples: Vec<Sample>,
-    leaf: LeafId,
+    /// Its variables, over all its events.
+    pub slots: Vec<Slot>,
+}
+
+/// A leaf as its rows came in.
+#[derive(Debug)]
+struct Leaf {
+    id: LeafId,
+    summary: Summary,
+    /// The values of its variables that are no words of its own.
+    values: Vec<Values>,
+    /// Its root's variables, with its own word where it has one, as of its last row.
+    variables: Vec<(Option<Arc<str>>, Slot)>,
+}
+
+/// The values of a variable over several folds.
+#[derive(Clone, Debug)]
+struct Values {
+    slot: Slot,
+    distinct: Distinct,
 }
 
 /// An input that has been read to its end.
@@ -61,8 +107,10 @@ pub struct Tallied {
 impl Tally {
     /// Starts with what `miner` knows. With `assign`, remembers where each line went (eight bytes a line).
     pub fn new(miner: Miner, assign: bool) -> Self {
+        let limits = Limits { values: miner.config().values, entities: miner.config().entities };
         Self {
             miner,
+            limits,
             assign,
             carry: Carry::default(),
             open: Vec::new(),
@@ -81,45 +129,68 @@ impl Tally {
     /// Ends the input.
     pub fn finish(mut self) -> Tallied {
         self.fold([], End::Closed);
-        let mut templates: Vec<Summary> = Vec::new();
+        let samples = self.miner.config().samples;
+        let mut templates: Vec<(Summary, Vec<Values>)> = Vec::new();
         let mut by_root: HashMap<RootId, u32> = HashMap::new();
         let mut to = Vec::with_capacity(self.leaves.len());
-        for mut leaf in self.leaves {
-            if let (Some(root), Some(text)) = (self.miner.root_of(leaf.leaf), self.miner.text_of(leaf.leaf)) {
-                (leaf.root, leaf.text) = (root, text);
-            }
-            let at = *by_root.entry(leaf.root).or_insert(templates.len() as u32);
+        for leaf in self.leaves {
+            let (summary, values) = leaf.finish(&self.miner);
+            let at = *by_root.entry(summary.root).or_insert(templates.len() as u32);
             to.push(at);
             match templates.get_mut(at as usize) {
-                Some(known) => known.add(leaf),
-                None => templates.push(leaf),
+                Some((known, slots)) => {
+                    known.add(summary, samples);
+                    slots.iter_mut().zip(values).for_each(|(known, more)| known.add(more, &self.limits));
+                }
+                None => templates.push((summary, values)),
             }
         }
         let mut order: Vec<u32> = (0..templates.len() as u32).collect();
-        order.sort_by_key(|at| std::cmp::Reverse(templates[*at as usize].count));
+        order.sort_by_key(|at| std::cmp::Reverse(templates[*at as usize].0.count));
         let mut place = vec![0; order.len()];
         for (new, old) in order.iter().enumerate() {
             place[*old as usize] = new as u32;
         }
         let lines = self.lines.into_iter().map(|line| line.map(|leaf| place[to[leaf as usize] as usize])).collect();
+        let mut templates: Vec<Summary> = templates
+            .into_iter()
+            .map(|(summary, values)| Summary {
+                slots: values.into_iter().map(|values| values.finish(&self.limits)).collect(),
+                ..summary
+            })
+            .collect();
         templates.sort_by_key(|template| std::cmp::Reverse(template.count));
         Tallied { templates, lines, counts: self.counts, miner: self.miner }
     }
 
     fn fold<'a>(&mut self, records: impl IntoIterator<Item = Record<'a>>, end: End) {
         let carry = std::mem::take(&mut self.carry);
-        let mut delta = self.miner.fold(carry, records, FoldOptions { end, assign: self.assign });
+        let mut distincts = Vec::new();
+        let options = FoldOptions { end, assign: self.assign };
+        let mut delta = self.miner.fold_with(carry, records, options, |distinct| distincts.push(distinct));
         self.miner.apply(&delta);
         self.carry = std::mem::take(&mut delta.carry);
-        let rows: Vec<u32> = std::mem::take(&mut delta.rows).into_iter().map(|row| self.add(row)).collect();
+        let rows = std::mem::take(&mut delta.rows).into_iter().zip(distincts);
+        let rows: Vec<u32> = rows.map(|(row, distinct)| self.add(row, distinct)).collect();
         self.place(&delta, &rows);
         self.counts.add(&delta.counts);
     }
 
     /// Adds a row. Returns its leaf's index.
-    fn add(&mut self, row: crate::Row) -> u32 {
+    fn add(&mut self, row: Row, distinct: Vec<Option<Distinct>>) -> u32 {
         let next = self.leaves.len() as u32;
         let at = *self.by_leaf.entry(row.leaf).or_insert(next);
+        let (mut variables, mut values) = (Vec::new(), Vec::new());
+        for (slot, distinct) in row.slots.into_iter().zip(distinct) {
+            let bare = Slot { key: slot.key.clone(), values: Vec::new(), ..slot };
+            match distinct {
+                Some(distinct) => {
+                    variables.push((None, bare));
+                    values.push(Values { slot, distinct });
+                }
+                None => variables.push((slot.values.into_iter().next().map(|value| value.value), bare)),
+            }
+        }
         let summary = Summary {
             root: row.root,
             text: row.template,
@@ -130,11 +201,16 @@ impl Tally {
             last: row.last,
             minutes: row.minutes,
             samples: row.samples,
-            leaf: row.leaf,
+            slots: Vec::new(),
         };
         match self.leaves.get_mut(at as usize) {
-            Some(known) => known.add(summary),
-            None => self.leaves.push(summary),
+            Some(known) => {
+                known.variables = variables;
+                known.values.iter_mut().zip(values).for_each(|(known, more)| known.add(more, &self.limits));
+                (known.summary.root, known.summary.text) = (summary.root, summary.text.clone());
+                known.summary.add(summary, self.miner.config().samples);
+            }
+            None => self.leaves.push(Leaf { id: row.leaf, summary, values, variables }),
         }
         at
     }
@@ -160,21 +236,93 @@ impl Tally {
     }
 }
 
+impl Leaf {
+    /// The leaf as part of its root, which may have moved since its last row: a word of its own may be a value now.
+    fn finish(mut self, miner: &Miner) -> (Summary, Vec<Values>) {
+        if let Some(named) = miner.named(self.id) {
+            (self.summary.root, self.summary.text) = (named.root, named.text);
+            let slot = |variable: template::Variable| Slot {
+                kind: variable.kind,
+                key: variable.key,
+                position: variable.position,
+                values: Vec::new(),
+                distinct: 0,
+            };
+            let variables = named.variables.into_iter().take(miner.config().slots);
+            self.variables = variables.map(|(word, variable)| (word, slot(variable))).collect();
+        }
+        let mut counted = self.values.into_iter();
+        let mut values = Vec::with_capacity(self.variables.len());
+        for (word, slot) in self.variables {
+            values.push(match (word, &mut counted) {
+                (Some(word), _) => {
+                    let distinct = Distinct::of(&word);
+                    let value = SlotValue { value: word, count: self.summary.count, minutes: Histogram::default() };
+                    Values { slot: Slot { values: vec![value], ..slot }, distinct }
+                }
+                (None, counted) => match counted.next() {
+                    Some(Values { slot: Slot { kind, values, .. }, distinct }) => {
+                        Values { slot: Slot { kind, values, ..slot }, distinct }
+                    }
+                    None => Values { slot, distinct: Distinct::Few(Vec::new()) },
+                },
+            });
+        }
+        (self.summary, values)
+    }
+}
+
+impl Values {
+    fn add(&mut self, other: Self, limits: &Limits) {
+        self.slot.kind = template::join(self.slot.kind, other.slot.kind);
+        let room = 4 * limits.of(self.slot.kind).max(1);
+        self.distinct.merge(other.distinct, room);
+        let mut at: HashMap<Arc<str>, usize> =
+            self.slot.values.iter().enumerate().map(|(at, value)| (value.value.clone(), at)).collect();
+        for more in other.slot.values {
+            match at.get(&more.value) {
+                Some(at) => {
+                    self.slot.values[*at].count += more.count;
+                    self.slot.values[*at].minutes.merge(&more.minutes);
+                }
+                None => {
+                    at.insert(more.value.clone(), self.slot.values.len());
+                    self.slot.values.push(more);
+                }
+            }
+        }
+        if self.slot.values.len() > room {
+            self.sort();
+            self.slot.values.truncate(room);
+        }
+    }
+
+    fn sort(&mut self) {
+        self.slot.values.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value)));
+    }
+
+    fn finish(mut self, limits: &Limits) -> Slot {
+        self.sort();
+        self.slot.values.truncate(limits.of(self.slot.kind));
+        Slot { distinct: self.distinct.count().max(self.slot.values.len() as u64), ..self.slot }
+    }
+}
+
 impl Summary {
-    fn add(&mut self, other: Self) {
+    /// Adds what another page or leaf came to. Of `samples` events the first ones and the last are kept.
+    fn add(&mut self, other: Self, samples: usize) {
         self.level = self.level.max(other.level);
         self.count += other.count;
         self.lines += other.lines;
         self.first = self.first.min(other.first);
         self.last = self.last.max(other.last);
         self.minutes.merge(&other.minutes);
-        let keep = self.samples.len().max(other.samples.len());
         self.samples.extend(other.samples);
         self.samples.sort_by_key(|sample| sample.time);
-        if self.samples.len() > keep
+        if self.samples.len() > samples
             && let Some(last) = self.samples.pop()
         {
-            self.samples.truncate(keep.saturating_sub(1));
+            self.samples.truncate(samples.saturating_sub(1));
             self.samples.push(last);
         }
     }
@@ -182,6 +330,8 @@ impl Summary {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::{Clock, Config};
 
@@ -215,7 +365,33 @@ mod tests {
         let shown: Vec<_> = tallied.templates.iter().map(|t| (&*t.text, t.count, t.lines)).collect();
         assert_eq!(shown[0], ("mailbox of <*:word> was moved to the new disk", 3, 3));
         assert_eq!((shown[1].1, shown[1].2), (1, 3));
+        let slots: Vec<_> = tallied.templates[0].slots.iter().map(|slot| (slot.kind, slot.distinct)).collect();
+        assert_eq!(slots, [(crate::SlotKind::Word, 3)]);
+        let values: Vec<_> = tallied.templates[0].slots[0].values.iter().map(|v| (&*v.value, v.count)).collect();
+        assert_eq!(values, [("anna", 1), ("ben", 1), ("carla", 1)]);
         let counts = tallied.counts;
         assert_eq!((counts.read, counts.kept, counts.carried), (6, 6, 0));
+    }
+
+    #[test]
+    fn values_of_all_pages_are_counted_and_different_ones_once() {
+        let stream = Arc::new(Stream::new(BTreeMap::new()));
+        let mut tally = Tally::new(Miner::new(Config { headerless: true, ..Config::default() }), false);
+        for page in 0..4 {
+            let lines: Vec<String> =
+                (0..1_000).map(|n| format!("job {} of tenant {} is done", 500 * page + n, ["7", "8"][n % 2])).collect();
+            tally.page(lines.iter().map(|text| Record {
+                stream: &stream,
+                time: Timestamp::from_secs(0),
+                clock: Clock::Record,
+                text: text.as_bytes(),
+                tags: 0,
+            }));
+        }
+        let template = tally.finish().templates.remove(0);
+        let [job, tenant] = &template.slots[..] else { panic!("{:?}", template.slots) };
+        assert!((2_200..=2_800).contains(&job.distinct), "of 2,500: {}", job.distinct);
+        let values: Vec<_> = tenant.values.iter().map(|value| (&*value.value, value.count)).collect();
+        assert_eq!((values, tenant.distinct), (vec![("7", 2_000), ("8", 2_000)], 2));
     }
 }

@@ -87,6 +87,8 @@ pub struct Ingested {
     pub seen: Vec<(Timestamp, LineId, u64)>,
     /// Leaves that the miner did not know.
     pub leaves: Vec<NewLeaf>,
+    /// Leaves that it has no room for any more.
+    pub evicted: Vec<LeafId>,
     /// Leaves that were used.
     pub used: Vec<LeafId>,
     /// Leaves whose root has moved up.
@@ -155,6 +157,9 @@ pub fn decide(
         ..known.row
     };
     let mut writes = vec![Write::Source(source.clone(), Versioned { version: known.version, row: state })];
+    if !ingested.evicted.is_empty() {
+        writes.push(Write::LeavesGone(source.clone(), ingested.evicted.clone()));
+    }
     if !ingested.leaves.is_empty() {
         writes.push(Write::Leaves(source.clone(), ingested.leaves.clone()));
     }

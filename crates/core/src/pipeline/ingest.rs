@@ -1,9 +1,13 @@
 //! Ingest: reads lines after a cursor, folds them, runs the detectors, redacts what is kept, and commits it all at once.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use logwarden_detectors::{Detection, Learned, Memory, detect};
-use logwarden_templates::{Carry, Delta, End, FoldOptions, Miner, NewLeaf, Sample, State, neighbours};
+use logwarden_templates::{Carry, Delta, End, FoldOptions, LeafId, Miner, NewLeaf, Sample, State, neighbours};
 
 use super::{Pipeline, PipelineError, SourceSlot, own::Trouble};
 use crate::{
@@ -48,8 +52,10 @@ pub struct IngestReport {
     pub duplicates: u64,
     /// Lines that came late.
     pub late: u64,
-    /// Templates that were new.
+    /// Templates that were new; not those that came about because known ones generalised.
     pub new_templates: u64,
+    /// Templates that memory knows now.
+    pub templates: u64,
     /// Incidents that began.
     pub opened: u64,
     /// Findings that belong to an open incident.
@@ -92,6 +98,7 @@ impl IngestReport {
             duplicates: 0,
             late: 0,
             new_templates: 0,
+            templates: 0,
             opened: 0,
             joined: 0,
             problems: Vec::new(),
@@ -193,7 +200,7 @@ impl Pipeline {
     async fn load(&self, id: &SourceId, epoch: u64) -> Result<Cache, PipelineError> {
         let all = Query { source: Some(id.clone()), leaves: true, memory: true, seen: true, ..Query::default() };
         let snapshot = self.ledger.read(&all).await.map_err(PipelineError::Ledger)?;
-        let state = State { version: State::VERSION, leaves: snapshot.leaves, ..State::default() };
+        let state = State { version: State::VERSION, leaves: snapshot.leaves, gone: snapshot.gone };
         let secret = snapshot.installation.as_ref().map_or(0, |installation| installation.row.secret);
         let config = logwarden_templates::Config { secret, ..self.miner.clone() };
         let miner = Miner::restore(config.clone(), state).unwrap_or_else(|_| Miner::new(config));
@@ -231,7 +238,7 @@ impl Pipeline {
         };
         let carry = cache.carry.clone();
         let records = page.lines.iter().map(Line::record);
-        let delta = cache.miner.fold(carry, records, FoldOptions { end, assign: false });
+        let mut delta = cache.miner.fold(carry, records, FoldOptions { end, assign: false });
         let detection = detect(&delta, &cache.memory, &self.rules, &self.settings, now);
         let (segment, jobs) = self.segment(slot, &page.lines, &delta, &detection, now);
 
@@ -269,7 +276,8 @@ impl Pipeline {
                 true => page.lines.iter().map(|line| (line.time, line.id, line.tags)).collect(),
                 false => Vec::new(),
             },
-            leaves: delta.new.iter().map(|leaf| self.redacted(leaf)).collect(),
+            leaves: self.redacted_leaves(&delta),
+            evicted: delta.evicted.clone(),
             used: delta.rows.iter().map(|row| row.leaf).collect(),
             moves: delta.moves.clone(),
             learned: self.redacted_memory(&detection.learned),
@@ -299,6 +307,8 @@ impl Pipeline {
         if let Some(newest) = cache.seen.minutes().last() {
             cache.seen.forget_before(newest - 75, newest - 24 * 60);
         }
+        // As the ledger has them: memory is the same before and after a restart.
+        delta.new.clone_from(&ingested.leaves);
         cache.miner.apply(&delta);
         cache.memory.apply(&ingested.learned);
         cache.cursor = ingested.next;
@@ -308,7 +318,9 @@ impl Pipeline {
         report.own += delta.counts.own;
         report.duplicates += page.duplicates;
         report.late += page.late;
-        report.new_templates += delta.new.len() as u64;
+        let own_root = |leaf: &&NewLeaf| cache.miner.root_of(leaf.leaf) == Some(leaf.leaf.as_root());
+        report.new_templates += ingested.leaves.iter().filter(own_root).count() as u64;
+        report.templates = cache.miner.templates() as u64;
         report.opened += opened;
         report.joined += joined;
         for ((_, count), brought) in report.per_query.iter_mut().zip(&page.per_query) {
@@ -386,12 +398,16 @@ impl Pipeline {
     }
 
     /// A new leaf as the ledger keeps it.
-    fn redacted(&self, leaf: &NewLeaf) -> NewLeaf {
-        NewLeaf {
+    /// The new leaves that stay, as the ledger keeps them.
+    fn redacted_leaves(&self, delta: &Delta) -> Vec<NewLeaf> {
+        let evicted: HashSet<LeafId> = delta.evicted.iter().copied().collect();
+        let stay = delta.new.iter().filter(|leaf| !evicted.contains(&leaf.leaf));
+        let redacted = |leaf: &NewLeaf| NewLeaf {
             text: self.redactor.redact(&leaf.text).into(),
             example: self.redactor.redact_bytes(&leaf.example).into_owned(),
             ..leaf.clone()
-        }
+        };
+        stay.map(redacted).collect()
     }
 
     /// Open events as the ledger keeps them: foldable still, since a placeholder is text like any other.

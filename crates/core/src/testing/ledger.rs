@@ -38,6 +38,9 @@ pub const PROMISES: &[Promise] = &[
     ("a full spool refuses", |ledger| Box::pin(a_full_spool_refuses(ledger))),
     ("quarantine makes room", |ledger| Box::pin(quarantine_makes_room(ledger))),
     ("seen lines are remembered for their time", |ledger| Box::pin(seen_lines_are_remembered_for_their_time(ledger))),
+    ("evicted leaves are remembered by their ids", |ledger| {
+        Box::pin(evicted_leaves_are_remembered_by_their_ids(ledger))
+    }),
     ("the least recently used leaves go", |ledger| Box::pin(the_least_recently_used_leaves_go(ledger))),
     ("memory is learned and forgotten", |ledger| Box::pin(memory_is_learned_and_forgotten(ledger))),
     ("incidents come with what belongs to them", |ledger| Box::pin(incidents_come_with_what_belongs_to_them(ledger))),
@@ -201,6 +204,7 @@ pub async fn every_write_is_read_by_its_query(ledger: &dyn Ledger) {
         Write::Source(rows::source(), Versioned::new(source.clone())),
         Write::Leaves(rows::source(), vec![rows::leaf(1, NOW), rows::leaf(2, NOW)]),
         Write::LeavesUsed(rows::source(), 20_000, vec![rows::leaf(1, NOW).leaf]),
+        Write::LeavesGone(rows::source(), vec![rows::leaf(9, NOW).leaf]),
         Write::Memory(rows::source(), Box::new(learned(&[1, 2], NOW))),
         Write::Seen(
             rows::source(),
@@ -511,6 +515,23 @@ pub async fn the_least_recently_used_leaves_go(ledger: &dyn Ledger) {
     assert_eq!(kept().await, [1, 3, 4, 5, 6]);
     assert_eq!(commit(ledger, vec![leaves(&[7])]).await, Committed::Done);
     assert_eq!(kept().await, [1, 4, 5, 6, 7]);
+}
+
+/// Evicted leaves go, their ids stay: the latest ones, each once.
+pub async fn evicted_leaves_are_remembered_by_their_ids(ledger: &dyn Ledger) {
+    let source = rows::source();
+    let id = |n: u64| rows::leaf(n, NOW).leaf;
+    let gone = |ns: &[u64]| vec![Write::LeavesGone(source.clone(), ns.iter().map(|n| id(*n)).collect())];
+    let leaves = Write::Leaves(source.clone(), (1..=3).map(|n| rows::leaf(n, NOW)).collect());
+    assert_eq!(commit(ledger, vec![leaves]).await, Committed::Done);
+    assert_eq!(commit(ledger, gone(&[2, 77])).await, Committed::Done);
+    assert_eq!(commit(ledger, gone(&[1, 2])).await, Committed::Done);
+    let now = read(ledger, everything()).await;
+    assert_eq!(now.leaves, [rows::leaf(3, NOW)]);
+    assert_eq!(now.gone, [id(2), id(77), id(1)]);
+    let most = small_limits().gone() as u64;
+    assert_eq!(commit(ledger, gone(&(100..100 + most).collect::<Vec<_>>())).await, Committed::Done);
+    assert_eq!(read(ledger, everything()).await.gone, (100..100 + most).map(id).collect::<Vec<_>>());
 }
 
 /// Rows are replaced, removed, and forgotten with their template; pruning keeps the limit, those seen last.

@@ -4,6 +4,7 @@
 
 mod crash;
 mod damage;
+mod restart;
 mod size;
 
 use std::path::Path;
@@ -118,6 +119,7 @@ fn it_does_what_the_ledger_in_memory_does() {
             }
             6 if incident.is_some() => Write::Event(rows::event(n, dice.below(5), at)),
             7 => Write::Segment(rows::segment(n, at)),
+            8 if dice.below(2) == 0 => Write::LeavesGone(rows::source(), vec![rows::leaf(n, at).leaf]),
             8 => Write::Count(format!("c{}", dice.below(30)), n),
             9 => Write::Prune(at.plus(hour * 24 * u32::try_from(dice.below(100)).unwrap())),
             _ => Write::Unmute("x".into()),
