@@ -43,7 +43,7 @@ pub(crate) struct Bounds {
 }
 
 /// One stored piece of a batch.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Part {
     /// Its name; `None` when no line of it carried a time: then equal bytes need not mean a batch sent again.
     pub(crate) id: Option<BatchId>,

@@ -48,6 +48,8 @@ pub(crate) struct Metrics {
     pub(crate) connections: AtomicU64,
     pub(crate) connections_refused: AtomicU64,
     pub(crate) troubles_untold: AtomicU64,
+    pub(crate) syslog_lines: AtomicU64,
+    pub(crate) syslog_dropped: AtomicU64,
 }
 
 impl Metrics {
@@ -76,6 +78,8 @@ impl Metrics {
             ("push_request_microseconds", load(&self.micros)),
             ("push_connections_refused", load(&self.connections_refused)),
             ("push_troubles_untold", load(&self.troubles_untold)),
+            ("push_syslog_lines", load(&self.syslog_lines)),
+            ("push_syslog_dropped", load(&self.syslog_dropped)),
         ] {
             put(format_args!("# TYPE logwarden_{name}_total counter\nlogwarden_{name}_total {value}\n"));
         }

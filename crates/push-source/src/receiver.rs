@@ -2,7 +2,8 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,13 +13,6 @@ use std::{
 
 use logwarden_core::{env::Env, ledger::Ledger, pipeline::Pipeline};
 use tokio::sync::{Semaphore, mpsc};
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{
-        self, ServerConfig,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    },
-};
 
 use crate::{
     PushSource,
@@ -27,6 +21,7 @@ use crate::{
     metrics::Metrics,
     rate::{Rate, Rates},
     streams::Streams,
+    tls::{self, Tls},
     troubles::Troubles,
 };
 
@@ -62,6 +57,8 @@ pub struct Limits {
     pub slowest_rate: u64,
     /// How long a request waits for memory before it is told to come again.
     pub patience: Duration,
+    /// How often the files of the certificate are looked at.
+    pub certificate_check: Duration,
     /// How long requests may take to end at shutdown.
     pub drain: Duration,
 }
@@ -82,6 +79,7 @@ impl Default for Limits {
             body_grace: Duration::from_secs(10),
             slowest_rate: 16 << 10,
             patience: Duration::from_secs(4),
+            certificate_check: Duration::from_secs(30),
             drain: Duration::from_secs(15),
         }
     }
@@ -94,6 +92,12 @@ pub enum BuildError {
     /// Other machines could send to it without saying who they are.
     #[error("refusing to listen on {listen}, where other machines could send anything")]
     Exposed {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// Other machines could send it syslog, which cannot say who sends it.
+    #[error("refusing to take syslog on {listen}, where other machines could send anything")]
+    SyslogExposed {
         /// The address.
         listen: SocketAddr,
     },
@@ -131,6 +135,10 @@ impl BuildError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Exposed { listen } => Some(exposed_hint(*listen)),
+            Self::SyslogExposed { listen } => Some(format!(
+                "Syslog cannot say who sends it. Name the network that you trust: --insecure-allow {}",
+                if listen.is_ipv4() { "192.168.0.0/16" } else { "fd00::/8" }
+            )),
             Self::NoCredential { .. } => Some("Give it the output of `printf %s TOKEN | sha256sum`.".to_owned()),
             Self::Bind { listen, cause } if cause.kind() == std::io::ErrorKind::AddrInUse => {
                 Some(format!("Another program listens on port {}: is the receiver running already?", listen.port()))
@@ -178,17 +186,11 @@ pub struct Builder {
     listener: Option<TcpListener>,
     clients: Vec<Client>,
     trusted: Vec<Network>,
-    certificate: Option<(Vec<u8>, Secret)>,
+    certificate: Option<tls::Origin>,
+    syslog_tcp: Option<SocketAddr>,
+    syslog_udp: Option<SocketAddr>,
     limits: Limits,
     pipeline: Option<Arc<Pipeline>>,
-}
-
-struct Secret(Vec<u8>);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("****")
-    }
 }
 
 impl Builder {
@@ -223,7 +225,29 @@ impl Builder {
     /// The certificate chain and its key, as PEM.
     #[must_use]
     pub fn certificate(mut self, chain: Vec<u8>, key: Vec<u8>) -> Self {
-        self.certificate = Some((chain, Secret(key)));
+        self.certificate = Some(tls::Origin::Given(chain, key));
+        self
+    }
+
+    /// Files of the certificate chain and its key, as PEM. When they change, new connections get the new certificate.
+    #[must_use]
+    pub fn certificate_files(mut self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.certificate = Some(tls::Origin::Files(chain.into(), key.into()));
+        self
+    }
+
+    /// Takes syslog over TCP there, with or without TLS. Off this host only from the networks of
+    /// [`insecure_allow`](Self::insecure_allow).
+    #[must_use]
+    pub fn syslog_tcp(mut self, address: SocketAddr) -> Self {
+        self.syslog_tcp = Some(address);
+        self
+    }
+
+    /// Takes syslog over UDP there. Off this host only from the networks of [`insecure_allow`](Self::insecure_allow).
+    #[must_use]
+    pub fn syslog_udp(mut self, address: SocketAddr) -> Self {
+        self.syslog_udp = Some(address);
         self
     }
 
@@ -261,11 +285,19 @@ impl Builder {
         if !listen.ip().is_loopback() && !guarded && self.trusted.is_empty() {
             return Err(BuildError::Exposed { listen });
         }
-        let tls = self.certificate.map(|(chain, key)| acceptor(&chain, &key.0)).transpose()?;
-        let bind = |cause| BuildError::Bind { listen, cause };
+        for listen in self.syslog_tcp.into_iter().chain(self.syslog_udp) {
+            if !listen.ip().is_loopback() && self.trusted.is_empty() {
+                return Err(BuildError::SyslogExposed { listen });
+            }
+        }
+        let tls = self.certificate.map(Tls::new).transpose()?;
+        let at = |listen| move |cause| BuildError::Bind { listen, cause };
+        let bind = at(listen);
+        let syslog_tcp = self.syslog_tcp.map(|listen| tcp(listen).map_err(at(listen))).transpose()?;
+        let syslog_udp = self.syslog_udp.map(|listen| udp(listen).map_err(at(listen))).transpose()?;
         let listener = match self.listener {
             Some(listener) => listener,
-            None => TcpListener::bind(listen).map_err(bind)?,
+            None => tcp(listen).map_err(bind)?,
         };
         listener.set_nonblocking(true).map_err(bind)?;
         let local = listener.local_addr().map_err(bind)?;
@@ -287,28 +319,31 @@ impl Builder {
             troubles: Troubles::new(told),
             stopping: AtomicBool::new(false),
         };
-        Ok(Receiver { shared: Arc::new(shared), listener, local, tls, pipeline: self.pipeline, untold })
+        Ok(Receiver {
+            shared: Arc::new(shared),
+            listener,
+            local,
+            syslog_tcp,
+            syslog_udp,
+            tls: tls.map(Arc::new),
+            pipeline: self.pipeline,
+            untold,
+        })
     }
 }
 
-fn acceptor(chain: &[u8], key: &[u8]) -> Result<TlsAcceptor, BuildError> {
-    let wrong = |reason: String| BuildError::Certificate { reason };
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(chain)
-        .collect::<Result<_, _>>()
-        .map_err(|_| wrong("the certificate file is not PEM".to_owned()))?;
-    if chain.is_empty() {
-        return Err(wrong("there is no certificate in the file".to_owned()));
-    }
-    let key =
-        PrivateKeyDer::from_pem_slice(key).map_err(|_| wrong("there is no private key in the file".to_owned()))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| wrong(error.to_string()))?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|error| wrong(error.to_string()))?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
+fn tcp(listen: SocketAddr) -> std::io::Result<TcpListener> {
+    let listener = TcpListener::bind(listen)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Bursts of datagrams wait in the socket; the kernel gives as much room as it may.
+fn udp(listen: SocketAddr) -> std::io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(listen)?;
+    socket.set_nonblocking(true)?;
+    let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20);
+    Ok(socket)
 }
 
 /// What all requests share.
@@ -341,6 +376,18 @@ impl Shared {
         }
     }
 
+    /// Whether an address may send syslog, which has no way to say who sends it.
+    pub(crate) fn may_send_syslog(&self, peer: IpAddr) -> bool {
+        peer.to_canonical().is_loopback() || self.trusts(peer)
+    }
+
+    /// Counts and tells that somebody may not send syslog.
+    pub(crate) fn refuse_syslog(&self, peer: IpAddr) {
+        self.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
+        let reason = "it sends syslog, and its network is not one that may (`insecure_allow`)";
+        self.tell(self.troubles.lost("syslog", &peer.to_canonical().to_string(), reason));
+    }
+
     /// Whether an address may send without saying who it is.
     pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(peer))
@@ -353,7 +400,9 @@ pub struct Receiver {
     pub(crate) shared: Arc<Shared>,
     pub(crate) listener: TcpListener,
     local: SocketAddr,
-    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) syslog_tcp: Option<TcpListener>,
+    pub(crate) syslog_udp: Option<UdpSocket>,
+    pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) pipeline: Option<Arc<Pipeline>>,
     pub(crate) untold: mpsc::Receiver<logwarden_core::pipeline::Trouble>,
 }
@@ -376,6 +425,8 @@ impl Receiver {
             clients: Vec::new(),
             trusted: Vec::new(),
             certificate: None,
+            syslog_tcp: None,
+            syslog_udp: None,
             limits: Limits::default(),
             pipeline: None,
         }
@@ -384,5 +435,15 @@ impl Receiver {
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Where it takes syslog over TCP.
+    pub fn syslog_tcp_addr(&self) -> Option<SocketAddr> {
+        self.syslog_tcp.as_ref()?.local_addr().ok()
+    }
+
+    /// Where it takes syslog over UDP.
+    pub fn syslog_udp_addr(&self) -> Option<SocketAddr> {
+        self.syslog_udp.as_ref()?.local_addr().ok()
     }
 }

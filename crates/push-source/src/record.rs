@@ -38,7 +38,7 @@ const HOST: [&str; 12] = [
     "computer",
     "source_host",
 ];
-const SERVICE: [&str; 20] = [
+const SERVICE: [&str; 21] = [
     "service",
     "service_name",
     "service.name",
@@ -49,6 +49,7 @@ const SERVICE: [&str; 20] = [
     "SYSLOG_IDENTIFIER",
     "syslog_identifier",
     "PROGRAM",
+    "program",
     "programname",
     "app_name",
     "appname",

@@ -16,8 +16,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use logwarden_core::error::chain;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    net::{TcpListener, TcpStream, UdpSocket},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
     time,
 };
@@ -26,6 +26,8 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     handler,
     receiver::{Receiver, Shared},
+    syslog::{self, Chunk},
+    tls::Tls,
 };
 
 /// The head of a request fits into this.
@@ -41,6 +43,8 @@ impl Receiver {
     /// When the socket cannot be used.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send) -> std::io::Result<()> {
         let listener = TcpListener::from_std(self.listener)?;
+        let syslog_tcp = self.syslog_tcp.map(TcpListener::from_std).transpose()?;
+        let syslog_udp = self.syslog_udp.map(UdpSocket::from_std).transpose()?;
         let (shared, tls) = (self.shared, self.tls);
         let (mut untold, pipeline) = (self.untold, self.pipeline);
         let telling = async move {
@@ -52,21 +56,40 @@ impl Receiver {
             }
         };
         let (stopped, stopping) = watch::channel(false);
-        let mut connections = JoinSet::new();
+        let (mut connections, mut sockets) = (JoinSet::new(), JoinSet::new());
+        let (gather, chunks) = syslog::channel();
+        sockets.spawn(syslog::gather(shared.clone(), chunks, stopping.clone()));
+        if let Some(socket) = syslog_udp {
+            sockets.spawn(syslog::listen(socket, shared.clone(), gather.clone(), stopping.clone()));
+        }
         {
-            let accepting = accept(&listener, &shared, tls.as_ref(), &mut connections, &stopping);
-            tokio::pin!(stop, telling, accepting);
+            let mut door = Door {
+                shared: &shared,
+                tls: tls.as_ref(),
+                gather,
+                stopping,
+                room: Arc::new(Semaphore::new(shared.limits.connections)),
+                peers: Arc::default(),
+                connections: &mut connections,
+            };
+            let accepting = door.accept(&listener, syslog_tcp.as_ref());
+            let watching = watch_certificate(&shared, tls.as_deref());
+            tokio::pin!(stop, telling, accepting, watching);
             tokio::select! {
                 biased;
                 () = &mut stop => {}
                 () = telling => {}
                 () = accepting => {}
+                () = watching => {}
             }
         }
-        drop(listener);
+        drop((listener, syslog_tcp));
         shared.stopping.store(true, Ordering::Relaxed);
         let _ = stopped.send(true);
-        let drained = async { while connections.join_next().await.is_some() {} };
+        let drained = async {
+            while connections.join_next().await.is_some() {}
+            while sockets.join_next().await.is_some() {}
+        };
         if time::timeout(shared.limits.drain, drained).await.is_err() {
             tracing::warn!("some requests were still under way at the end; their senders will send again");
         }
@@ -74,39 +97,83 @@ impl Receiver {
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    shared: &Arc<Shared>,
-    tls: Option<&TlsAcceptor>,
-    connections: &mut JoinSet<()>,
-    stopping: &watch::Receiver<bool>,
-) {
-    let room = Arc::new(Semaphore::new(shared.limits.connections));
-    let peers = Arc::new(Peers::default());
+/// Looks for a new certificate now and then; never ends.
+async fn watch_certificate(shared: &Shared, tls: Option<&Tls>) {
+    let Some(tls) = tls else { return std::future::pending().await };
+    let mut ticks = time::interval(shared.limits.certificate_check);
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_) = connections.join_next() => continue,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
+        ticks.tick().await;
+        match tls.look_again() {
+            Ok(true) => tracing::info!("new connections get the new certificate"),
+            Ok(false) => {}
             Err(error) => {
-                // Out of file descriptors, mostly: wait for connections to end.
-                tracing::warn!(%error, "cannot accept a connection");
-                time::sleep(Duration::from_millis(100)).await;
-                continue;
+                tracing::warn!(error = %chain(&error), "the certificate has changed, and cannot be used; the old one stays");
             }
-        };
-        let place = room.clone().try_acquire_owned().ok();
-        let seat = peers.clone().sit(peer.ip(), shared.limits.connections_per_peer);
+        }
+    }
+}
+
+/// What is spoken at a port.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Speech {
+    Http,
+    Syslog,
+}
+
+/// Lets connections in.
+struct Door<'d> {
+    shared: &'d Arc<Shared>,
+    tls: Option<&'d Arc<Tls>>,
+    gather: mpsc::Sender<Chunk>,
+    stopping: watch::Receiver<bool>,
+    room: Arc<Semaphore>,
+    peers: Arc<Peers>,
+    connections: &'d mut JoinSet<()>,
+}
+
+impl Door<'_> {
+    async fn accept(&mut self, http: &TcpListener, syslog: Option<&TcpListener>) {
+        loop {
+            let of_syslog = async {
+                match syslog {
+                    Some(syslog) => syslog.accept().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let (speech, accepted) = tokio::select! {
+                accepted = http.accept() => (Speech::Http, accepted),
+                accepted = of_syslog => (Speech::Syslog, accepted),
+                Some(_) = self.connections.join_next() => continue,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.let_in(speech, stream, peer),
+                Err(error) => {
+                    // Out of file descriptors, mostly: wait for connections to end.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    fn let_in(&mut self, speech: Speech, stream: TcpStream, peer: SocketAddr) {
+        let place = self.room.clone().try_acquire_owned().ok();
+        let seat = self.peers.clone().sit(peer.ip(), self.shared.limits.connections_per_peer);
         let (Some(place), Some(seat)) = (place, seat) else {
-            shared.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
-            continue;
+            self.shared.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
+            return;
         };
-        let (shared, tls, stopping) = (shared.clone(), tls.cloned(), stopping.clone());
-        connections.spawn(async move {
+        let (shared, stopping) = (self.shared.clone(), self.stopping.clone());
+        let (tls, gather) = (self.tls.map(|tls| tls.acceptor()), self.gather.clone());
+        self.connections.spawn(async move {
             shared.metrics.connections.fetch_add(1, Ordering::Relaxed);
-            connection(stream, peer, &shared, tls, stopping).await;
+            match speech {
+                Speech::Http => {
+                    drop(gather);
+                    connection(stream, peer, &shared, tls, stopping).await;
+                }
+                Speech::Syslog => syslog_connection(stream, peer.ip(), &shared, tls, gather, stopping).await,
+            }
             shared.metrics.connections.fetch_sub(1, Ordering::Relaxed);
             drop((place, seat));
         });
@@ -175,6 +242,37 @@ async fn connection(
             let reason = "it does not use TLS, and its network is not one that may do without";
             shared.troubles.lost("plain", &sender, reason);
         }
+    }
+}
+
+async fn syslog_connection(
+    stream: TcpStream,
+    peer: IpAddr,
+    shared: &Arc<Shared>,
+    tls: Option<TlsAcceptor>,
+    gather: mpsc::Sender<Chunk>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let peer = peer.to_canonical();
+    if !shared.may_send_syslog(peer) {
+        shared.refuse_syslog(peer);
+        return;
+    }
+    // It may be silent for hours; whether anybody is there, the kernel asks.
+    let alive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20));
+    let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&alive);
+    let mut first = [0];
+    tokio::select! {
+        peeked = stream.peek(&mut first) => if peeked.is_err() { return },
+        _ = stopping.wait_for(|stopping| *stopping) => {}
+    }
+    match tls {
+        Some(tls) if first[0] == TLS_HANDSHAKE => {
+            if let Ok(Ok(stream)) = time::timeout(shared.limits.first_head, tls.accept(stream)).await {
+                syslog::read(stream, peer, gather, stopping).await;
+            }
+        }
+        _ => syslog::read(stream, peer, gather, stopping).await,
     }
 }
 

@@ -1,20 +1,11 @@
 use std::time::Duration;
 
-use logwarden_push_source::{BuildError, Client, Limits, PushSource, Rate, Receiver};
+use logwarden_push_source::{BuildError, Client, Limits, Rate};
 use reqwest::StatusCode;
-use std::sync::Arc;
 
 use crate::world::{World, until};
 
-fn try_build(
-    world: &World,
-    build: impl FnOnce(logwarden_push_source::Builder) -> logwarden_push_source::Builder,
-) -> Result<Receiver, BuildError> {
-    let source = Arc::new(PushSource::new(world.disk.clone(), Vec::new(), logwarden_core::templates::Zone::UTC));
-    build(Receiver::builder(world.disk.clone(), source, world.clock.clone())).build()
-}
-
-fn certificate() -> (Vec<u8>, Vec<u8>) {
+pub(crate) fn certificate() -> (Vec<u8>, Vec<u8>) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     (made.cert.pem().into_bytes(), made.signing_key.serialize_pem().into_bytes())
 }
@@ -23,18 +14,18 @@ fn certificate() -> (Vec<u8>, Vec<u8>) {
 async fn nothing_listens_off_host_without_a_guard() {
     let world = World::new();
     let anywhere = "0.0.0.0:0".parse().unwrap();
-    let error = try_build(&world, |builder| builder.listen(anywhere)).unwrap_err();
+    let error = world.try_build(|builder| builder.listen(anywhere)).unwrap_err();
     assert!(matches!(error, BuildError::Exposed { .. }));
     let hint = error.hint().unwrap();
     assert!(hint.contains("--insecure-allow") && hint.contains("tls     On"), "{hint}");
     let secret = || Client::new("web").bearer("t");
-    assert!(try_build(&world, |builder| builder.listen(anywhere).client(secret())).is_err(), "no TLS");
+    assert!(world.try_build(|builder| builder.listen(anywhere).client(secret())).is_err(), "no TLS");
     let (chain, key) = certificate();
-    assert!(try_build(&world, |builder| builder.listen(anywhere).certificate(chain.clone(), key.clone())).is_err());
-    assert!(try_build(&world, |builder| builder.listen(anywhere).certificate(chain, key).client(secret())).is_ok());
+    assert!(world.try_build(|builder| builder.listen(anywhere).certificate(chain.clone(), key.clone())).is_err());
+    assert!(world.try_build(|builder| builder.listen(anywhere).certificate(chain, key).client(secret())).is_ok());
     let allowed = "10.0.0.0/8".parse().unwrap();
-    assert!(try_build(&world, |builder| builder.listen(anywhere).insecure_allow(allowed)).is_ok());
-    assert!(matches!(try_build(&world, |b| b.client(Client::new("x"))), Err(BuildError::NoCredential { .. })));
+    assert!(world.try_build(|builder| builder.listen(anywhere).insecure_allow(allowed)).is_ok());
+    assert!(matches!(world.try_build(|b| b.client(Client::new("x"))), Err(BuildError::NoCredential { .. })));
 }
 
 #[tokio::test]
@@ -75,6 +66,37 @@ async fn tls_and_plain_share_the_port() {
     assert_eq!(answer.status(), StatusCode::OK);
     let plain = reqwest::Client::new().post(running.url("/")).bearer_auth("s3cret").body(r#"[{"log":"x"}]"#);
     assert_eq!(plain.send().await.unwrap().status(), StatusCode::OK, "this host needs no TLS");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_used_without_dropping_connections() {
+    let world = World::new();
+    let dir = tempfile::tempdir().unwrap();
+    let (chain_file, key_file) = (dir.path().join("tls.crt"), dir.path().join("tls.key"));
+    let write = |chain: &[u8], key: &[u8]| {
+        std::fs::write(&chain_file, chain).unwrap();
+        std::fs::write(&key_file, key).unwrap();
+    };
+    let ((old, old_key), (new, new_key)) = (certificate(), certificate());
+    write(&old, &old_key);
+    let limits = Limits { certificate_check: Duration::from_millis(20), ..Limits::default() };
+    let running = world.start(|builder| builder.certificate_files(&chain_file, &key_file).limits(limits));
+    let url = format!("https://localhost:{}/healthz", running.address.port());
+    let trusting = |chain: &[u8]| {
+        let trusted = reqwest::Certificate::from_pem(chain).unwrap();
+        reqwest::Client::builder().tls_certs_only([trusted]).resolve("localhost", running.address).build().unwrap()
+    };
+    let early = trusting(&old);
+    early.get(&url).send().await.unwrap();
+    // Half of it, and what is no certificate, changes nothing.
+    write(&new, &old_key);
+    write(b"no certificate", &old_key);
+    trusting(&old).get(&url).send().await.unwrap();
+    write(&new, &new_key);
+    until("the new certificate", async || trusting(&new).get(&url).send().await.is_ok()).await;
+    assert!(trusting(&old).get(&url).send().await.is_err());
+    assert!(early.get(&url).send().await.is_ok(), "an open connection stays");
     running.stop().await;
 }
 

@@ -6,4 +6,5 @@
 mod guard;
 mod hostile;
 mod requests;
+mod syslog;
 mod world;

@@ -20,7 +20,7 @@ use logwarden_core::{
     pipeline::Pipeline,
     templates::Zone,
 };
-use logwarden_push_source::{Builder, PushSource, Receiver};
+use logwarden_push_source::{BuildError, Builder, PushSource, Receiver};
 use tokio::{sync::oneshot, task::JoinHandle};
 
 /// The clock of this machine.
@@ -51,6 +51,7 @@ pub(crate) struct Disk {
     ledger: Box<dyn Ledger>,
     pub(crate) full: AtomicBool,
     pub(crate) broken: AtomicBool,
+    pub(crate) refused: AtomicU64,
     pub(crate) commits: AtomicU64,
 }
 
@@ -62,6 +63,7 @@ impl Ledger for Disk {
 
     async fn commit(&self, commit: &Commit) -> Result<Committed, LedgerError> {
         if self.full.load(Ordering::Relaxed) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
             return Err(LedgerError::Full { cause: "no space left on device".into() });
         }
         if self.broken.load(Ordering::Relaxed) {
@@ -98,6 +100,8 @@ pub(crate) struct World {
 
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
+    pub(crate) syslog_tcp: Option<SocketAddr>,
+    pub(crate) syslog_udp: Option<SocketAddr>,
     pub(crate) source: Arc<PushSource>,
     pub(crate) pipeline: Arc<Pipeline>,
     stop: Option<oneshot::Sender<()>>,
@@ -120,9 +124,20 @@ impl World {
             gap: Duration::ZERO,
             per_minute: 1000,
         };
-        let disk =
-            Disk { ledger, full: AtomicBool::default(), broken: AtomicBool::default(), commits: AtomicU64::default() };
+        let disk = Disk {
+            ledger,
+            full: AtomicBool::default(),
+            broken: AtomicBool::default(),
+            refused: AtomicU64::default(),
+            commits: AtomicU64::default(),
+        };
         Self { disk: Arc::new(disk), clock: Arc::default(), recorder: Arc::new(Recorder(channel, Mutex::default())) }
+    }
+
+    /// Puts a receiver together that is not started.
+    pub(crate) fn try_build(&self, build: impl FnOnce(Builder) -> Builder) -> Result<Receiver, BuildError> {
+        let source = Arc::new(PushSource::new(self.disk.clone(), Vec::new(), Zone::UTC));
+        build(Receiver::builder(self.disk.clone(), source, self.clock.clone())).build()
     }
 
     /// Starts a receiver as a process would; the ledger outlives it.
@@ -145,11 +160,12 @@ impl World {
         .build()
         .unwrap();
         let address = receiver.local_addr();
+        let (syslog_tcp, syslog_udp) = (receiver.syslog_tcp_addr(), receiver.syslog_udp_addr());
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(receiver.serve(async {
             let _ = stopped.await;
         }));
-        Running { address, source, pipeline, stop: Some(stop), serving }
+        Running { address, syslog_tcp, syslog_udp, source, pipeline, stop: Some(stop), serving }
     }
 
     pub(crate) async fn counter(&self, name: &str) -> u64 {
