@@ -13,8 +13,8 @@ use crate::{memory::Held, receiver::Shared, window::Failure};
 
 /// Larger bodies are decoded while they arrive.
 pub(crate) const WHOLE: usize = 4 << 20;
-/// What a body that is decoded while it arrives needs.
-const STREAMED: usize = 1 << 20;
+/// What a body that is decoded while it arrives needs: pieces, a window, a part.
+const STREAMED: usize = 6 << 20;
 /// A body of unknown length gets memory in such steps.
 const STEP: usize = 256 << 10;
 /// How much of a refused body is read, so that the sender sees the answer.
@@ -180,6 +180,11 @@ impl Pieces {
     /// What was received, and where more of it comes from.
     pub(crate) fn new(received: Vec<u8>, later: Option<mpsc::Receiver<Piece>>) -> Self {
         Self { now: received.into(), later }
+    }
+
+    /// Whether it depends on the sender when there is more.
+    pub(crate) fn is_arriving(&self) -> bool {
+        self.later.is_some()
     }
 }
 

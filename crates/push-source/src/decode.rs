@@ -7,15 +7,16 @@ use logwarden_core::templates::Clock;
 use crate::{
     batch::Batch,
     json::{self, Next},
-    loki, msgpack, otlp, quarantine, record,
+    loki, msgpack, otlp, record,
     record::Context,
+    sent,
     value::Value,
     window::{MAX_PIECE, Window},
     wire::Broken,
 };
 
 /// How much of an unreadable body is kept, per piece and in all.
-const KEEP_PIECE: usize = quarantine::KEEP;
+const KEEP_PIECE: usize = sent::KEEP;
 const KEEP_ALL: usize = 1 << 20;
 /// So many pieces of a body may be unreadable; then the rest of it is one piece.
 const MAX_PIECES: usize = 100;
@@ -504,16 +505,92 @@ mod tests {
             assert!(!lines.is_empty(), "{}: no lines", request.name);
             let dripping = read_as(&of(&request), &body, 7).unwrap();
             assert_eq!((&dripping.lines, &dripping.names), (&lines, &names), "{}: in pieces", request.name);
-            let Some(wanted) = &request.lines else {
-                continue;
-            };
+            let wanted = &request.lines.unwrap();
             let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
             let found: Vec<_> = lines.iter().map(|line| text(&line.text)).collect();
             let wanted: Vec<_> = wanted.iter().map(|line| text(&BASE64_STANDARD.decode(line).unwrap())).collect();
             assert_eq!(found, wanted, "{}", request.name);
             compared += 1;
         }
-        assert!(compared > 60, "{compared}");
+        assert_eq!(compared, 105);
+    }
+
+    /// Every request that was recorded with its body, where the recordings are (`LOGWARDEN_RECORDED`).
+    #[test]
+    fn all_recordings_decode_to_what_was_fed() {
+        let Some(root) = std::env::var_os("LOGWARDEN_RECORDED") else { return };
+        let mut folders = vec![std::path::PathBuf::from(root)];
+        let (mut read, mut as_fed, mut wrong) = (0, 0, Vec::new());
+        while let Some(folder) = folders.pop() {
+            for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|end| end == "json") {
+                    let scenario: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+                    for request in scenario["requests"].as_array().into_iter().flatten() {
+                        let Some((lines, problem)) = recorded(request) else { continue };
+                        read += 1;
+                        if let Some(problem) = problem {
+                            wrong.push(format!("{}: {problem}", path.display()));
+                        }
+                        let fed: std::collections::HashSet<_> = fed(&scenario);
+                        as_fed += u32::from(!lines.is_empty() && lines.iter().all(|line| fed.contains(line)));
+                    }
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        assert!(read > 450 && as_fed > 50, "{read} requests, {as_fed} of them with the lines that the shipper read");
+    }
+
+    /// The lines of a recorded request, and what is wrong with them.
+    fn recorded(request: &serde_json::Value) -> Option<(Vec<Vec<u8>>, Option<String>)> {
+        let body = match (&request["body_text"], &request["body_base64"]) {
+            (serde_json::Value::String(text), _) => text.clone().into_bytes(),
+            (_, serde_json::Value::String(text)) => BASE64_STANDARD.decode(text).unwrap(),
+            _ => return None,
+        };
+        if request["body_bytes"].as_u64() != Some(body.len() as u64) {
+            return None;
+        }
+        let headers = request["headers"]
+            .as_array()?
+            .iter()
+            .filter_map(|pair| Some((pair[0].as_str()?.to_ascii_lowercase(), pair[1].as_str()?.to_owned())));
+        let request_of = Request {
+            name: String::new(),
+            target: request["target"].as_str()?.to_owned(),
+            headers: headers.collect(),
+            body: String::new(),
+            lines: None,
+        };
+        let decoded = read_as(&of(&request_of), &body, usize::MAX).unwrap();
+        let summary = &request["summary"];
+        let groups = |list: &serde_json::Value| {
+            let heads = list.as_array().into_iter().flatten().filter_map(|item| item[0][0]["hex"].as_str());
+            heads.filter(|time| time.starts_with("ffffff")).count() as u64
+        };
+        let wanted = summary["records"]
+            .as_u64()
+            .or_else(|| Some(summary["msgpack_objects"].as_u64()? - groups(&summary["decoded"])));
+        let found = decoded.lines.len() as u64;
+        let problem = match (decoded.bad.first(), wanted) {
+            (Some(bad), _) => Some(bad.reason.clone()),
+            (None, Some(wanted)) if wanted != found => Some(format!("{found} lines instead of {wanted}")),
+            _ => None,
+        };
+        Some((decoded.lines.into_iter().map(|line| line.text).collect(), problem))
+    }
+
+    /// The lines of the files that the shipper read.
+    fn fed(scenario: &serde_json::Value) -> std::collections::HashSet<Vec<u8>> {
+        let text = |fed: &serde_json::Value| match (&fed["text"], &fed["base64"]) {
+            (serde_json::Value::String(text), _) => text.clone().into_bytes(),
+            (_, serde_json::Value::String(text)) => BASE64_STANDARD.decode(text).unwrap(),
+            _ => Vec::new(),
+        };
+        let texts = scenario["fed"].as_array().into_iter().flatten().map(text);
+        texts.flat_map(|text| text.split(|b| *b == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>()).collect()
     }
 
     /// Every decoder takes any bytes: it does not panic, keeps little of what it cannot read, and does not care how the
@@ -627,6 +704,19 @@ mod tests {
             Some("warn"),
             "x\nat y",
         );
+        let lower =
+            r#"{"message":"x","hostname":"h","syslog_identifier":"cron","priority":"4","boot_id":"b","uid":"0"}"#;
+        origin(lower, "h", "cron", Some("warn"), "x");
+        let docker = r#"{"log":"x","container_id":"9f","container_name":"/shop","source":"stderr"}"#;
+        origin(docker, "", "shop", None, "x");
+        let rsyslog = r#"{"message":"x","fromhost":"h","facility":"auth","priority":"crit","timereported":"2026-11-20T22:31:09Z"}"#;
+        origin(rsyslog, "h", "", Some("critical"), "x");
+        let vector = r#"{"message":"x","host":"h","file":"/var/log/app.log","source_type":"file","timestamp":"2026-11-20T22:31:09Z"}"#;
+        origin(vector, "h", "/var/log/app.log", None, "x");
+        let pods = r#"{"log":"x","kubernetes":{"host":"n1","container_name":"api","pod_name":"api-1","namespace_name":"prod","labels":{"app":"api"}}}"#;
+        origin(pods, "n1", "api", None, "x");
+        origin(r#"{"log":"x","hostname":"h","severity":"WARNING"}"#, "h", "", Some("warn"), "x");
+        origin(r#"{"log":"x","_SYSTEMD_UNIT":"ssh.service","_HOSTNAME":"h","_COMM":"sshd"}"#, "h", "sshd", None, "x");
         let structured = r#"{"msg":"failed","level":50,"err":"connection refused"}"#;
         origin(structured, "", "", Some("error"), structured);
     }

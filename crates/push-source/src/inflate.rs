@@ -11,7 +11,7 @@ use crate::{
 /// A zstd window that needs no leave, as a power of two, and the largest one.
 const WINDOW: (u32, u32) = (21, 24);
 /// The largest block of snappy, which can only be unpacked as a whole.
-const MAX_BLOCK: usize = 32 << 20;
+const MAX_BLOCK: usize = 16 << 20;
 
 /// The body without its compression; more than `limit` bytes are a failure. `snappy` says that the path implies it (Loki's
 /// protobuf).

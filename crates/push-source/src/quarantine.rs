@@ -20,9 +20,6 @@ use crate::{
     window::Failure,
 };
 
-/// How much of a body is kept.
-pub(crate) const KEEP: usize = 256 << 10;
-
 /// How a kept body was sent.
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {

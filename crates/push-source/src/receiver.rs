@@ -313,6 +313,7 @@ impl Builder {
             decoders: Arc::new(Semaphore::new(cores.min(MOST_DECODERS))),
             streams: Streams::new(MOST_DECODERS),
             large: Arc::default(),
+            large_arriving: Arc::default(),
             rates: Rates::new(self.limits.rate),
             limits: self.limits,
             metrics: Metrics::default(),
@@ -362,6 +363,8 @@ pub(crate) struct Shared {
     pub(crate) streams: Streams,
     /// Who holds it may hold much in memory: a very long record, say.
     pub(crate) large: Arc<tokio::sync::Mutex<()>>,
+    /// The same for bodies that still arrive.
+    pub(crate) large_arriving: Arc<tokio::sync::Mutex<()>>,
     pub(crate) rates: Rates,
     pub(crate) metrics: Metrics,
     pub(crate) troubles: Troubles,

@@ -11,10 +11,13 @@ use serde::{Deserialize, Serialize};
 use crate::{
     batch::{Batch, Bounds, Sink},
     decode::{self, Decoded, Protocol, Unread},
-    inflate, quarantine,
+    inflate,
     record::Context,
     window::{Failure, Leave, Window},
 };
+
+/// How much is kept of a body that cannot be read, or of a piece of one.
+pub(crate) const KEEP: usize = 256 << 10;
 
 /// The encoding of what was unpacked already.
 pub(crate) const PLAIN: &str = "identity";
@@ -59,7 +62,7 @@ impl<R: Read> Read for Noted<'_, R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let read = self.input.read(out)?;
         let (kept, bytes) = &mut *self.beginning.0.borrow_mut();
-        let room = quarantine::KEEP.saturating_sub(kept.len()).min(read);
+        let room = KEEP.saturating_sub(kept.len()).min(read);
         kept.extend_from_slice(&out[..room]);
         *bytes += read as u64;
         Ok(read)

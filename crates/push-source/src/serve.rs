@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// The head of a request fits into this.
-const HEAD_BYTES: usize = 64 << 10;
+const HEAD_BYTES: usize = 32 << 10;
 /// The first byte of a TLS connection.
 const TLS_HANDSHAKE: u8 = 0x16;
 

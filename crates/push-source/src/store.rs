@@ -152,10 +152,12 @@ fn decode(shared: &Arc<Shared>, sent: &Sent, pieces: Pieces, now: Timestamp) -> 
     let runtime = Handle::current();
     let beginning = Beginning::default();
     let (new_lines, repeated_lines, refused) = (Cell::new(0), Cell::new(0), Cell::new(None));
+    // Slow senders of large bodies hold up each other only.
+    let large_place = if pieces.is_arriving() { &shared.large_arriving } else { &shared.large };
     let large = RefCell::new(None);
     let leave = || {
         if large.borrow().is_none() {
-            let waiting = async { time::timeout(limits.patience, shared.large.clone().lock_owned()).await };
+            let waiting = async { time::timeout(limits.patience, large_place.clone().lock_owned()).await };
             *large.borrow_mut() = runtime.block_on(waiting).ok();
         }
         large.borrow().is_some()
