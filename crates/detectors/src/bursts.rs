@@ -2,16 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use logwarden_templates::{Delta, Histogram, LineId, SlotKind};
+use logwarden_templates::{Delta, Histogram, LineId, Row, SlotKind, Timestamp};
 
 use crate::{
-    By, Category, Entity, EntityKind, Failures, Finding, ProfileName, Route, Severity, Signal, SignalKind,
-    failures::Counter,
-    look::{Hit, values},
+    By, Category, Entity, EntityKind, Failures, Finding, ProfileName, Route, Severity, Signal, SignalKind, address,
+    claim::{Cited, Entities, number, sources},
+    failures::{Counter, key},
+    look::{Hit, Seen, values},
     rule::{Act, Class, Per},
     rules::RuleSet,
-    signatures::{add, number, rank, sources},
 };
+
+/// Entities of a signal.
+const SHOWN: usize = 5;
 
 /// What bursts have come to.
 #[derive(Debug, Default)]
@@ -37,7 +40,7 @@ struct Counted {
     count: u64,
     minutes: Histogram,
     by: BTreeMap<String, Histogram>,
-    entities: Vec<Entity>,
+    entities: Entities,
 }
 
 pub(crate) fn look(delta: &Delta, rules: &RuleSet, hits: &[Hit], failures: &Failures) -> Bursts {
@@ -53,9 +56,11 @@ pub(crate) fn look(delta: &Delta, rules: &RuleSet, hits: &[Hit], failures: &Fail
     for ((class, host), failed) in &failed {
         let Some(class) = rules.class(class) else { continue };
         let mut worst: Option<(&String, u64)> = None;
+        // The most that is remembered of one of those that make the burst.
+        let mut most = 0;
         let mut burst = class.total.is_some_and(|total| failed.peak(class) >= u64::from(total));
         for (value, minutes) in failed.by_value() {
-            let key = key(&class.id, host, value);
+            let key = key(&[&class.id, host, value]);
             let mut counter = failures.get(key).cloned().unwrap_or(Counter { key, ..Counter::default() });
             for (minute, n) in minutes.iter() {
                 counter.add(minute, n);
@@ -63,17 +68,14 @@ pub(crate) fn look(delta: &Delta, rules: &RuleSet, hits: &[Hit], failures: &Fail
             for partner in failed.partners.get(value).into_iter().flatten() {
                 counter.meet(hash32(partner));
             }
-            let mut window = Histogram::default();
-            window.merge(minutes);
-            let mut all = Histogram::default();
-            for (minute, n) in &counter.minutes {
-                all.add(logwarden_templates::Timestamp::from_secs(minute * 60), *n);
+            let peak = counter.histogram().peak(class.minutes).max(minutes.peak(class.minutes));
+            if peak >= u64::from(class.at_least)
+                || class.slow.is_some_and(|slow| counter.total() >= u64::from(slow))
+                || class.partners.is_some_and(|partners| counter.partners.len() >= partners as usize)
+            {
+                burst = true;
+                most = most.max(counter.total());
             }
-            let peak = all.peak(class.minutes).max(window.peak(class.minutes));
-            let last = counter.minutes.last().map_or(0, |(minute, _)| *minute);
-            burst |= peak >= u64::from(class.at_least)
-                || class.slow.is_some_and(|slow| counter.total_until(last) >= u64::from(slow))
-                || class.partners.is_some_and(|partners| counter.partners.len() >= partners as usize);
             if worst.is_none_or(|(_, most)| peak > most) {
                 worst = Some((value, peak));
             }
@@ -87,16 +89,16 @@ pub(crate) fn look(delta: &Delta, rules: &RuleSet, hits: &[Hit], failures: &Fail
                 },
                 rows: failed.rows.keys().filter_map(|row| u32::try_from(*row).ok()).collect(),
                 score: 8.0,
-                entities: failed.entities().into_iter().take(5).collect(),
+                entities: failed.entities().into_iter().take(SHOWN).collect(),
             };
             bursts.signals.push(signal);
-            bursts.findings.extend(failed.finding(delta, class));
+            bursts.findings.extend(failed.finding(delta, class, most));
         }
     }
     for hit in hits {
         let Act::Success(class) = &rules.rule(hit.rule).act else { continue };
         if let Some(class) = rules.class(class)
-            && let Some((finding, signal)) = success(delta, hit, class, &failed, &counters, failures)
+            && let Some((finding, signal)) = success(delta, rules, hits, hit, class, &failed, &counters, failures)
         {
             bursts.findings.push(finding);
             bursts.signals.push(signal);
@@ -113,20 +115,26 @@ impl Failed {
         *count = (*count).max(hit.count);
         let counted = self.by_rule.entry(hit.rule).or_default();
         counted.count += hit.count;
-        counted.minutes.merge(&row.minutes);
+        counted.minutes.merge(&hit.minutes);
         let addresses = values(row, hit, "ip", SlotKind::Ip);
         let users = values(row, hit, "user", SlotKind::User);
         for (kind, seen) in [(EntityKind::Ip, &addresses), (EntityKind::User, &users)] {
-            seen.iter().for_each(|seen| add(&mut counted.entities, kind, &seen.value, seen.count));
+            seen.iter().for_each(|seen| counted.entities.add(kind, &seen.value, seen.count));
         }
+        let ports = values(row, hit, "port", SlotKind::Num);
         let (own, others, one, other) = match class.per {
+            Per::Ip if users.is_empty() => (addresses, ports, "ip", "port"),
             Per::Ip => (addresses, users, "ip", "user"),
             Per::User => (users, addresses, "user", "ip"),
             Per::Host => {
-                counted.by.entry(row.origin.host.to_string()).or_default().merge(&row.minutes);
+                counted.by.entry(row.origin.host.to_string()).or_default().merge(&hit.minutes);
                 return;
             }
         };
+        if own.is_empty() {
+            // Nobody is named: they count together.
+            counted.by.entry(String::new()).or_default().merge(&hit.minutes);
+        }
         for seen in &own {
             counted.by.entry(seen.value.clone()).or_default().merge(&seen.minutes);
             if own.len() == 1 {
@@ -161,34 +169,32 @@ impl Failed {
 
     /// Addresses and users, each with the most that one rule has counted.
     fn entities(&self) -> Vec<Entity> {
-        let mut entities: Vec<Entity> = Vec::new();
-        for entity in self.by_rule.values().flat_map(|counted| &counted.entities) {
-            match entities.iter_mut().find(|known| known.kind == entity.kind && known.value == entity.value) {
-                Some(known) => known.count = known.count.max(entity.count),
-                None => entities.push(entity.clone()),
-            }
-        }
-        rank(&mut entities);
-        entities
+        let mut entities = Entities::default();
+        self.by_rule.values().for_each(|counted| entities.max(&counted.entities));
+        entities.ranked()
     }
 
-    fn finding(&self, delta: &Delta, class: &Class) -> Option<Finding> {
+    fn finding(&self, delta: &Delta, class: &Class, remembered: u64) -> Option<Finding> {
         let count = self.by_rule.values().map(|counted| counted.count).max()?;
-        let entities = self.entities();
+        // Those that came before this delta belong to the story.
+        let told = count.max(remembered);
+        let mut entities = self.entities();
         let many = class.many.is_some_and(|many| count >= u64::from(many));
         let severity = match (class.severity, many) {
             (Severity::Low, true) => Severity::Medium,
             (Severity::Medium, true) => Severity::High,
             (severity, _) => severity,
         };
+        let from_inside = || entities.iter().find(|e| e.kind == EntityKind::Ip).is_some_and(|e| is_inside(&e.value));
+        let severity = class.inside.filter(|_| from_inside()).map_or(severity, |inside| severity.max(inside));
         let mut rows: Vec<(usize, u64)> = self.rows.iter().map(|(row, count)| (*row, *count)).collect();
         rows.sort_by_key(|(row, count)| (std::cmp::Reverse(*count), *row));
-        let rows: Vec<u32> = rows.into_iter().filter_map(|(row, _)| u32::try_from(row).ok()).collect();
+        let cited = Cited::new(rows.into_iter().filter_map(|(row, _)| u32::try_from(row).ok()).collect());
         let from = sources(&entities);
         let first_ip =
             entities.iter().find(|entity| entity.kind == EntityKind::Ip).map(|entity| entity.value.to_string());
         let fill = |name: &str| match name {
-            "count" => Some(number(count)),
+            "count" => Some(number(told)),
             "sources" => Some(from.clone()),
             "ip" => first_ip.clone(),
             "by_user" => entities.iter().find(|e| e.kind == EntityKind::User).map(|e| format!(" as {}", e.value)),
@@ -197,8 +203,11 @@ impl Failed {
         };
         let title = match &class.title {
             Some(title) => title.fill(fill),
-            None => format!("{} {} from {from}", number(count), class.noun),
+            None => format!("{} {} from {from}", number(told), class.noun),
         };
+        let recommendation = class.next.fill_safely(fill);
+        let mut explanation = class.explanation.clone();
+        cited.explain(&mut explanation, &mut entities);
         let of_rows = || self.rows.keys().map(|row| &delta.rows[*row]);
         Some(Finding {
             by: By::Rule { id: class.id.clone() },
@@ -208,11 +217,11 @@ impl Failed {
             floor: Some(severity),
             route: Route::Alert,
             title,
-            explanation: class.explanation.clone(),
-            recommendation: class.next.fill_safely(fill),
-            anomalous: rows.clone(),
-            rows,
-            absent: Vec::new(),
+            explanation,
+            recommendation,
+            absent: cited.subject(delta, "class", &class.id, ""),
+            anomalous: cited.anomalous,
+            rows: cited.rows,
             discriminator: String::new(),
             entities,
             score: 10.0 * f64::from(severity as u8 + 1) + (count as f64).ln_1p(),
@@ -224,8 +233,11 @@ impl Failed {
 }
 
 /// A success of somebody whose failures before it would have been a burst.
+#[expect(clippy::too_many_arguments, reason = "all that a burst knows")]
 fn success(
     delta: &Delta,
+    rules: &RuleSet,
+    hits: &[Hit],
     hit: &Hit,
     class: &Class,
     failed: &BTreeMap<(String, String), Failed>,
@@ -234,14 +246,25 @@ fn success(
 ) -> Option<(Finding, Signal)> {
     let row = &delta.rows[hit.row];
     let host = row.origin.host.to_string();
-    let capture = if class.per == Per::User { "user" } else { "ip" };
-    let kind = if class.per == Per::User { SlotKind::User } else { SlotKind::Ip };
-    let until = row.last.minute();
+    let (capture, kind) = if class.per == Per::User { ("user", SlotKind::User) } else { ("ip", SlotKind::Ip) };
     let (who, before) = values(row, hit, capture, kind)
         .into_iter()
         .filter_map(|seen| {
-            let key = key(&class.id, &host, &seen.value);
-            let before = counters.get(&key).or_else(|| failures.get(key))?.total_until(until);
+            let key = key(&[&class.id, &host, &seen.value]);
+            let counter = counters.get(&key).or_else(|| failures.get(key))?;
+            let time = latest(row, &seen);
+            let of_class = |other: &&Hit| {
+                matches!(&rules.rule(other.rule).act, Act::Count(of) if *of == class.id)
+                    && delta.rows[other.row].origin.host == row.origin.host
+            };
+            let within = hits.iter().filter(of_class).map(|other| {
+                let failures = values(&delta.rows[other.row], other, capture, kind);
+                let own = failures.iter().find(|failure| failure.value == seen.value);
+                (other.rule, own.map_or(0, |failure| until(&delta.rows[other.row], failure, time)))
+            });
+            let mut by_rule: BTreeMap<usize, u64> = BTreeMap::new();
+            within.for_each(|(rule, n)| *by_rule.entry(rule).or_default() += n);
+            let before = counter.total_before(time.minute(), by_rule.into_values().max().unwrap_or(0));
             (before >= u64::from(class.at_least)).then_some((seen.value, before))
         })
         .max_by_key(|(_, before)| *before)?;
@@ -253,6 +276,7 @@ fn success(
     if let Some(failed) = failed.get(&(class.id.clone(), host)) {
         rows.extend(failed.rows.keys().filter_map(|row| u32::try_from(*row).ok()).filter(|row| *row != number_of));
     }
+    let rows = Cited::new(rows).rows;
     let mut entities = vec![Entity { kind: EntityKind::User, value: user.as_str().into(), count: 1 }];
     if class.per != Per::User {
         entities.insert(0, Entity { kind: EntityKind::Ip, value: who.as_str().into(), count: before + 1 });
@@ -274,7 +298,7 @@ fn success(
                 .to_owned(),
         recommendation: next,
         anomalous: vec![number_of],
-        rows: rows.clone(),
+        rows,
         absent: Vec::new(),
         discriminator: String::new(),
         entities: entities.clone(),
@@ -287,8 +311,28 @@ fn success(
     Some((finding, Signal { kind, rows: vec![number_of], score: 20.0, entities }))
 }
 
-fn key(class: &str, host: &str, value: &str) -> u64 {
-    (LineId::of(&[class.as_bytes(), host.as_bytes(), value.as_bytes()]).bits() >> 64) as u64
+/// When a value occurred last in a row, as far as its minutes tell.
+fn latest(row: &Row, seen: &Seen) -> Timestamp {
+    let minute = seen.minutes.iter().last().map_or(row.last.minute(), |(minute, _)| minute);
+    if row.last.minute() == minute { row.last } else { Timestamp::from_secs(minute.saturating_mul(60) + 59) }
+}
+
+/// How many of the failures in the minute of `time` came before it, if they came evenly.
+fn until(row: &Row, failure: &Seen, time: Timestamp) -> u64 {
+    let minute = time.minute();
+    let n = failure.minutes.iter().find(|(of, _)| *of == minute).map_or(0, |(_, n)| u64::from(n));
+    let begin = row.first.nanos().max(Timestamp::from_secs(minute.saturating_mul(60)).nanos());
+    let end = row.last.nanos().min(Timestamp::from_secs(minute.saturating_mul(60) + 60).nanos());
+    match time.nanos() {
+        time if time >= end => n,
+        time if time < begin => 0,
+        time => (i128::from(n) * i128::from(time - begin) / i128::from((end - begin).max(1))) as u64,
+    }
+}
+
+/// Whether an address is one of our own networks'.
+fn is_inside(text: &str) -> bool {
+    address::canonical(text).is_some_and(|text| address::network(&text).is_none() && !text.starts_with("127."))
 }
 
 fn hash32(value: &str) -> u32 {

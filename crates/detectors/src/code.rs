@@ -13,7 +13,7 @@ pub enum DecodeError {
 }
 
 /// The version that is written.
-pub(crate) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 2;
 
 /// Writes numbers.
 #[derive(Debug)]

@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, time::Duration};
 use logwarden_templates::{Delta, Timestamp};
 
 use crate::{
-    By, Finding, Learned, Memory, Route, RuleSet, Severity, Signal, SignalKind, bursts, look, normal, signatures,
+    By, Finding, Learned, Memory, Route, RuleSet, Severity, Signal, SignalKind, bursts, contacts, look, normal, places,
+    rule::Act,
+    screen::{self, Screened},
+    signatures,
 };
 
 /// How much is known about what is normal.
@@ -61,12 +64,47 @@ pub struct Detection {
 }
 
 /// Looks at `delta` in the light of `memory` and `rules`. `now` is the wall clock, for the age of signals.
+///
+/// Of each row rules see the samples only; [`detect_lines`] looks at every line.
 pub fn detect(delta: &Delta, memory: &Memory, rules: &RuleSet, settings: &Settings, now: Timestamp) -> Detection {
+    look(delta, &Screened::default(), memory, rules, settings, now)
+}
+
+/// As [`detect`], with the lines that `delta` was folded from: the physical lines of the input, in its order, while the
+/// delta has their [assignments](Delta::assignments).
+///
+/// A line that a rule matches is found among ten thousand others of its template, and counted exactly. It becomes a sample
+/// of its row, as do lines that name whom a finding is about.
+pub fn detect_lines(
+    delta: &mut Delta,
+    lines: &[(Timestamp, &[u8])],
+    memory: &Memory,
+    rules: &RuleSet,
+    settings: &Settings,
+    now: Timestamp,
+) -> Detection {
+    let screened = screen::screen(delta, lines, rules);
+    let detection = look(delta, &screened, memory, rules, settings, now);
+    screen::illustrate(delta, lines, &detection.findings);
+    detection
+}
+
+fn look(
+    delta: &Delta,
+    screened: &Screened,
+    memory: &Memory,
+    rules: &RuleSet,
+    settings: &Settings,
+    now: Timestamp,
+) -> Detection {
     let baseline = baseline(memory, settings, now);
-    let hits = look::hits(delta, rules);
+    let hits = look::hits(delta, rules, screened);
     let mut learned = normal::learn(delta, memory);
     let bursts = bursts::look(delta, rules, &hits, &memory.source().failures);
-    let covered: BTreeSet<usize> = hits.iter().map(|hit| hit.row).collect();
+    // Rules that only watch have not spoken.
+    let speaks = |act: &Act| matches!(act, Act::Find(_) | Act::Count(_) | Act::Benign);
+    let covered = hits.iter().filter(|hit| speaks(&rules.rule(hit.rule).act)).map(|hit| hit.row);
+    let covered: BTreeSet<usize> = covered.collect();
     let departures = normal::compare(delta, memory, settings, baseline, &covered);
 
     let fresh = normal::new_values(delta, rules, &hits, memory, &mut learned, baseline);
@@ -74,20 +112,25 @@ pub fn detect(delta: &Delta, memory: &Memory, rules: &RuleSet, settings: &Settin
     let mut signals = departures.signals;
     signals.extend(fresh.signals);
     signals.extend(bursts.signals);
-    let mut findings = signatures::findings(delta, rules, &hits);
+    let signatures = signatures::look(delta, rules, &hits, &memory.source().failures);
+    let mut findings = signatures.findings;
     signals.extend(findings.iter().filter_map(|finding| {
         let By::Rule { id } = &finding.by else { return None };
         let kind = SignalKind::Signature { rule: id.clone() };
         Some(Signal { kind, rows: finding.rows.clone(), score: finding.score, entities: Vec::new() })
     }));
     findings.extend(bursts.findings);
+    findings.extend(places::look(delta, rules, &hits));
+    let (beacons, contacts) = contacts::look(delta, rules, &hits, memory.source(), settings, baseline);
+    findings.extend(beacons);
     findings.extend(departures.findings);
     findings.extend(fresh.findings);
     if baseline == Baseline::Learned {
-        findings.extend(normal::silence(memory, &mut learned));
+        findings.extend(normal::silence(delta, memory, &mut learned, now));
     }
     let minute = learned.source.last.map_or(0, Timestamp::minute);
-    learned.source.failures.take(bursts.counters, minute);
+    learned.source.failures.take([bursts.counters, signatures.counters].concat(), minute);
+    learned.source.contacts.take(contacts, minute);
     bound(memory, &mut learned, settings.max_rows);
     findings.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| b.score.total_cmp(&a.score)));
     route(&mut findings, settings, now);

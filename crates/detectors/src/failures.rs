@@ -1,6 +1,7 @@
 //! What has failed of late, per class of failure and per address, user or host: so that a burst is seen across the
 //! borders of deltas, and a success can be held against the failures before it.
 
+use logwarden_templates::{Histogram, LineId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Minutes kept exactly.
@@ -68,11 +69,33 @@ impl Counter {
         }
     }
 
-    /// All that is remembered, up to `minute`.
-    pub(crate) fn total_until(&self, minute: i64) -> u64 {
-        let recent: u64 = self.minutes.iter().filter(|(m, _)| *m <= minute).map(|(_, n)| u64::from(*n)).sum();
+    /// All that is remembered.
+    pub(crate) fn total(&self) -> u64 {
+        let recent: u64 = self.minutes.iter().map(|(_, n)| u64::from(*n)).sum();
         recent + self.older.max(0.0) as u64
     }
+
+    /// All that is remembered of the time before `minute`, and of that minute itself at most `within`.
+    pub(crate) fn total_before(&self, minute: i64, within: u64) -> u64 {
+        let before: u64 = self.minutes.iter().filter(|(m, _)| *m < minute).map(|(_, n)| u64::from(*n)).sum();
+        let same: u64 = self.minutes.iter().filter(|(m, _)| *m == minute).map(|(_, n)| u64::from(*n)).sum();
+        before + same.min(within) + self.older.max(0.0) as u64
+    }
+
+    /// The minutes that are remembered exactly.
+    pub(crate) fn histogram(&self) -> Histogram {
+        let mut all = Histogram::default();
+        for (minute, n) in &self.minutes {
+            all.add(Timestamp::from_secs(minute.saturating_mul(60)), *n);
+        }
+        all
+    }
+}
+
+/// The key of a counter.
+pub(crate) fn key(parts: &[&str]) -> u64 {
+    let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
+    (LineId::of(&parts).bits() >> 64) as u64
 }
 
 impl Failures {
@@ -106,12 +129,12 @@ mod tests {
         let mut counter = Counter::default();
         counter.add(1000, 4);
         counter.add(1010, 2);
-        assert_eq!(counter.total_until(1010), 6);
+        assert_eq!(counter.total(), 6);
         counter.add(1040, 1);
         assert_eq!(counter.minutes, [(1040, 1)]);
-        assert_eq!(counter.total_until(1040), 7);
+        assert_eq!(counter.total(), 7);
         counter.add(1040 + 240, 1);
-        assert_eq!(counter.total_until(1040 + 240), 1 + 2, "a quarter of the six older ones, one just gone old");
+        assert_eq!(counter.total(), 1 + 2, "a quarter of the six older ones, one just gone old");
     }
 
     #[test]

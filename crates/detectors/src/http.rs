@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::address;
+
 /// Longest request text that is looked at.
 const MAX_BYTES: usize = 4096;
 
@@ -12,8 +14,10 @@ pub(crate) struct Request {
     pub(crate) text: String,
     /// The status of the answer.
     pub(crate) status: u16,
-    /// What was asked for, without the query, escapes undone.
-    pub(crate) path: String,
+    /// Who asked.
+    pub(crate) client: Option<String>,
+    /// Whether it was for somebody else: a request through a proxy, or one that takes us for one.
+    pub(crate) proxied: bool,
     /// Whether the line has the usual form of an access log, in which a client can write much but no message of ours.
     pub(crate) classic: bool,
 }
@@ -21,9 +25,28 @@ pub(crate) struct Request {
 const METHODS: &[&str] =
     &["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE", "PROPFIND", "PROPPATCH", "MKCOL"];
 
+/// Names of fields with the address of the client.
+const CLIENTS: &[&str] = &[
+    "ClientHost",
+    "ClientAddr",
+    "client_ip",
+    "clientIp",
+    "clientip",
+    "remote_ip",
+    "remoteIp",
+    "remote_addr",
+    "remoteAddr",
+    "remote_address",
+    "remoteAddress",
+    "source_ip",
+    "sourceIp",
+    "client",
+    "ip",
+];
+
 /// The request that `line` tells about, if it is a line of an access log.
 pub(crate) fn request(line: &str) -> Option<Request> {
-    classic(line).or_else(|| structured(line)).or_else(|| plain(line))
+    classic(line).or_else(|| structured(line)).or_else(|| iis(line)).or_else(|| plain(line))
 }
 
 /// `… "GET /path HTTP/1.1" 404 …`, or any other text in the quotes when a time in brackets stands before it.
@@ -42,7 +65,10 @@ fn classic(line: &str) -> Option<Request> {
             // Some put the status before the request: `… 404 0 "GET / HTTP/1.1"`.
             let status = status.filter(|_| ends).or_else(|| method.and_then(|_| status_before(&line[..open])));
             if let Some(status) = status {
-                return Some(build(quoted, status, &line[close + 1..], true));
+                let mut request = build(quoted, status, &line[close + 1..], true, client_before(&line[..open]));
+                // Load balancers write whole URLs, too, but no time in brackets.
+                request.proxied |= after_time && quoted.split(' ').nth(1).is_some_and(is_url);
+                return Some(request);
             }
         }
         from = close + 1;
@@ -50,10 +76,27 @@ fn classic(line: &str) -> Option<Request> {
     None
 }
 
+/// The first address before the request: who asked. A load balancer's own comes after it, a virtual host is none.
+fn client_before(head: &str) -> Option<String> {
+    head.split([' ', '\t', '|', ',']).find_map(address::canonical)
+}
+
 /// The last three-digit status among the words before the request.
 fn status_before(head: &str) -> Option<u16> {
-    let words = head.rsplit([' ', '|', '\t']).filter(|w| !w.is_empty()).take(8);
-    words.filter(|w| w.len() == 3).find_map(|w| w.parse().ok().filter(|s| (100..600).contains(s)))
+    let words = || head.rsplit([' ', '|', '\t']).filter(|w| !w.is_empty()).take(16);
+    // HAProxy: `0/0/1/2/3 404 212 - - ---- 1/1/0/0/0 0/0 "GET / HTTP/1.1"`.
+    let timers = |word: &str| word.bytes().filter(|b| *b == b'/').count() >= 3;
+    let behind_timers = words().zip(words().skip(1)).find(|(word, before)| timers(before) && status(word).is_some());
+    behind_timers.map_or_else(|| words().take(8).find_map(status), |(word, _)| status(word))
+}
+
+fn is_url(target: &str) -> bool {
+    let scheme = target.get(..8).unwrap_or(target).to_ascii_lowercase();
+    scheme.starts_with("http://") || scheme.starts_with("https://")
+}
+
+fn status(word: &str) -> Option<u16> {
+    (word.len() == 3).then(|| word.parse().ok().filter(|s| (100..600).contains(s))).flatten()
 }
 
 /// `{"method":"GET","uri":"/path","status":404}`, `method=GET path=/ status=404` and their cousins.
@@ -61,8 +104,8 @@ fn structured(line: &str) -> Option<Request> {
     let status =
         field(line, &["DownstreamStatus", "httpStatus", "status_code", "statusCode", "http_status", "status", "code"])?;
     let status = status.parse::<u16>().ok().filter(|s| (100..600).contains(s))?;
-    let target = field(line, &["RequestPath", "request_uri", "uri", "path", "url", "target"]);
-    let method = field(line, &["RequestMethod", "request_method", "method", "verb"]);
+    let target = field(line, &["RequestPath", "http_path", "request_uri", "uri", "path", "url", "target"]);
+    let method = field(line, &["RequestMethod", "http_method", "request_method", "method", "verb"]);
     let (method, target) = match (method, target) {
         (Some(method), Some(target)) => (method, target),
         _ => {
@@ -75,7 +118,22 @@ fn structured(line: &str) -> Option<Request> {
     let agent =
         field(line, &["request_User-Agent", "User-Agent", "user_agent", "userAgent", "http_user_agent", "agent"]);
     let tail = format!("\"{}\"", agent.unwrap_or("-"));
-    Some(build(&format!("{method} {target}"), status, &tail, false))
+    let client = field(line, CLIENTS).and_then(address::canonical).or_else(|| address::client(line));
+    Some(build(&format!("{method} {target}"), status, &tail, false, client))
+}
+
+/// `date time server GET /path query port user client agent referrer status …`: the usual fields of IIS.
+fn iis(line: &str) -> Option<Request> {
+    let mut words = line.split(' ');
+    let (date, time, server) = (words.next()?, words.next()?, words.next()?);
+    let shape = date.len() == 10 && time.len() == 8 && time.as_bytes().get(2) == Some(&b':');
+    (shape && address::canonical(server).is_some()).then_some(())?;
+    let (method, stem, query) = (words.next().filter(|m| METHODS.contains(m))?, words.next()?, words.next()?);
+    let (_port, _user, client, agent) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    let status = words.take(3).find_map(status)?;
+    let target = if query == "-" { stem.to_owned() } else { format!("{stem}?{query}") };
+    let agent = agent.replace('+', " ");
+    Some(build(&format!("{method} {target}"), status, &format!("\"{agent}\""), true, address::canonical(client)))
 }
 
 /// `… [useragent: x] GET /path 404`, `… | 404 | 1ms | 192.0.2.1 | POST "/path"`.
@@ -86,30 +144,27 @@ fn plain(line: &str) -> Option<Request> {
     if !target.starts_with('/') {
         return None;
     }
-    let after = words.take(2).find_map(|w| w.parse::<u16>().ok().filter(|s| (100..600).contains(s)));
+    // `GET /path took 8ms and returned 401`.
+    let after = words.take(6).find_map(status);
     let status = after.or_else(|| status_before(&line[..at]))?;
     let agent = line.find("useragent:").and_then(|at| line[at + 10..].split(']').next()).unwrap_or("-").trim();
-    Some(build(&format!("{method} {target}"), status, &format!("\"{agent}\""), true))
+    let client = address::client(&line[..at]).or_else(|| address::client(line));
+    Some(build(&format!("{method} {target}"), status, &format!("\"{agent}\""), true, client))
 }
 
-fn build(quoted: &str, status: u16, tail: &str, classic: bool) -> Request {
+fn build(quoted: &str, status: u16, tail: &str, classic: bool, client: Option<String>) -> Request {
     let request = cut(quoted.trim());
     let request = request.rsplit_once(" HTTP/").map_or(request, |(head, _)| head);
     let decoded = unescape(request);
-    let target = decoded.split_once(' ').map_or(decoded.as_str(), |(_, target)| target);
-    let target = target
-        .find("://")
-        .and_then(|at| target[at + 3..].find('/').map(|slash| &target[at + 3 + slash..]))
-        .unwrap_or(target);
-    let path = target.split('?').next().unwrap_or_default().to_owned();
-    let mut text = decoded.clone();
+    let mut text = decoded;
     let _ = write!(text, " {status}");
     let text_start = text.len() - text.trim_start().len();
     text.drain(..text_start);
     for piece in cut(tail).split('"').skip(1).step_by(2).take(4) {
         let _ = write!(text, " \"{}\"", unescape(piece));
     }
-    Request { text, status, path, classic }
+    let proxied = text.starts_with("CONNECT ");
+    Request { text, status, client, proxied, classic }
 }
 
 fn cut(text: &str) -> &str {
@@ -243,7 +298,38 @@ mod tests {
             r#"POST http://h/auth/login 401 "-""#,
             401,
         );
+        check(
+            "2026-11-21 04:00:00 192.0.2.1 GET /a.aspx id=1 443 - 203.0.113.7 curl/8+x - 404 0 2 15",
+            r#"GET /a.aspx?id=1 404 "curl/8 x""#,
+            404,
+        );
+        check(
+            r#"haproxy[9]: 203.0.113.7:4711 [21/Nov/2026:04:00:00.123] fe be/srv 0/0/1/2/3 404 212 - - ---- 1/1/0/0/0 0/0 "GET /x HTTP/1.1""#,
+            "GET /x 404",
+            404,
+        );
+        check(
+            "[info] AccessLogFilter [1e6|29] 203.0.113.7 POST /login took 8ms and returned 401 65 bytes",
+            r#"POST /login 401 "-""#,
+            401,
+        );
         check("10:00 [client: 192.0.2.1] [useragent: zgrab/0.x] GET /ecp/x 444", r#"GET /ecp/x 444 "zgrab/0.x""#, 444);
+    }
+
+    #[test]
+    fn knows_who_asked() {
+        for line in [
+            r#"203.0.113.7 - bob [21/Nov/2026:04:00:00 +0000] "GET / HTTP/1.1" 200 1"#,
+            r#"example.org 203.0.113.7 - - [21/Nov/2026:04:00:00 +0000] "GET / HTTP/1.1" 200 1"#,
+            r#"https 2026-11-21T04:00:00.1Z app/lb/1 203.0.113.7:44740 192.0.2.1:80 0.1 0.1 0.1 200 200 0 57 "GET https://a:443/x HTTP/1.1" "curl/8""#,
+            r#"haproxy[9]: 203.0.113.7:4711 [21/Nov/2026:04:00:00.123] fe be/srv 0/0/1/2/3 404 212 - - ---- 1/1/0/0/0 0/0 "GET /x HTTP/1.1""#,
+            r#"{"ClientAddr":"203.0.113.7:39490","DownstreamStatus":404,"RequestMethod":"GET","RequestPath":"/x"}"#,
+            r#"{"request":{"remote_ip":"203.0.113.7","method":"POST","uri":"/login"},"status":401}"#,
+            "2026-11-21 04:00:00 192.0.2.1 GET /a - 443 - 203.0.113.7 curl/8 - 404 0 2 15",
+            r#"[GIN] 2026/02/07 - 10:49:33 | 401 |  505µs |  203.0.113.7 | POST     "/client""#,
+        ] {
+            assert_eq!(request(line).and_then(|r| r.client).as_deref(), Some("203.0.113.7"), "{line}");
+        }
     }
 
     #[test]

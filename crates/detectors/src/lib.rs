@@ -6,9 +6,12 @@
 //!
 //! Pure computation: no I/O, no async, no clock; the same input gives the same output.
 
+mod address;
 mod bursts;
 mod category;
+mod claim;
 mod code;
+mod contacts;
 mod detect;
 mod failures;
 mod finding;
@@ -16,16 +19,19 @@ mod http;
 mod look;
 mod memory;
 mod normal;
+mod places;
 mod rule;
 mod rulefile;
 mod rules;
+mod screen;
 mod severity;
 mod signatures;
 mod stats;
 
 pub use category::Category;
 pub use code::DecodeError;
-pub use detect::{Baseline, Detection, Settings, detect};
+pub use contacts::Contacts;
+pub use detect::{Baseline, Detection, Settings, detect, detect_lines};
 pub use failures::Failures;
 pub use finding::{By, Entity, EntityKind, Finding, ProfileName, Route, Signal, SignalKind, Subject};
 pub use memory::{Learned, Memory, MemoryKey, MemoryRow, SourceRow};

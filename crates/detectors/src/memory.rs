@@ -9,8 +9,9 @@ use logwarden_templates::{Origin, RootId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DecodeError, Failures, Stats,
+    Contacts, DecodeError, Failures, Stats,
     code::{Reader, Writer},
+    contacts::Contact,
     failures::Counter,
     stats::{Gaps, Hours, Profile, Rate, Values},
 };
@@ -48,6 +49,9 @@ impl MemoryKey {
 
 /// The root under which the row about an origin as a whole is kept.
 pub(crate) const ORIGIN: RootId = RootId::from_bits(0);
+
+/// The root under which the row about a whole machine is kept; its service is empty.
+pub(crate) const HOST: RootId = RootId::from_bits(1);
 
 /// What is normal for one template of one origin, or for an origin as a whole.
 ///
@@ -87,6 +91,9 @@ pub struct SourceRow {
     pub silent_since: Option<Timestamp>,
     /// What failed of late.
     pub failures: Failures,
+    /// Who was contacted of late.
+    #[serde(default)]
+    pub contacts: Contacts,
 }
 
 /// The memory of normal of one source. Read-only for [`detect`](crate::detect); grows by [`Memory::apply`].
@@ -224,6 +231,11 @@ impl MemoryRow {
         self.root == ORIGIN
     }
 
+    /// Whether this is the row about a whole machine.
+    pub(crate) fn is_host(&self) -> bool {
+        self.root == HOST
+    }
+
     /// What changes, in about a hundred bytes; goes with the key and, stored once, with origin, root and template.
     pub fn encode(&self) -> Vec<u8> {
         let Stats { rate, gaps, hours, values, silent_since, profile } = &self.stats;
@@ -333,6 +345,17 @@ impl SourceRow {
             out.unsigned(counter.partners.len() as u64);
             counter.partners.iter().for_each(|hash| out.fixed(*hash));
         }
+        out.unsigned(self.contacts.evicted);
+        out.unsigned(self.contacts.list.len() as u64);
+        for contact in &self.contacts.list {
+            out.unsigned(contact.key);
+            out.signed(contact.first);
+            out.signed(contact.last.wrapping_sub(contact.first));
+            out.unsigned(contact.occasions.into());
+            out.unsigned(contact.lines);
+            out.float(contact.mean);
+            out.float(contact.squares);
+        }
         out.finish()
     }
 
@@ -351,12 +374,21 @@ impl SourceRow {
             evicted: from.unsigned()?,
             silent_since: read_time(&mut from)?,
             failures: Failures { evicted: from.unsigned()?, counters: Vec::new() },
+            contacts: Contacts::default(),
         };
         for _ in 0..from.count(7)? {
             let (key, older) = (from.unsigned()?, from.float()?);
             let minutes = (0..from.count(2)?).map(|_| Ok((from.signed()?, from.small()?))).collect::<Result<_, _>>()?;
             let partners = (0..from.count(4)?).map(|_| from.fixed()).collect::<Result<_, _>>()?;
             row.failures.counters.push(Counter { key, minutes, older, partners });
+        }
+        row.contacts.evicted = from.unsigned()?;
+        for _ in 0..from.count(13)? {
+            let (key, first) = (from.unsigned()?, from.signed()?);
+            let last = first.wrapping_add(from.signed()?);
+            let (occasions, lines) = (from.small()?, from.unsigned()?);
+            let (mean, squares) = (from.float()?, from.float()?);
+            row.contacts.list.push(Contact { key, first, last, occasions, lines, mean, squares });
         }
         from.end()?;
         Ok(row)
@@ -410,6 +442,9 @@ mod tests {
         counter.add(30_000_000, 5);
         counter.meet(3);
         source.failures.take(vec![counter], 30_000_000);
+        let contact =
+            Contact { key: 9, first: 30_000_000, last: 30_000_005, occasions: 2, lines: 3, mean: 5.0, squares: 0.5 };
+        source.contacts.take(vec![contact], 30_000_005);
         assert_eq!(SourceRow::decode(&source.encode()), Ok(source));
     }
 
@@ -422,6 +457,6 @@ mod tests {
             assert_eq!(decode(&bytes[..len]), Err(DecodeError::Damaged), "cut to {len}");
         }
         assert_eq!(decode(&[9, 1, 2]), Err(DecodeError::Newer(9)));
-        assert_eq!(SourceRow::decode(&[1, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x7f]), Err(DecodeError::Damaged));
+        assert_eq!(SourceRow::decode(&[2, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x7f]), Err(DecodeError::Damaged));
     }
 }

@@ -1,20 +1,19 @@
 //! What is normal, learned, and what departs from it: new, surging, silent.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
-    time::Duration,
 };
 
-use logwarden_templates::{Delta, Level, LineId, Origin, RootId, Row, SlotKind, Timestamp};
+use logwarden_templates::{Delta, Histogram, LeafId, Level, LineId, Origin, RootId, Row, SlotKind, Timestamp};
 
 use crate::{
     By, Category, Entity, EntityKind, Finding, Learned, Memory, MemoryKey, MemoryRow, ProfileName, Route, RuleSet,
     Settings, Severity, Signal, SignalKind, Subject,
+    claim::{self, Cited, busiest_first, number},
     detect::Baseline,
     look::{Hit, values},
-    memory::ORIGIN,
-    signatures::number,
+    memory::{HOST, ORIGIN},
     stats::Rate,
 };
 
@@ -29,6 +28,18 @@ const ENOUGH_GAPS: u32 = 30;
 
 /// A line is regular when its gaps spread by no more than this share of their mean.
 const REGULAR: f64 = 0.5;
+
+/// Events of an origin that its usual share of errors must rest on.
+const MIX_KNOWN: f64 = 500.0;
+/// Fewer warnings and errors than this are no change of the mix.
+const MIX_FEWEST: u64 = 20;
+/// So much must the share have grown.
+const MIX_MORE: f64 = 0.15;
+/// And so many standard deviations must it be away from the usual.
+const MIX_DEVIATIONS: f64 = 6.0;
+
+/// Subjects of one finding about silence.
+const SUBJECTS: usize = 16;
 
 /// What departs from normal.
 pub(crate) struct Departures {
@@ -51,15 +62,17 @@ pub(crate) fn compare(
     }
     // A thousand templates are tested 288 times a day.
     let probability = settings.false_alarms_per_day / 288_000.0;
+    let returned: HashSet<LeafId> = delta.returned.iter().copied().collect();
+    let mut new_errors: BTreeMap<&Arc<Origin>, Vec<u32>> = BTreeMap::new();
     for (number, row) in (0_u32..).zip(&delta.rows) {
         let known = memory.get(MemoryKey::of(&row.origin, row.root));
         let benign = covered.contains(&(number as usize));
         match known {
             // A leaf below a general root has been seen in another form, an evicted one before.
-            None if row.root == row.leaf.as_root() && !delta.returned.contains(&row.leaf) => {
+            None if row.root == row.leaf.as_root() && !returned.contains(&row.leaf) => {
                 departures.signals.push(signal(SignalKind::Novel, number, 3.0));
                 if baseline == Baseline::Learned && !benign && row.level >= Some(Level::Error) {
-                    departures.findings.push(novel(row, number));
+                    new_errors.entry(&row.origin).or_default().push(number);
                 }
             }
             None => {}
@@ -80,7 +93,94 @@ pub(crate) fn compare(
             }
         }
     }
+    departures.findings.extend(new_errors.into_values().filter_map(|rows| novel(delta, rows)));
+    if baseline == Baseline::Learned {
+        level_mix(delta, memory, covered, &mut departures);
+    }
     departures
+}
+
+/// Origins of which a far greater share than usual are warnings and errors: what many templates say together.
+fn level_mix(delta: &Delta, memory: &Memory, covered: &BTreeSet<usize>, departures: &mut Departures) {
+    let mut origins: BTreeMap<&Arc<Origin>, (u64, u64, Vec<u32>)> = BTreeMap::new();
+    for (number, row) in delta.rows.iter().enumerate() {
+        let (all, bad, rows) = origins.entry(&row.origin).or_default();
+        *all = all.saturating_add(row.count);
+        // What a rule has spoken for is told already.
+        if row.level >= Some(Level::Warn) && !covered.contains(&number) {
+            *bad = bad.saturating_add(row.count);
+            rows.extend(u32::try_from(number));
+        }
+    }
+    for (origin, (all, bad, mut rows)) in origins {
+        let Some(profile) = memory.get(MemoryKey::of(origin, ORIGIN)).and_then(|row| row.stats.profile.as_ref()) else {
+            continue;
+        };
+        let usual = f64::from(profile.bad_share);
+        let share = bad as f64 / all.max(1) as f64;
+        let known = f64::from(profile.events) >= MIX_KNOWN && bad >= MIX_FEWEST;
+        if !known || share < (TIMES * usual).max(usual + MIX_MORE) {
+            continue;
+        }
+        // Logs come in clumps: four times the variance of a fair coin.
+        let spread = (4.0 * all as f64 * usual.max(0.005) * (1.0 - usual)).sqrt();
+        let score = (bad as f64 - all as f64 * usual) / spread.max(1.0);
+        if score < MIX_DEVIATIONS {
+            continue;
+        }
+        busiest_first(delta, &mut rows);
+        departures.signals.push(Signal {
+            kind: SignalKind::LevelMix,
+            rows: rows.iter().copied().take(claim::ROWS).collect(),
+            score,
+            entities: Vec::new(),
+        });
+        departures.findings.extend(more_errors(delta, origin, rows, bad, share, usual));
+    }
+}
+
+fn more_errors(
+    delta: &Delta,
+    origin: &Arc<Origin>,
+    rows: Vec<u32>,
+    bad: u64,
+    share: f64,
+    usual: f64,
+) -> Option<Finding> {
+    let cited = Cited::new(rows);
+    let of_rows = || cited.rows.iter().filter_map(|row| delta.rows.get(*row as usize));
+    let mut explanation = format!(
+        "{} of {} lines are warnings or errors; about {} would be usual. No rule knows them.",
+        percent(share),
+        service(origin),
+        percent(usual)
+    );
+    cited.explain(&mut explanation, &mut Vec::new());
+    Some(Finding {
+        by: by_detector("level-mix"),
+        profile: ProfileName::performance(),
+        category: Category::ErrorRate,
+        severity: Severity::Medium,
+        floor: Some(Severity::Low),
+        route: Route::Alert,
+        title: format!("{} writes far more warnings and errors than usual", service(origin)),
+        explanation,
+        recommendation: "Read the lines, and see what was changed just before.".to_owned(),
+        absent: cited.subject(delta, "level-mix", "", ""),
+        count: bad,
+        first: of_rows().map(|row| row.first).min()?,
+        last: of_rows().map(|row| row.last).max()?,
+        anomalous: Vec::new(),
+        rows: cited.rows,
+        discriminator: String::new(),
+        entities: Vec::new(),
+        score: 4.0,
+    })
+}
+
+fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent < 1.0 && percent > 0.0 { "less than 1 %".to_owned() } else { format!("{percent:.0} %") }
 }
 
 fn signal(kind: SignalKind, row: u32, score: f64) -> Signal {
@@ -99,28 +199,44 @@ fn by_detector(name: &str) -> By {
     By::Detector { name: name.to_owned() }
 }
 
-fn novel(row: &Row, number: u32) -> Finding {
-    let severity = if row.level >= Some(Level::Critical) { Severity::High } else { Severity::Medium };
-    Finding {
+/// Errors of one origin that were never seen before: one finding, however many there are.
+fn novel(delta: &Delta, mut rows: Vec<u32>) -> Option<Finding> {
+    rows.sort_by_key(|row| {
+        let row = &delta.rows[*row as usize];
+        (std::cmp::Reverse((row.level, row.count)), row.first)
+    });
+    let worst = &delta.rows[*rows.first()? as usize];
+    let severity = if worst.level >= Some(Level::Critical) { Severity::High } else { Severity::Medium };
+    let of_rows = || rows.iter().map(|row| &delta.rows[*row as usize]);
+    let count = of_rows().map(|row| row.count).fold(0, u64::saturating_add);
+    let (first, last) = (of_rows().map(|row| row.first).min()?, of_rows().map(|row| row.last).max()?);
+    let title = match rows.len() {
+        1 => format!("New error of {}: {}", service(&worst.origin), excerpt(&worst.template)),
+        n => format!("{n} new errors of {}, such as: {}", service(&worst.origin), excerpt(&worst.template)),
+    };
+    let cited = Cited::new(rows);
+    let mut explanation = "This kind of error has never been seen from this service before.".to_owned();
+    cited.explain(&mut explanation, &mut Vec::new());
+    Some(Finding {
         by: by_detector("novel"),
         profile: ProfileName::general(),
         category: Category::NewPattern,
         severity,
         floor: Some(Severity::Medium),
         route: Route::Alert,
-        title: format!("New error of {}: {}", service(&row.origin), excerpt(&row.template)),
-        explanation: "This kind of error has never been seen from this service before.".to_owned(),
+        title,
+        explanation,
         recommendation: "Read the lines around it, and what was changed just before.".to_owned(),
-        rows: vec![number],
-        anomalous: vec![number],
+        anomalous: cited.anomalous,
+        rows: cited.rows,
         absent: Vec::new(),
         discriminator: String::new(),
         entities: Vec::new(),
         score: 5.0,
-        count: row.count,
-        first: row.first,
-        last: row.last,
-    }
+        count,
+        first,
+        last,
+    })
 }
 
 fn surge(row: &Row, number_of: u32, seen: u64, expected: f64) -> Finding {
@@ -165,6 +281,9 @@ fn errors(delta: &Delta, covered: &BTreeSet<usize>) -> Vec<Finding> {
         let count: u64 = of_rows().map(|row| row.count).sum();
         let top = of_rows().next().map(|row| excerpt(&row.template)).unwrap_or_default();
         let plural = if count == 1 { "error" } else { "errors" };
+        let cited = Cited::new(rows.clone());
+        let mut explanation = "Lines that call themselves errors and that no rule knows.".to_owned();
+        cited.explain(&mut explanation, &mut Vec::new());
         Some(Finding {
             by: by_detector("errors"),
             profile: ProfileName::general(),
@@ -173,17 +292,17 @@ fn errors(delta: &Delta, covered: &BTreeSet<usize>) -> Vec<Finding> {
             floor: None,
             route: Route::Digest,
             title: format!("{} {plural} of {}: {top}", number(count), service(origin)),
-            explanation: "Lines that call themselves errors and that no rule knows.".to_owned(),
+            explanation,
             recommendation: "Decide whether they matter; mute them if they do not.".to_owned(),
-            anomalous: rows.clone(),
-            absent: Vec::new(),
+            first: of_rows().map(|row| row.first).min()?,
+            last: of_rows().map(|row| row.last).max()?,
+            absent: cited.subject(delta, "errors", "", ""),
+            anomalous: cited.anomalous,
+            rows: cited.rows,
             discriminator: String::new(),
             entities: Vec::new(),
             score: 1.0,
             count,
-            first: of_rows().map(|row| row.first).min()?,
-            last: of_rows().map(|row| row.last).max()?,
-            rows,
         })
     };
     by_origin.into_iter().filter_map(finding).collect()
@@ -213,26 +332,25 @@ fn tail(rate: &Rate, factor: f64, seen: u64) -> f64 {
 pub(crate) fn learn(delta: &Delta, memory: &Memory) -> Learned {
     let mut source = memory.source().clone();
     let mut rows: HashMap<MemoryKey, MemoryRow> = HashMap::new();
-    let mut removed = Vec::new();
+    let mut removed: Vec<MemoryKey> = Vec::new();
+    let mut gone: HashSet<MemoryKey> = HashSet::new();
     let rows_of = |origin: &Origin, root: RootId| MemoryKey::of(origin, root);
+    let mut by_root: HashMap<RootId, Vec<&Row>> = HashMap::new();
+    if !delta.moves.is_empty() {
+        delta.rows.iter().for_each(|row| by_root.entry(row.root).or_default().push(row));
+    }
     // What was known about a leaf belongs to its new root.
-    for step in &delta.moves {
-        let from = step.from.unwrap_or(step.leaf.as_root());
-        for row in delta.rows.iter().filter(|row| row.root == step.to) {
+    let steps: BTreeSet<(RootId, RootId)> =
+        delta.moves.iter().map(|step| (step.from.unwrap_or(step.leaf.as_root()), step.to)).collect();
+    for (from, to) in steps.into_iter().filter(|(from, to)| from != to) {
+        for row in by_root.get(&to).into_iter().flatten() {
             let old = rows_of(&row.origin, from);
-            if from != step.to
-                && let Some(known) = memory.get(old)
-                && !removed.contains(&old)
+            if let Some(known) = memory.get(old)
+                && gone.insert(old)
             {
-                let key = rows_of(&row.origin, step.to);
-                let target = rows.entry(key).or_insert_with(|| {
-                    memory.get(key).cloned().unwrap_or_else(|| MemoryRow {
-                        root: step.to,
-                        template: row.template.clone(),
-                        count: 0,
-                        ..known.clone()
-                    })
-                });
+                let key = rows_of(&row.origin, to);
+                let fresh = || MemoryRow::new(row.origin.clone(), to, row.template.clone(), known.first);
+                let target = rows.entry(key).or_insert_with(|| memory.get(key).cloned().unwrap_or_else(fresh));
                 target.first = target.first.min(known.first);
                 target.last = target.last.max(known.last);
                 target.count += known.count;
@@ -269,6 +387,7 @@ pub(crate) fn learn(delta: &Delta, memory: &Memory) -> Learned {
 /// Busy hours and the share of warnings, per origin as a whole.
 fn learn_origins(delta: &Delta, memory: &Memory, rows: &mut HashMap<MemoryKey, MemoryRow>) {
     let mut levels: HashMap<MemoryKey, (u64, u64)> = HashMap::new();
+    let mut hosts: BTreeMap<&Arc<str>, (Timestamp, Timestamp, Histogram)> = BTreeMap::new();
     for row in &delta.rows {
         let key = MemoryKey::of(&row.origin, ORIGIN);
         let whole = rows.entry(key).or_insert_with(|| {
@@ -281,6 +400,9 @@ fn learn_origins(delta: &Delta, memory: &Memory, rows: &mut HashMap<MemoryKey, M
         }
         whole.count += row.count;
         whole.last = whole.last.max(row.last);
+        let host = hosts.entry(&row.origin.host).or_insert((row.first, row.last, Histogram::default()));
+        (host.0, host.1) = (host.0.min(row.first), host.1.max(row.last));
+        host.2.merge(&row.minutes);
         let (bad, all) = levels.entry(key).or_default();
         *all += row.count;
         *bad += if row.level >= Some(Level::Warn) { row.count } else { 0 };
@@ -290,9 +412,25 @@ fn learn_origins(delta: &Delta, memory: &Memory, rows: &mut HashMap<MemoryKey, M
             profile.learn_levels(bad, all);
         }
     }
+    for (host, (first, last, minutes)) in hosts {
+        let origin = Arc::new(Origin { host: host.clone(), service: "".into() });
+        let key = MemoryKey::of(&origin, HOST);
+        let fresh = || MemoryRow::new(origin, HOST, "".into(), first);
+        let whole = rows.entry(key).or_insert_with(|| memory.get(key).cloned().unwrap_or_else(fresh));
+        if whole.count > 0 {
+            whole.stats.gaps.add(first.secs() - whole.last.secs());
+        }
+        for (minute, n) in minutes.iter() {
+            whole.stats.hours.mark(minute.div_euclid(60));
+            whole.count = whole.count.saturating_add(u64::from(n));
+        }
+        whole.last = whole.last.max(last);
+        whole.stats.silent_since = None;
+    }
 }
 
-/// Values that a slot which should be stable never had: a new user, a new address in logins. Learns them, too.
+/// Values that should be stable and were never seen: a new user in logins, a new account that runs sudo. Learns them, too.
+/// They are known per rule and origin, since one rule stands for many templates.
 pub(crate) fn new_values(
     delta: &Delta,
     rules: &RuleSet,
@@ -302,25 +440,27 @@ pub(crate) fn new_values(
     baseline: Baseline,
 ) -> Departures {
     let mut departures = Departures { signals: Vec::new(), findings: Vec::new() };
+    let mut watched: BTreeMap<MemoryKey, MemoryRow> = BTreeMap::new();
     for hit in hits {
         let rule = rules.rule(hit.rule);
         let row = &delta.rows[hit.row];
-        let key = MemoryKey::of(&row.origin, row.root);
         let Ok(number) = u32::try_from(hit.row) else { continue };
         for capture in &rule.watch {
+            let root = claim::root("watch", &rule.id, capture);
+            let key = MemoryKey::of(&row.origin, root);
             let kind = if capture == "user" { SlotKind::User } else { SlotKind::Ip };
             for seen in values(row, hit, capture, kind) {
                 let hash = (LineId::of(&[capture.as_bytes(), seen.value.as_bytes()]).bits() >> 96) as u32;
-                let known = memory.get(key).map(|known| &known.stats.values);
-                let stable =
-                    known.is_some_and(|values| !values.overflowed && !values.known.is_empty() && values.busiest < 4);
+                let fresh = || MemoryRow::new(row.origin.clone(), root, "".into(), row.first);
+                let known = watched.entry(key).or_insert_with(|| memory.get(key).cloned().unwrap_or_else(fresh));
+                let stable = memory.get(key).is_some_and(|known| known.stats.values.is_stable());
                 // Whoever logs in in another way today is no stranger.
                 let elsewhere =
                     || memory.rows().any(|(_, other)| other.origin == row.origin && other.stats.values.knows(hash));
-                let is_new = stable && known.is_some_and(|values| !values.knows(hash)) && !elsewhere();
-                if let Some((_, row)) = learned.rows.iter_mut().find(|(of, _)| *of == key) {
-                    row.stats.values.learn(hash, row.last.secs().div_euclid(86_400));
-                }
+                let is_new = stable && !known.stats.values.knows(hash) && !elsewhere();
+                known.stats.values.learn(hash, row.last.secs().div_euclid(86_400));
+                known.last = known.last.max(row.last);
+                known.count += seen.count;
                 if is_new {
                     let kind = if capture == "user" { EntityKind::User } else { EntityKind::Ip };
                     let entity = Entity { kind, value: seen.value.as_str().into(), count: seen.count };
@@ -340,6 +480,7 @@ pub(crate) fn new_values(
             }
         }
     }
+    learned.rows.extend(watched);
     departures
 }
 
@@ -351,13 +492,23 @@ fn new_user(row: &Row, number: u32, user: &str, entities: Vec<Entity>) -> Findin
         severity: Severity::Medium,
         floor: Some(Severity::Low),
         route: Route::Alert,
-        title: format!("{user} is new here: {}", service(&row.origin)),
-        explanation: "This user has never been seen in these lines before.".to_owned(),
+        title: format!("{user} was never seen here before: {}", service(&row.origin)),
+        explanation:
+            "An account that never logged in or acted here before did so. That is a new colleague, or somebody who \
+                      should not be here."
+                .to_owned(),
         recommendation: "See whether that person is expected: `last -a | head -n 20`.".to_owned(),
         rows: vec![number],
-        anomalous: vec![number],
-        absent: Vec::new(),
-        discriminator: String::new(),
+        // Not the template, which others use as well: this user.
+        anomalous: Vec::new(),
+        absent: vec![Subject {
+            origin: row.origin.clone(),
+            leaf: None,
+            root: claim::root("new-user", user, ""),
+            template: row.template.clone(),
+            last: row.last,
+        }],
+        discriminator: user.to_owned(),
         entities,
         score: 4.0,
         count: row.count,
@@ -366,75 +517,106 @@ fn new_user(row: &Row, number: u32, user: &str, entities: Vec<Entity>) -> Findin
     }
 }
 
-/// Templates that used to come regularly and have stopped while the source goes on: one finding per origin. Notes in
-/// `learned` that it was told.
-pub(crate) fn silence(memory: &Memory, learned: &mut Learned) -> Vec<Finding> {
-    let Some(now) = learned.source.last else { return Vec::new() };
-    let seen: BTreeSet<MemoryKey> = learned.rows.iter().map(|(key, _)| *key).collect();
-    let mut silent: BTreeMap<Arc<Origin>, Vec<(MemoryKey, MemoryRow, Duration)>> = BTreeMap::new();
+/// Templates that used to come regularly and have stopped while the source goes on: one finding per origin, or one for a
+/// whole machine. Without any line, `now` is the wall clock. Notes in `learned` that it was told.
+pub(crate) fn silence(delta: &Delta, memory: &Memory, learned: &mut Learned, now: Timestamp) -> Vec<Finding> {
+    let now = match learned.source.last {
+        Some(last) if !delta.rows.is_empty() => last,
+        Some(last) => last.max(now),
+        None => return Vec::new(),
+    };
+    let seen: HashSet<MemoryKey> = learned.rows.iter().map(|(key, _)| *key).collect();
+    let mut silent: BTreeMap<Arc<Origin>, Vec<(MemoryKey, MemoryRow)>> = BTreeMap::new();
+    let mut machines: BTreeMap<Arc<str>, (MemoryKey, MemoryRow)> = BTreeMap::new();
     for (key, row) in memory.rows() {
         if seen.contains(&key) || row.is_origin() || row.stats.silent_since.is_some() {
             continue;
         }
-        let gaps = &row.stats.gaps;
-        let quiet = now.since(row.last);
-        let longest = (5.0 * f64::from(gaps.mean))
-            .max(f64::from(gaps.mean) + 6.0 * gaps.spread())
-            .max(1.5 * f64::from(gaps.longest));
-        let (spread, mean) = (gaps.spread(), f64::from(gaps.mean));
-        // What comes by chance has long gaps by chance, and longer ones by night: much more patience is needed then.
-        let longest = match () {
-            () if gaps.n < ENOUGH_GAPS => continue,
-            () if spread <= REGULAR * mean => longest,
-            () if spread <= 3.0 * mean && gaps.n >= 10 * ENOUGH_GAPS => {
-                longest.max(20.0 * mean).max(3.0 * f64::from(gaps.longest))
-            }
-            () => continue,
-        };
-        let regular = row.stats.hours.active_before(now.secs() / 3600) >= 3;
-        if regular && quiet.as_secs_f64() > longest.max(600.0) {
-            silent.entry(row.origin.clone()).or_default().push((key, row.clone(), quiet));
+        let regular = patience(row).is_some_and(|longest| now.since(row.last).as_secs_f64() > longest);
+        if !regular || row.stats.hours.active_before(now.secs() / 3600) < 3 {
+            continue;
+        }
+        match row.is_host() {
+            true => drop(machines.insert(row.origin.host.clone(), (key, row.clone()))),
+            false => silent.entry(row.origin.clone()).or_default().push((key, row.clone())),
         }
     }
     let mut findings = Vec::new();
-    for (origin, rows) in silent {
-        let absent: Vec<Subject> = rows
-            .iter()
-            .map(|(_, row, _)| Subject {
-                origin: row.origin.clone(),
-                leaf: None,
-                root: row.root,
-                template: row.template.clone(),
-                last: row.last,
-            })
-            .collect();
-        let last = rows.iter().map(|(_, row, _)| row.last).max().unwrap_or(Timestamp::MIN);
-        let quiet = rows.iter().map(|(_, _, quiet)| *quiet).min().unwrap_or_default();
-        let what = rows.first().map(|(_, row, _)| excerpt(&row.template)).unwrap_or_default();
-        findings.push(Finding {
-            by: by_detector("silence"),
-            profile: ProfileName::general(),
-            category: Category::Silence,
-            severity: Severity::Medium,
-            floor: Some(Severity::Low),
-            route: Route::Alert,
-            title: format!("{} has gone quiet: {what}", service(&origin)),
-            explanation: format!("A line that came regularly has not come for {} minutes.", quiet.as_secs() / 60),
-            recommendation: "See whether the service still does its work.".to_owned(),
-            rows: Vec::new(),
-            anomalous: Vec::new(),
-            absent,
-            discriminator: String::new(),
-            entities: Vec::new(),
-            score: 4.0,
-            count: 0,
-            first: last,
-            last: now,
-        });
-        for (key, mut row, _) in rows {
-            row.stats.silent_since = Some(now);
-            learned.rows.push((key, row));
+    for (origin, rows) in &mut silent {
+        rows.sort_by_key(|(key, row)| (std::cmp::Reverse(row.count), *key));
+        // A machine that is silent as a whole is one event.
+        if !machines.contains_key(&origin.host) {
+            let what = rows.first().map(|(_, row)| excerpt(&row.template)).unwrap_or_default();
+            findings.extend(quiet(rows, &format!("{} has gone quiet: {what}", service(origin)), now, false));
         }
     }
+    for (host, machine) in &machines {
+        let name = if host.is_empty() { "a machine" } else { host };
+        findings.extend(quiet(std::slice::from_ref(machine), &format!("No line of {name} comes any more"), now, true));
+    }
+    for (key, mut row) in silent.into_values().flatten().chain(machines.into_values()) {
+        row.stats.silent_since = Some(now);
+        learned.rows.push((key, row));
+    }
     findings
+}
+
+/// Seconds after which the silence of something means something; `None` when it never came regularly.
+fn patience(row: &MemoryRow) -> Option<f64> {
+    let gaps = &row.stats.gaps;
+    let (spread, mean, longest) = (gaps.spread(), f64::from(gaps.mean), f64::from(gaps.longest));
+    let patience = (5.0 * mean).max(mean + 6.0 * spread).max(1.5 * longest);
+    let patience = match () {
+        () if gaps.n < ENOUGH_GAPS => return None,
+        () if spread <= REGULAR * mean => patience,
+        // What comes by chance has long gaps by chance, and longer ones by night: much more patience is needed then.
+        () if spread <= 3.0 * mean && gaps.n >= 10 * ENOUGH_GAPS => patience.max(20.0 * mean).max(3.0 * longest),
+        () => return None,
+    };
+    Some(patience.max(600.0))
+}
+
+fn quiet(rows: &[(MemoryKey, MemoryRow)], title: &str, now: Timestamp, machine: bool) -> Option<Finding> {
+    let subject = |(_, row): &(MemoryKey, MemoryRow)| Subject {
+        origin: row.origin.clone(),
+        leaf: None,
+        root: row.root,
+        template: row.template.clone(),
+        last: row.last,
+    };
+    let last = rows.iter().map(|(_, row)| row.last).max()?;
+    let minutes = now.since(last).as_secs() / 60;
+    let mut explanation = match machine {
+        true => format!(
+            "The machine wrote regularly and has been silent for {minutes} minutes: it is down, cut off, or its log shipper has stopped."
+        ),
+        false => format!("A line that came regularly has not come for {minutes} minutes."),
+    };
+    if rows.len() > SUBJECTS {
+        explanation.push_str(&format!(" {} more kinds of lines have stopped with it.", rows.len() - SUBJECTS));
+    }
+    let next = match machine {
+        true => "See whether the machine answers (`ping -c 3 HOST`), then whether its log shipper runs.",
+        false => "See whether the service still does its work.",
+    };
+    Some(Finding {
+        by: by_detector(if machine { "source-silence" } else { "silence" }),
+        profile: ProfileName::general(),
+        category: Category::Silence,
+        severity: if machine { Severity::High } else { Severity::Medium },
+        floor: Some(Severity::Low),
+        route: Route::Alert,
+        title: title.to_owned(),
+        explanation,
+        recommendation: next.to_owned(),
+        rows: Vec::new(),
+        anomalous: Vec::new(),
+        absent: rows.iter().take(SUBJECTS).map(subject).collect(),
+        discriminator: String::new(),
+        entities: Vec::new(),
+        score: if machine { 5.0 } else { 4.0 },
+        count: 0,
+        first: last,
+        last: now,
+    })
 }

@@ -65,6 +65,7 @@ struct RawClass {
     slow: Option<u32>,
     total: Option<u32>,
     many: Option<u32>,
+    inside: Option<Severity>,
     explanation: String,
     next: Spanned<String>,
 }
@@ -103,6 +104,8 @@ struct RawRule {
     #[serde(default)]
     watch: Vec<String>,
     #[serde(default)]
+    contacts: bool,
+    #[serde(default)]
     benign: bool,
     explanation: Option<String>,
     next: Option<Spanned<String>>,
@@ -118,6 +121,7 @@ enum RawOn {
     #[default]
     Line,
     Http,
+    Proxy,
 }
 
 /// Where in which file an error is.
@@ -193,6 +197,7 @@ fn check_class(raw: RawClass, place: &Place<'_>) -> Result<Class, RuleError> {
         slow: raw.slow,
         total: raw.total,
         many: raw.many,
+        inside: raw.inside,
         explanation: raw.explanation,
         next: check_next(raw.next, &key("next"), place)?,
         id,
@@ -241,7 +246,12 @@ fn check_rule(raw: RawRule, place: &Place<'_>) -> Result<Rule, RuleError> {
     let condition = |text: &Spanned<String>, name: &str| {
         Condition::parse(text.get_ref()).ok_or_else(|| {
             let what = format!("`{}` is not a condition", text.get_ref());
-            place.error(text.span().start, key(name), what, "write `capture >= number`; also >, <, <=, =")
+            place.error(
+                text.span().start,
+                key(name),
+                what,
+                "write `capture >= number` (also >, <, <=, =) or `ip is outside`",
+            )
         })
     };
     let conditions = raw.conditions.iter().map(|c| condition(c, "where")).collect::<Result<_, _>>()?;
@@ -260,23 +270,29 @@ fn check_rule(raw: RawRule, place: &Place<'_>) -> Result<Rule, RuleError> {
             })
         })
         .collect::<Result<_, _>>()?;
-    let acts = [raw.counts.is_some(), raw.success_of.is_some(), raw.benign].iter().filter(|a| **a).count();
+    let acts =
+        [raw.counts.is_some(), raw.success_of.is_some(), raw.contacts, raw.benign].iter().filter(|a| **a).count();
     if acts > 1 {
         return Err(place.error(
             at,
             key("counts"),
             "more than one purpose",
-            "use one of counts, success_of and benign",
+            "use one of counts, success_of, contacts and benign",
         ));
     }
     let threshold = Threshold { at_least: raw.at_least.unwrap_or(1), minutes: raw.minutes.unwrap_or(5) };
     if threshold.at_least == 0 || !(1..=15).contains(&threshold.minutes) {
         return Err(place.error(at, key("minutes"), "out of range", "`at_least` from 1, `minutes` from 1 to 15"));
     }
+    let names_peer = raw.regex.as_ref().is_some_and(|regex| regex.get_ref().contains("?<peer"));
+    if raw.contacts && !names_peer {
+        return Err(place.error(at, key("contacts"), "nobody is contacted", "name the other side: `(?<peer>…)`"));
+    }
     let act = match (raw.counts, raw.success_of, raw.benign, raw.severity) {
         (Some(class), ..) => Act::Count(class.into_inner()),
         (_, Some(class), ..) => Act::Success(class.into_inner()),
         (_, _, true, _) => Act::Benign,
+        _ if raw.contacts => Act::Contact,
         (.., Some(_)) => Act::Find(threshold),
         _ if !raw.watch.is_empty() => Act::Watch,
         _ => return Err(place.error(at, key("severity"), "missing", "use low, medium, high or critical")),
@@ -309,6 +325,7 @@ fn check_rule(raw: RawRule, place: &Place<'_>) -> Result<Rule, RuleError> {
         on: match raw.on {
             RawOn::Line => On::Line,
             RawOn::Http => On::Http,
+            RawOn::Proxy => On::Proxy,
         },
         programs: raw.programs,
         any: raw.any,

@@ -13,9 +13,11 @@ use std::{
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder, AhoCorasickKind};
 
 use crate::{
+    address,
     http::{self, Request},
     rule::{Act, Captures, Class, On, Rule},
     rulefile::{self, Parsed, RuleError},
+    screen,
 };
 
 /// The files that come with the program.
@@ -41,6 +43,10 @@ struct Inner {
     rules: Vec<Rule>,
     classes: Vec<Class>,
     finder: Option<AhoCorasick>,
+    /// The texts that `finder` looks for.
+    literals: Vec<String>,
+    /// Finds what the texts look like, for lines of which only the shape is looked at.
+    shapes: OnceLock<Option<AhoCorasick>>,
     /// Which rules a literal belongs to, by its number in `finder`.
     owners: Vec<Vec<u32>>,
     /// Rules for requests that only ask for a status.
@@ -175,6 +181,37 @@ impl RuleSet {
         candidates.into_iter().filter_map(judge).collect()
     }
 
+    /// Rules whose texts may be in a line that looks like `shape` (see [`crate::screen::shape`]); never too few.
+    pub(crate) fn candidates(&self, shape: &[u8], found: &mut Vec<u32>) {
+        let inner = &*self.inner;
+        let finder = inner.shapes.get_or_init(|| {
+            let shapes = inner.literals.iter().map(|literal| {
+                let mut shape = Vec::new();
+                screen::shape(literal.as_bytes(), &mut shape);
+                shape
+            });
+            AhoCorasickBuilder::new().kind(Some(AhoCorasickKind::ContiguousNFA)).build(shapes).ok()
+        });
+        for at in finder.iter().flat_map(|finder| finder.find_overlapping_iter(shape)) {
+            found.extend_from_slice(&inner.owners[at.pattern().as_usize()]);
+        }
+    }
+
+    /// Rules that ask for nothing but a status.
+    pub(crate) fn for_any_request(&self) -> impl Iterator<Item = usize> + '_ {
+        self.inner.by_status.iter().map(|rule| *rule as usize)
+    }
+
+    /// Whether a rule asks for a status.
+    pub(crate) fn is_of_status(&self, rule: usize) -> bool {
+        self.inner.rules.get(rule).is_some_and(|rule| !rule.status.is_empty())
+    }
+
+    /// Whether a rule matches a line in all that it asks for.
+    pub(crate) fn judge(&self, rule: usize, line: &Prepared<'_>, service: &str) -> Option<Captures> {
+        judge(self.inner.rules.get(rule)?, line, service)
+    }
+
     fn compile(files: impl IntoIterator<Item = Parsed>) -> Self {
         let mut rules: BTreeMap<String, Rule> = BTreeMap::new();
         let mut classes: BTreeMap<String, Class> = BTreeMap::new();
@@ -206,8 +243,10 @@ impl RuleSet {
             .kind(Some(AhoCorasickKind::ContiguousNFA))
             .build(literals.keys())
             .ok();
-        let owners = literals.into_values().collect();
-        Self { inner: Arc::new(Inner { rules, classes: classes.into_values().collect(), finder, owners, by_status }) }
+        let (literals, owners) = literals.into_iter().unzip();
+        let classes = classes.into_values().collect();
+        let shapes = OnceLock::new();
+        Self { inner: Arc::new(Inner { rules, classes, finder, literals, shapes, owners, by_status }) }
     }
 
     fn check_class_of(&self, rule: &Rule) -> Result<(), RuleError> {
@@ -260,6 +299,7 @@ fn effect(rule: &Rule) -> String {
         Act::Count(class) => format!("counts as {class}"),
         Act::Success(class) => format!("success after {class}"),
         Act::Watch => "values are watched".to_owned(),
+        Act::Contact => "contacts are watched".to_owned(),
         Act::Benign => "benign".to_owned(),
     }
 }
@@ -267,7 +307,10 @@ fn effect(rule: &Rule) -> String {
 /// Whether a rule matches a line in all that it asks for.
 fn judge(rule: &Rule, line: &Prepared<'_>, service: &str) -> Option<Captures> {
     let text = match (rule.on, &line.request) {
-        (On::Http, Some(request)) => {
+        (On::Http | On::Proxy, Some(request)) => {
+            if request.proxied != (rule.on == On::Proxy) {
+                return None;
+            }
             let within = |(low, high): &(u16, u16)| (*low..=*high).contains(&request.status);
             if !rule.status.is_empty() && !rule.status.iter().any(within) {
                 return None;
@@ -285,10 +328,28 @@ fn judge(rule: &Rule, line: &Prepared<'_>, service: &str) -> Option<Captures> {
     if !(rule.any.is_empty() || rule.any.iter().any(has)) || !rule.all.iter().all(has) || rule.none.iter().any(has) {
         return None;
     }
-    let captures = match &rule.regex {
+    let mut captures = match &rule.regex {
         Some(regex) => regex.captures(text)?,
         None => Captures::default(),
     };
+    if let Some(request) = line.request.as_ref().filter(|_| rule.on != On::Line) {
+        captures.set("status", &request.status.to_string());
+    }
+    match captures.get("ip") {
+        Some(ip) => {
+            if let Some(address) = address::canonical(ip) {
+                captures.replace("ip", &address);
+            }
+        }
+        None if rule.wants_client() || !rule.conditions.is_empty() => {
+            let client = match (rule.on, &line.request) {
+                (On::Http | On::Proxy, Some(request)) => request.client.clone(),
+                _ => address::client(line.raw),
+            };
+            client.iter().for_each(|client| captures.set("ip", client));
+        }
+        None => {}
+    }
     rule.conditions.iter().all(|c| c.holds(&captures)).then_some(captures)
 }
 

@@ -1,13 +1,15 @@
 //! Findings of rules: hits of one group on one host are one finding.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use logwarden_templates::{Delta, Histogram, SlotKind};
+use logwarden_templates::{Delta, Histogram, SlotKind, Timestamp};
 
 use crate::{
-    By, Entity, EntityKind, Finding, Route, Severity,
+    By, EntityKind, Failures, Finding, Route, Severity,
+    claim::{Cited, Entities, busiest_first, number, sources},
+    failures::{Counter, key},
     look::{Hit, values},
-    rule::{Act, Rule},
+    rule::{Act, Rule, Threshold},
     rules::RuleSet,
 };
 
@@ -18,26 +20,72 @@ const ENTITIES: &[(&str, EntityKind, SlotKind)] = &[
     ("unit", EntityKind::Unit, SlotKind::Any),
     ("device", EntityKind::Device, SlotKind::Any),
     ("process", EntityKind::Other, SlotKind::Any),
+    ("peer", EntityKind::Other, SlotKind::Host),
 ];
 
-/// The findings of all rules that make one by themselves.
-pub(crate) fn findings(delta: &Delta, rules: &RuleSet, hits: &[Hit]) -> Vec<Finding> {
-    let mut groups: BTreeMap<(String, String, String), Vec<&Hit>> = BTreeMap::new();
-    for hit in hits {
-        let rule = rules.rule(hit.rule);
-        if !matches!(rule.act, Act::Find(_)) {
-            continue;
-        }
-        let group = if rule.group.is_empty() { rule.id.clone() } else { rule.group.clone() };
-        let host = delta.rows[hit.row].origin.host.to_string();
-        groups.entry((group, host, discriminator(rule, hit))).or_default().push(hit);
-    }
-    groups.into_iter().filter_map(|((_, _, discriminator), hits)| finding(delta, rules, &hits, discriminator)).collect()
+/// Titles of other rules of the group that a finding mentions.
+const ALSO: usize = 3;
+
+/// What rules that make findings by themselves have come to.
+#[derive(Default)]
+pub(crate) struct Signatures {
+    pub(crate) findings: Vec<Finding>,
+    /// Counters that have changed: of rules that need several events.
+    pub(crate) counters: Vec<Counter>,
 }
 
-fn discriminator(rule: &Rule, hit: &Hit) -> String {
+/// The findings of all rules that make one by themselves.
+pub(crate) fn look(delta: &Delta, rules: &RuleSet, hits: &[Hit], failures: &Failures) -> Signatures {
+    let mut groups: BTreeMap<(&str, &str, &str), Vec<&Hit>> = BTreeMap::new();
+    for hit in hits {
+        let rule = rules.rule(hit.rule);
+        if matches!(rule.act, Act::Find(_)) {
+            let host = &*delta.rows[hit.row].origin.host;
+            groups.entry((&rule.group, host, discriminator(rule, hit))).or_default().push(hit);
+        }
+    }
+    let mut signatures = Signatures::default();
+    for ((group, host, discriminator), mut hits) in groups {
+        let mut counted: BTreeMap<usize, bool> = BTreeMap::new();
+        for hit in &hits {
+            let Act::Find(threshold) = &rules.rule(hit.rule).act else { continue };
+            counted.entry(hit.rule).or_insert_with(|| {
+                if threshold.at_least <= 1 {
+                    return true;
+                }
+                let rule = &rules.rule(hit.rule).id;
+                let counter = key(&["rule", rule, host, discriminator]);
+                let of_rule = hits.iter().filter(|other| other.rule == hit.rule);
+                let (enough, counter) = enough(threshold, of_rule, failures.get(counter), counter);
+                signatures.counters.push(counter);
+                enough
+            });
+        }
+        hits.retain(|hit| counted.get(&hit.rule).is_some_and(|enough| *enough));
+        signatures.findings.extend(finding(delta, rules, &hits, group, discriminator));
+    }
+    signatures
+}
+
+fn discriminator<'h>(rule: &Rule, hit: &'h Hit) -> &'h str {
     let name = rule.discriminator.as_deref();
-    name.and_then(|name| hit.captures.iter().find_map(|captures| captures.get(name))).unwrap_or_default().to_owned()
+    name.and_then(|name| hit.captures.iter().find_map(|captures| captures.get(name))).unwrap_or_default()
+}
+
+/// Whether there were enough events of a rule, with those that the memory knows of.
+fn enough<'h>(
+    threshold: &Threshold,
+    hits: impl Iterator<Item = &'h &'h Hit>,
+    known: Option<&Counter>,
+    key: u64,
+) -> (bool, Counter) {
+    let mut counter = known.cloned().unwrap_or(Counter { key, ..Counter::default() });
+    let mut minutes: Histogram = counter.histogram();
+    for hit in hits {
+        minutes.merge(&hit.minutes);
+        hit.minutes.iter().for_each(|(minute, n)| counter.add(minute, n));
+    }
+    (minutes.peak(threshold.minutes) >= u64::from(threshold.at_least), counter)
 }
 
 fn severity(rule: &Rule, hit: &Hit) -> Severity {
@@ -45,38 +93,38 @@ fn severity(rule: &Rule, hit: &Hit) -> Severity {
     raised.map(|raise| raise.severity).max().unwrap_or(rule.severity).max(rule.severity)
 }
 
-fn finding(delta: &Delta, rules: &RuleSet, hits: &[&Hit], discriminator: String) -> Option<Finding> {
-    let enough = hits.iter().any(|hit| {
-        let Act::Find(threshold) = &rules.rule(hit.rule).act else { return false };
-        let mut minutes = Histogram::default();
-        hits.iter()
-            .filter(|other| other.rule == hit.rule)
-            .for_each(|other| minutes.merge(&delta.rows[other.row].minutes));
-        threshold.at_least <= 1 || minutes.peak(threshold.minutes) >= u64::from(threshold.at_least)
-    });
-    if !enough {
-        return None;
-    }
+fn finding(delta: &Delta, rules: &RuleSet, hits: &[&Hit], group: &str, discriminator: &str) -> Option<Finding> {
     let mut hits = hits.to_vec();
     hits.sort_by_key(|hit| (std::cmp::Reverse(severity(rules.rule(hit.rule), hit)), hit.row));
     let worst = *hits.first()?;
     let rule = rules.rule(worst.rule);
-    let mut rows: Vec<u32> = Vec::new();
-    let mut entities: Vec<Entity> = Vec::new();
+    let severity = severity(rule, worst);
+    // First what the worst rule matched, then the rest, each with the most frequent first.
+    let (mut rows, mut others): (BTreeSet<u32>, BTreeSet<u32>) = (BTreeSet::new(), BTreeSet::new());
+    let mut entities = Entities::default();
+    let mut counts: BTreeMap<usize, u64> = BTreeMap::new();
+    let mut first = Timestamp::MAX;
+    let mut last = Timestamp::MIN;
     for hit in &hits {
+        let row = &delta.rows[hit.row];
         let number = u32::try_from(hit.row).unwrap_or(u32::MAX);
-        if !rows.contains(&number) {
-            rows.push(number);
-        }
+        if hit.rule == worst.rule { &mut rows } else { &mut others }.insert(number);
         for (capture, kind, slot) in ENTITIES {
-            for seen in values(&delta.rows[hit.row], hit, capture, *slot) {
-                add(&mut entities, *kind, &seen.value, seen.count);
+            for seen in values(row, hit, capture, *slot) {
+                entities.add(*kind, &seen.value, seen.count);
             }
         }
+        let count = counts.entry(hit.row).or_default();
+        *count = (*count).max(hit.count);
+        (first, last) = (first.min(row.first), last.max(row.last));
     }
-    rank(&mut entities);
-    let of_rows = || rows.iter().map(|row| &delta.rows[*row as usize]);
-    let count = hits.iter().map(|hit| (hit.row, hit.count)).collect::<BTreeMap<_, _>>().values().sum();
+    let mut entities = entities.ranked();
+    let others = others.difference(&rows).copied().collect::<Vec<_>>();
+    let mut rows: Vec<u32> = rows.into_iter().collect();
+    busiest_first(delta, &mut rows);
+    rows.extend(others);
+    let cited = Cited::new(rows);
+    let count = counts.values().fold(0, |sum: u64, n| sum.saturating_add(*n));
     let origin = &delta.rows[worst.row].origin;
     let fill = |name: &str| match name {
         "count" => Some(number(count)),
@@ -85,7 +133,10 @@ fn finding(delta: &Delta, rules: &RuleSet, hits: &[&Hit], discriminator: String)
         "sources" => Some(sources(&entities)),
         name => worst.captures.iter().find_map(|captures| captures.get(name)).map(str::to_owned),
     };
-    let severity = severity(rule, worst);
+    let (title, recommendation) = (rule.title.fill(fill), rule.next.fill_safely(fill));
+    let mut explanation = rule.explanation.clone();
+    explanation.push_str(&also(rules, &hits, worst));
+    cited.explain(&mut explanation, &mut entities);
     Some(Finding {
         by: By::Rule { id: rule.id.clone() },
         profile: rule.profile.clone(),
@@ -93,53 +144,34 @@ fn finding(delta: &Delta, rules: &RuleSet, hits: &[&Hit], discriminator: String)
         severity,
         floor: Some(severity),
         route: Route::Alert,
-        title: rule.title.fill(fill),
-        explanation: rule.explanation.clone(),
-        recommendation: rule.next.fill_safely(fill),
-        anomalous: rows.clone(),
-        absent: Vec::new(),
-        discriminator,
+        title,
+        explanation,
+        recommendation,
+        absent: cited.subject(delta, "rule", group, discriminator),
+        anomalous: cited.anomalous,
+        rows: cited.rows,
+        discriminator: discriminator.to_owned(),
         entities,
         score: 10.0 * f64::from(severity as u8 + 1),
         count,
-        first: of_rows().map(|row| row.first).min()?,
-        last: of_rows().map(|row| row.last).max()?,
-        rows,
+        first,
+        last,
     })
 }
 
-/// Adds to an entity's count, or a new entity.
-pub(crate) fn add(entities: &mut Vec<Entity>, kind: EntityKind, value: &str, count: u64) {
-    match entities.iter_mut().find(|entity| entity.kind == kind && *entity.value == *value) {
-        Some(entity) => entity.count += count,
-        None => entities.push(Entity { kind, value: value.into(), count }),
-    }
-}
-
-/// The most frequent first.
-pub(crate) fn rank(entities: &mut [Entity]) {
-    entities.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| (a.kind, &a.value).cmp(&(b.kind, &b.value))));
-}
-
-/// `203.0.113.7`, or `23 addresses, most from 203.0.113.7 (280)`.
-pub(crate) fn sources(entities: &[Entity]) -> String {
-    let mut addresses = entities.iter().filter(|entity| entity.kind == EntityKind::Ip);
-    match (addresses.next(), addresses.count()) {
-        (None, _) => "somewhere".to_owned(),
-        (Some(first), 0) => first.value.to_string(),
-        (Some(first), more) => format!("{} addresses, most from {} ({})", more + 1, first.value, number(first.count)),
-    }
-}
-
-/// `12,345`.
-pub(crate) fn number(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
+/// What else of the same group there was: a scanner tries many things, and is one finding.
+fn also(rules: &RuleSet, hits: &[&Hit], worst: &Hit) -> String {
+    let mut titles: Vec<String> = Vec::new();
+    for hit in hits.iter().filter(|hit| hit.rule != worst.rule) {
+        let fill = |name: &str| hit.captures.iter().find_map(|captures| captures.get(name)).map(str::to_owned);
+        let title = rules.rule(hit.rule).title.fill(fill);
+        if title != rules.rule(worst.rule).title.fill(fill) && !titles.contains(&title) {
+            titles.push(title);
         }
-        out.push(digit);
     }
-    out
+    match titles.len() {
+        0 => String::new(),
+        n if n > ALSO => format!(" Also: {}; and {} more.", titles[..ALSO].join("; "), n - ALSO),
+        _ => format!(" Also: {}.", titles.join("; ")),
+    }
 }

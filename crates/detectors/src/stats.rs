@@ -272,6 +272,11 @@ impl Values {
         self.known.binary_search(&hash).is_ok()
     }
 
+    /// Whether new values are rare: there are few, and at most a few came anew on any day after the first.
+    pub(crate) fn is_stable(&self) -> bool {
+        !self.overflowed && !self.known.is_empty() && self.busiest < 4
+    }
+
     /// Takes a value; says whether it is new.
     pub(crate) fn learn(&mut self, hash: u32, day: i64) -> bool {
         let Err(at) = self.known.binary_search(&hash) else { return false };

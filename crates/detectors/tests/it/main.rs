@@ -1,8 +1,14 @@
 //! Real lines, folded by the real miner, through the detectors.
 
+mod gates;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use logwarden_detectors::{Detection, Memory, RuleSet, Settings, Severity, SignalKind, detect};
+use logwarden_detectors::{
+    Detection, EntityKind, Finding, Memory, RuleSet, Settings, Severity, SignalKind, detect, detect_lines,
+};
+use proptest::prelude::*;
+
 use logwarden_templates::{Carry, Clock, Config, Delta, End, FoldOptions, Miner, Record, Stream, Timestamp};
 
 const START: i64 = 1_795_233_600;
@@ -20,7 +26,7 @@ fn fold(miner: &Miner, from: i64, lines: &[String]) -> Delta {
             tags: 1,
         })
         .collect();
-    miner.fold(Carry::default(), records, FoldOptions { end: End::Closed, assign: false })
+    miner.fold(Carry::default(), records, FoldOptions { end: End::Closed, assign: true })
 }
 
 fn scan(lines: &[String]) -> Detection {
@@ -117,5 +123,210 @@ fn a_new_error_pages_nobody_while_warming_up_and_somebody_afterwards() {
         let detection = detect(&delta, &Memory::default(), &RuleSet::builtin(), &settings, now);
         assert_eq!(detection.findings.len(), findings, "{:?}", titles(&detection));
         assert!(detection.signals.iter().any(|signal| signal.kind == SignalKind::Novel));
+    }
+}
+
+/// One source that lives on: each pass is folded, looked at and committed.
+struct Life {
+    miner: Miner,
+    memory: Memory,
+    settings: Settings,
+}
+
+impl Life {
+    fn new(warm_up_minutes: u64) -> Self {
+        let settings = Settings {
+            warm_up: Duration::from_secs(warm_up_minutes * 60),
+            warm_up_lines: u64::MAX,
+            ..Settings::default()
+        };
+        Self { miner: Miner::new(Config::default()), memory: Memory::default(), settings }
+    }
+
+    fn pass(&mut self, at: i64, lines: &[String]) -> Vec<Finding> {
+        let mut delta = fold(&self.miner, START + at, lines);
+        let texts: Vec<_> =
+            (START + at..).zip(lines).map(|(second, text)| (Timestamp::from_secs(second), text.as_bytes())).collect();
+        let now = Timestamp::from_secs(START + at + lines.len() as i64);
+        let detection = detect_lines(&mut delta, &texts, &self.memory, &RuleSet::builtin(), &self.settings, now);
+        self.miner.apply(&delta);
+        self.memory.apply(&detection.learned);
+        detection.findings
+    }
+}
+
+fn request(n: usize, query: &str, status: u16) -> String {
+    let address = format!("198.51.100.{}", n % 200);
+    format!(
+        "{address} - - [21/Nov/2026:04:00:00 +0000] \"GET /shop/item?id={query} HTTP/1.1\" {status} 512 \"-\" \"Mozilla/5.0\""
+    )
+}
+
+#[test]
+fn one_attack_among_thousands_of_requests_of_its_template_is_found_counted_and_shown() {
+    let mut lines: Vec<String> = (0..4000).map(|n| request(n, &n.to_string(), 200)).collect();
+    lines[2000] = request(7, "1%27%20or%20%271%27=%271", 200);
+    let mut delta = fold(&Miner::new(Config::default()), START, &lines);
+    let texts: Vec<_> = lines.iter().map(|text| (Timestamp::from_secs(START), text.as_bytes())).collect();
+    let settings = Settings { self_relative: true, ..Settings::default() };
+    let (rules, memory, now) = (RuleSet::builtin(), Memory::default(), Timestamp::from_secs(START + 4000));
+    assert!(detect(&delta, &memory, &rules, &settings, now).findings.is_empty(), "no sample shows it");
+    let detection = detect_lines(&mut delta, &texts, &memory, &rules, &settings, now);
+    let [finding] = &detection.findings[..] else { panic!("{:?}", titles(&detection)) };
+    assert_eq!((finding.count, finding.title.as_str()), (1, "Somebody tries to run SQL through a web application"));
+    assert_eq!(finding.entities[0].value.as_ref(), "198.51.100.7");
+    let row = &delta.rows[finding.rows[0] as usize];
+    assert!(row.samples.iter().any(|sample| sample.text == lines[2000].as_bytes()));
+}
+
+#[test]
+fn a_finding_is_bounded_and_says_what_it_leaves_out() {
+    let lines: Vec<String> =
+        (0..600).map(|n| ssh(&format!("user{n}"), &format!("198.51.{}.{}", n % 100, 1 + n / 3), 20_000 + n)).collect();
+    let detection = scan(&lines);
+    let [finding] = &detection.findings[..] else { panic!("{:?}", titles(&detection)) };
+    assert!(finding.entities.len() <= 64 && finding.rows.len() <= 64 && finding.anomalous.len() <= 16);
+    assert!(finding.explanation.contains("more addresses, users or others"), "{}", finding.explanation);
+    assert!(finding.entities.windows(2).all(|pair| pair[0].count >= pair[1].count), "ranked");
+}
+
+#[test]
+fn what_a_rule_finds_again_in_another_template_is_the_same_thing() {
+    let mut life = Life::new(0);
+    let probe = |path: &str| {
+        format!(
+            "203.0.113.7 - - [21/Nov/2026:04:00:00 +0000] \"GET {path} HTTP/1.1\" 404 157 \"-\" \"Mozilla/5.00 (Nikto/2.1.6)\""
+        )
+    };
+    let (one, two) = (life.pass(0, &[probe("/admin/")]), life.pass(300, &[probe("/cgi-bin/x.cgi")]));
+    assert_eq!((one.len(), two.len()), (1, 1));
+    assert_ne!(one[0].count, 0);
+    assert_eq!(one[0].absent[0].root, two[0].absent[0].root);
+}
+
+#[test]
+fn a_threshold_counts_across_passes() {
+    let mut life = Life::new(0);
+    let probe = |path: &str| format!("203.0.113.7 - - [21/Nov/2026:04:00:00 +0000] \"GET {path} HTTP/1.1\" 404 157");
+    assert!(life.pass(0, &[probe("/.env")]).is_empty());
+    assert!(life.pass(60, &[probe("/.git/config")]).is_empty());
+    assert_eq!(life.pass(120, &[probe("/backup.sql")]).len(), 1);
+}
+
+#[test]
+fn who_fails_after_getting_in_has_not_guessed() {
+    let accepted = "sshd[9]: Accepted password for deploy from 203.0.113.7 port 4711 ssh2".to_owned();
+    let failures = (0..20).map(|n| ssh("deploy", "203.0.113.7", 4000 + n));
+    let lines: Vec<String> = [accepted].into_iter().chain(failures).collect();
+    assert!(scan(&lines).findings.iter().all(|finding| finding.severity < Severity::Critical));
+}
+
+#[test]
+fn failures_that_name_nobody_count_together() {
+    let lines: Vec<String> =
+        (0..6).map(|n| format!("charon[15]: 06[IKE] <x|{n}> EAP-MS-CHAPv2 verification failed, retry (1)")).collect();
+    assert_eq!(titles(&scan(&lines)), ["medium: 6 failed VPN logins from somewhere"]);
+}
+
+#[test]
+fn what_calls_a_new_destination_by_the_clock_is_found_once_normal_is_known() {
+    let mut life = Life::new(45);
+    let call = |peer: &str| {
+        format!(
+            "<166>FW %ASA-6-302013: Built outbound TCP connection 7 for inside:192.0.2.30/5266 (192.0.2.1/4826) to outside:{peer}/443 ({peer}/443)"
+        )
+    };
+    let mut found = Vec::new();
+    for step in 0..40 {
+        let mut lines = vec![call("198.51.100.30")];
+        if step >= 20 {
+            lines.push(call("203.0.113.99"));
+        }
+        found.extend(life.pass(step * 300, &lines).into_iter().map(|finding| finding.title));
+    }
+    found.dedup();
+    assert_eq!(found, ["Something calls 203.0.113.99 every 5 minutes"]);
+}
+
+#[test]
+fn many_kinds_of_errors_at_once_are_a_change_of_the_mix() {
+    let mut life = Life::new(60);
+    let lines = |warnings: usize| -> Vec<String> {
+        let of = |n: usize| ["cart", "order", "stock", "mail"][n % 4];
+        let line = |n: usize| match n < warnings {
+            true => format!("2026-11-21 04:00:00 WARN shop: the {} answers slowly ({n} ms)", of(n)),
+            false => format!("2026-11-21 04:00:00 INFO shop: step {n} of the {} is done", of(n)),
+        };
+        (0..60).map(line).collect()
+    };
+    for step in 0..30 {
+        let findings = life.pass(step * 300, &lines(4));
+        assert!(findings.is_empty(), "{findings:?}");
+    }
+    let findings = life.pass(30 * 300, &lines(30));
+    assert!(findings.iter().any(|finding| finding.title.contains("far more warnings and errors")), "{findings:?}");
+}
+
+#[test]
+fn a_machine_that_falls_silent_is_one_finding_even_when_nothing_else_comes() {
+    let mut life = Life::new(60);
+    let day = 86_400;
+    for step in 0..(4 * 288) {
+        life.pass(step * 300, &["app: heartbeat".to_owned(), "cron: tick".to_owned()]);
+    }
+    let empty = fold(&life.miner, START, &[]);
+    let now = Timestamp::from_secs(START + 4 * day + 3_600);
+    let detection = detect(&empty, &life.memory, &RuleSet::builtin(), &life.settings, now);
+    assert_eq!(titles(&detection), ["high: No line of web-1 comes any more"]);
+    life.memory.apply(&detection.learned);
+    assert!(detect(&empty, &life.memory, &RuleSet::builtin(), &life.settings, now).findings.is_empty(), "told once");
+}
+
+#[test]
+fn a_shipper_is_left_alone_while_it_is_well() {
+    let mut life = Life::new(0);
+    let healthy = [
+        "fluent-bit[9]: [2026/11/21 04:00:00] [ info] [input:tail:tail.0] inotify_fs_add(): inode=12 watch_fd=1 name=/var/log/syslog",
+        "promtail[9]: level=info ts=2026-11-21T04:00:00Z caller=tailer.go:147 msg=\"tail routine: started\" path=/var/log/syslog",
+        "rsyslogd[9]: [origin software=\"rsyslogd\" x-pid=\"9\" x-info=\"https://www.rsyslog.com\"] rsyslogd was HUPed",
+    ];
+    assert!(life.pass(0, &healthy.map(str::to_owned)).is_empty());
+    let ill = (0..5).map(|n| format!("fluent-bit[9]: [2026/11/21 04:00:0{n}] [ warn] [engine] failed to flush chunk '9-{n}.flb', retry in 7 seconds: task_id={n}"));
+    let findings = life.pass(300, &ill.collect::<Vec<_>>());
+    assert_eq!(
+        findings.iter().map(|finding| finding.title.as_str()).collect::<Vec<_>>(),
+        ["A log shipper cannot deliver and tries again and again"]
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_line_makes_it_panic_and_everything_stays_in_bounds(
+        texts in prop::collection::vec(
+            prop_oneof![
+                "\\PC{0,120}",
+                "[0-9a-f.:%\\[\\]/ ]{0,60}",
+                "(sshd\\[9\\]: Failed password for |[0-9.:]{1,9} - - \\[21/Nov/2026:04:00:00 \\+0000\\] \"GET /|kernel: )[\\PC]{0,60}(\"| from [0-9.]{1,12})? 404 12",
+            ],
+            0..40,
+        )
+    ) {
+        let run = || {
+            let mut delta = fold(&Miner::new(Config::default()), START, &texts);
+            let lines: Vec<_> = texts.iter().map(|text| (Timestamp::from_secs(START), text.as_bytes())).collect();
+            let settings = Settings { self_relative: true, ..Settings::default() };
+            let now = Timestamp::from_secs(START + 60);
+            let detection = detect_lines(&mut delta, &lines, &Memory::default(), &RuleSet::builtin(), &settings, now);
+            (titles(&detection), detection, delta.rows.len())
+        };
+        let (titles, detection, rows) = run();
+        for finding in &detection.findings {
+            prop_assert!(finding.rows.len() <= 64 && finding.entities.len() <= 64);
+            prop_assert!(finding.rows.iter().all(|row| (*row as usize) < rows));
+            prop_assert!(finding.entities.iter().all(|entity| entity.kind != EntityKind::Ip || !entity.value.is_empty()));
+        }
+        prop_assert_eq!(run().0, titles, "the same again");
     }
 }
