@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use logwarden_detectors::{Detection, Learned, Memory, detect};
+use logwarden_detectors::{Detection, Learned, Memory, detect_lines};
 use logwarden_templates::{Carry, Delta, End, FoldOptions, LeafId, Miner, NewLeaf, Sample, State, neighbours};
 
 use super::{Pipeline, PipelineError, SourceSlot, own::Trouble};
@@ -238,8 +238,9 @@ impl Pipeline {
         };
         let carry = cache.carry.clone();
         let records = page.lines.iter().map(Line::record);
-        let mut delta = cache.miner.fold(carry, records, FoldOptions { end, assign: false });
-        let detection = detect(&delta, &cache.memory, &self.rules, &self.settings, now);
+        let mut delta = cache.miner.fold(carry, records, FoldOptions { end, assign: true });
+        let lines: Vec<_> = page.lines.iter().map(|line| (line.time, &line.text[..])).collect();
+        let detection = detect_lines(&mut delta, &lines, &cache.memory, &self.rules, &self.settings, now);
         let (segment, jobs) = self.segment(slot, &page.lines, &delta, &detection, now);
 
         let mut counters = vec![
@@ -339,10 +340,12 @@ impl Pipeline {
         detection: &Detection,
         now: Timestamp,
     ) -> (Option<Segment>, Vec<(ProfileName, u64)>) {
-        let (Some(from), Some(to)) =
-            (delta.rows.iter().map(|row| row.first).min(), delta.rows.iter().map(|row| row.last).max())
-        else {
-            return (None, Vec::new());
+        let times = (delta.rows.iter().map(|row| row.first).min(), delta.rows.iter().map(|row| row.last).max());
+        let (from, to) = match times {
+            (Some(from), Some(to)) => (from, to),
+            // That nothing comes can be a finding, too.
+            _ if !detection.findings.is_empty() => (now, now),
+            _ => return (None, Vec::new()),
         };
         let queries = slot.source.queries();
         let mut signalled = vec![false; delta.rows.len()];

@@ -25,7 +25,7 @@ const OOM: &str = "kernel: Out of memory: Killed process 4711 (mysqld) total-vm:
 struct Lines {
     id: SourceId,
     queries: Vec<QueryInfo>,
-    lines: Mutex<Vec<(Timestamp, String)>>,
+    lines: Mutex<Vec<(Timestamp, &'static str, String)>>,
     down: Mutex<bool>,
 }
 
@@ -41,7 +41,11 @@ impl Lines {
     }
 
     fn push(&self, time: Timestamp, text: &str) {
-        self.lines.lock().unwrap().push((time, text.to_owned()));
+        self.push_from("web-1", time, text);
+    }
+
+    fn push_from(&self, host: &'static str, time: Timestamp, text: &str) {
+        self.lines.lock().unwrap().push((time, host, text.to_owned()));
     }
 }
 
@@ -61,14 +65,14 @@ impl LogSource for Lines {
         }
         let from: usize = cursor.map_or(0, |cursor| cursor.0.parse().unwrap());
         let all = self.lines.lock().unwrap();
-        let stream = Arc::new(Stream::new(BTreeMap::from([("host".to_owned(), "web-1".to_owned())])));
+        let stream = |host: &str| Arc::new(Stream::new(BTreeMap::from([("host".to_owned(), host.to_owned())])));
         let taken = all.iter().enumerate().skip(from).take(budget.lines);
         let lines: Vec<_> = taken
-            .map(|(number, (time, text))| Line {
+            .map(|(number, (time, host, text))| Line {
                 id: LineId::of(&[&number.to_le_bytes()]),
                 time: *time,
                 clock: Clock::Record,
-                stream: stream.clone(),
+                stream: stream(host),
                 text: text.clone().into_bytes(),
                 tags: 1,
             })
@@ -188,6 +192,45 @@ fn an_incident_fires_once_is_amended_goes_quiet_and_fires_anew() {
     let sent = slack.sent.lock().unwrap();
     let Body::Incidents { incidents, .. } = &sent[2].0.body else { panic!() };
     assert_eq!(incidents[0].seen_before, Some(Timestamp::from_secs(1_795_233_900)));
+}
+
+#[test]
+fn the_same_thing_on_several_hosts_is_one_message_that_lists_them() {
+    let discord = Recorder::new("discord", true);
+    let world = world(std::slice::from_ref(&discord));
+    for host in ["web-1", "web-2", "db-1"] {
+        world.source.push_from(host, world.env.now(), OOM);
+    }
+    assert_eq!(world.pass().ingest[0].opened, 3);
+    let sent = discord.sent.lock().unwrap();
+    let [(Message { body: Body::Incidents { incidents, .. }, .. }, _)] = &sent[..] else { panic!("{sent:?}") };
+    let mut hosts: Vec<String> = incidents.iter().map(|incident| incident.host.raw().to_owned()).collect();
+    hosts.sort();
+    assert_eq!(hosts, ["db-1", "web-1", "web-2"]);
+}
+
+#[test]
+fn a_new_address_and_user_in_an_open_incident_show_in_its_message() {
+    let discord = Recorder::new("discord", true);
+    let world = world(std::slice::from_ref(&discord));
+    let fail = |user: &str, address: &str| {
+        for port in 4000..4010 {
+            let text = format!("sshd[{port}]: Failed password for {user} from {address} port {port} ssh2");
+            world.source.push(world.env.now(), &text);
+        }
+        world.pass();
+    };
+    fail("root", "203.0.113.7");
+    world.env.advance(Duration::from_secs(300));
+    fail("admin", "198.51.100.9");
+    assert_eq!(discord.occasions(), [Occasion::Fired, Occasion::Grew]);
+    let sent = discord.sent.lock().unwrap();
+    let Body::Incidents { incidents, .. } = &sent[1].0.body else { panic!() };
+    let [incident] = &incidents[..] else { panic!("{incidents:?}") };
+    for value in ["203.0.113.7", "198.51.100.9", "root", "admin"] {
+        assert!(incident.entities.iter().any(|entity| *entity.value == *value), "{value}: {:?}", incident.entities);
+    }
+    assert_eq!(incident.count, 20);
 }
 
 #[test]
