@@ -249,6 +249,7 @@ fn success(
     let (capture, kind) = if class.per == Per::User { ("user", SlotKind::User) } else { ("ip", SlotKind::Ip) };
     let (who, before) = values(row, hit, capture, kind)
         .into_iter()
+        .filter(|seen| !seen.value.is_empty())
         .filter_map(|seen| {
             let key = key(&[&class.id, &host, &seen.value]);
             let counter = counters.get(&key).or_else(|| failures.get(key))?;

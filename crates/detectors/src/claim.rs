@@ -73,10 +73,12 @@ pub(crate) fn busiest_first(delta: &Delta, rows: &mut [u32]) {
 pub(crate) struct Entities(BTreeMap<(EntityKind, String), u64>);
 
 impl Entities {
-    /// Adds to the count of one.
+    /// Adds to the count of one; what has no name is none.
     pub(crate) fn add(&mut self, kind: EntityKind, value: &str, count: u64) {
-        let known = self.0.entry((kind, value.to_owned())).or_default();
-        *known = known.saturating_add(count);
+        if !value.is_empty() {
+            let known = self.0.entry((kind, value.to_owned())).or_default();
+            *known = known.saturating_add(count);
+        }
     }
 
     /// Takes the higher count of each.

@@ -58,8 +58,11 @@ pub(crate) fn hits(delta: &Delta, rules: &RuleSet, screened: &Screened) -> Vec<H
     let mut hits: Vec<Hit> = Vec::new();
     for (number, row) in delta.rows.iter().enumerate() {
         let from = hits.len();
-        for (rule, captures, times) in of_samples(row, rules) {
-            let hit = match times.len() == row.samples.len() {
+        // As they were before lines were added to them.
+        let (found, samples) =
+            screened.samples_of(number).unwrap_or_else(|| (of_samples(row, rules), row.samples.len()));
+        for (rule, captures, times) in found {
+            let hit = match times.len() == samples {
                 true => Hit {
                     row: number,
                     rule,
@@ -86,9 +89,12 @@ pub(crate) fn hits(delta: &Delta, rules: &RuleSet, screened: &Screened) -> Vec<H
     hits
 }
 
-/// The rules that match samples of a row, with what they captured and the times of those samples.
-pub(crate) fn of_samples(row: &Row, rules: &RuleSet) -> Vec<(usize, Vec<Captures>, Vec<Timestamp>)> {
-    let mut found: Vec<(usize, Vec<Captures>, Vec<Timestamp>)> = Vec::new();
+/// A rule that matches samples of a row, with what it captured and the times of those samples.
+pub(crate) type Matched = (usize, Vec<Captures>, Vec<Timestamp>);
+
+/// The rules that match samples of a row.
+pub(crate) fn of_samples(row: &Row, rules: &RuleSet) -> Vec<Matched> {
+    let mut found: Vec<Matched> = Vec::new();
     for sample in &row.samples {
         let text = String::from_utf8_lossy(&sample.text);
         for (rule, captures) in rules.hits(&Prepared::new(&text), &row.origin.service) {

@@ -449,7 +449,7 @@ pub(crate) fn new_values(
             let root = claim::root("watch", &rule.id, capture);
             let key = MemoryKey::of(&row.origin, root);
             let kind = if capture == "user" { SlotKind::User } else { SlotKind::Ip };
-            for seen in values(row, hit, capture, kind) {
+            for seen in values(row, hit, capture, kind).into_iter().filter(|seen| !seen.value.is_empty()) {
                 let hash = (LineId::of(&[capture.as_bytes(), seen.value.as_bytes()]).bits() >> 96) as u32;
                 let fresh = || MemoryRow::new(row.origin.clone(), root, "".into(), row.first);
                 let known = watched.entry(key).or_insert_with(|| memory.get(key).cloned().unwrap_or_else(fresh));

@@ -15,7 +15,7 @@ use logwarden_templates::{Delta, Histogram, Row, Sample, Timestamp};
 
 use crate::{
     Finding, http,
-    look::{Hit, Known, NAMES, Seen, of_samples, slot_of},
+    look::{Hit, Known, Matched, NAMES, Seen, of_samples, slot_of},
     rule::Captures,
     rules::{Prepared, RuleSet},
 };
@@ -39,11 +39,15 @@ const SHAPES: usize = 1 << 16;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Screened {
     hits: BTreeMap<usize, Vec<Hit>>,
-    /// Values beyond those that are counted apart.
-    overflowed: u64,
+    /// Which rules matched the samples of a row, and how many samples it had.
+    samples: BTreeMap<usize, (Vec<Matched>, usize)>,
 }
 
 impl Screened {
+    pub(crate) fn samples_of(&self, row: usize) -> Option<(Vec<Matched>, usize)> {
+        self.samples.get(&row).cloned()
+    }
+
     pub(crate) fn of_row(&self, row: usize) -> &[Hit] {
         self.hits.get(&row).map(Vec::as_slice).unwrap_or_default()
     }
@@ -68,7 +72,12 @@ pub(crate) fn screen(delta: &mut Delta, lines: &[(Timestamp, &[u8])], rules: &Ru
         let time = *time;
         let Some(number) = row_of.map(|row| row as usize) else { continue };
         let (Some(row), Some(known)) = (delta.rows.get(number), plans.get_mut(number)) else { continue };
-        let Plan::Lines { settled, open } = known.get_or_insert_with(|| plan(row, rules)) else { continue };
+        let plan = known.get_or_insert_with(|| {
+            let (plan, found) = plan(row, rules);
+            screened.samples.extend(found.map(|found| (number, (found, row.samples.len()))));
+            plan
+        });
+        let Plan::Lines { settled, open } = plan else { continue };
         let (whole, line) = (line, &line[..line.len().min(MAX_LINE)]);
         let candidates = eye.candidates(rules, number, line, settled, open);
         if candidates.is_empty() {
@@ -93,13 +102,13 @@ pub(crate) fn screen(delta: &mut Delta, lines: &[(Timestamp, &[u8])], rules: &Ru
 }
 
 /// Whether samples tell about all lines of a row.
-fn plan(row: &Row, rules: &RuleSet) -> Plan {
+fn plan(row: &Row, rules: &RuleSet) -> (Plan, Option<Vec<Matched>>) {
     if row.count <= row.samples.len() as u64 {
-        return Plan::Nothing;
+        return (Plan::Nothing, None);
     }
     let found = of_samples(row, rules);
     let mixed = has_mixed_status(row) && found.iter().any(|(rule, ..)| rules.is_of_status(*rule));
-    let whole = |rule: &(usize, Vec<Captures>, Vec<Timestamp>)| {
+    let whole = |rule: &Matched| {
         let (number, captures, times) = rule;
         // A value that is in no slot of its own, or in one that could not keep all, is counted line by line.
         let counted = NAMES.iter().all(|(name, kind)| {
@@ -115,7 +124,7 @@ fn plan(row: &Row, rules: &RuleSet) -> Plan {
         open.sort_unstable();
         open.dedup();
     }
-    Plan::Lines { settled, open }
+    (Plan::Lines { settled, open }, Some(found))
 }
 
 /// Whether the lines of a row may have different HTTP statuses.
@@ -254,11 +263,9 @@ impl Screened {
         if let Known::Each(values) = &mut hit.known {
             for (name, seen) in values {
                 let Some(value) = captures.get(name) else { continue };
-                if seen.len() < VALUES || seen.iter().any(|known| known.value == value) {
-                    Seen::tick(seen, value, time);
-                } else {
-                    self.overflowed += 1;
-                }
+                // Those that are too many count together, without a name.
+                let room = seen.len() < VALUES || seen.iter().any(|known| known.value == value);
+                Seen::tick(seen, if room { value } else { "" }, time);
             }
         }
         if hit.captures.len() < CAPTURES && !hit.captures.contains(&captures) {
