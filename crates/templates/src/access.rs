@@ -1,7 +1,7 @@
 //! Access logs: one request a line.
 //!
-//! Common and combined format with or without a virtual host before and anything behind, HAProxy, Squid, IIS, Gin,
-//! uvicorn, and the JSON forms of nginx, Traefik, Caddy and others. Method, route and status class make the template;
+//! Common and combined format with or without a virtual host before and anything behind, HAProxy, Squid, IIS, AWS load
+//! balancers, Gin, uvicorn, and the JSON forms of nginx, Traefik, Caddy and others. Method, route and status class make the template;
 //! client, exact status, agent and the rest are slots. Otherwise every new browser would be a new template.
 
 use std::borrow::Cow;
@@ -46,6 +46,10 @@ pub(crate) fn read(text: &[u8]) -> Option<(Access<'_>, Option<Moment>)> {
     memchr::memchr(b'"', text)?;
     let mut words = Words::of(text);
     let (first, second) = (words.next()?, words.next()?);
+    if matches!(first, b"http" | b"https" | b"h2" | b"grpcs" | b"ws" | b"wss") {
+        let (moment, _) = read_moment(second)?;
+        return Some((balancer(words)?, Some(moment)));
+    }
     if let Some(access) = gin(first, text) {
         return Some((access, None));
     }
@@ -80,12 +84,16 @@ pub(crate) fn read(text: &[u8]) -> Option<(Access<'_>, Option<Moment>)> {
     Some((Access { vhost: vhost.or(access.vhost), user, ..access }, Some(moment)))
 }
 
-/// Reads a request behind its time: Squid and IIS.
+/// Reads a request behind its time: Squid, IIS and classic load balancers.
 pub(crate) fn read_timed(text: &[u8]) -> Option<Access<'_>> {
     let mut words = Words::of(text);
+    let whole = Words::of(text);
     let (first, second) = (words.next()?, words.next()?);
     if is_method(second) && is_address(first) {
         return iis(second, words);
+    }
+    if second.contains(&b':') && is_address(without_port(second)) {
+        return balancer(whole);
     }
     // `310 192.0.2.1 TCP_MISS/200 19763 GET http://…`.
     (first.iter().all(u8::is_ascii_digit) && is_address(second)).then_some(())?;
@@ -162,6 +170,20 @@ fn haproxy<'a>(text: &'a [u8], client: &'a [u8]) -> Option<Access<'a>> {
     let (method, target) = request(line).unwrap_or((b"", line));
     let duration = timers.rsplit(|b| *b == b'/').next();
     Some(Access { size: Some(size), duration, vhost: Some(frontend), ..Access::new(method, target, status, client) })
+}
+
+/// `name client:port target:port 0.086 0.048 0.037 200 200 0 57 "GET https://… HTTP/1.1" "agent" …`.
+fn balancer(mut words: Words<'_>) -> Option<Access<'_>> {
+    let (_name, client, _target) = (words.next()?, without_port(words.next()?), words.next()?);
+    let (_request, duration, _response) = (words.next()?, words.next()?, words.next()?);
+    let status = status(words.next()?)?;
+    let (_target_status, _received, size) = (words.next()?, words.next()?, words.next()?);
+    let (line, end) = quoted(words.rest, memchr::memchr(b'"', words.rest)?)?;
+    let agent = words.rest.get(end..).and_then(|rest| quoted(rest, memchr::memchr(b'"', rest)?));
+    let (method, target) = request(line)?;
+    is_address(client).then_some(())?;
+    let agent = agent.map_or(&b""[..], |(agent, _)| family(agent));
+    Some(Access { size: Some(size), duration: Some(duration), agent, ..Access::new(method, target, status, client) })
 }
 
 /// `/path query port user client agent … status substatus win32 … time`, behind server address and method.

@@ -176,6 +176,8 @@ pub(crate) struct Closure {
     pairs: ByHash<Pair>,
     /// Leaves whose root changed since the last [`Closure::take_moved`]; some more than once.
     moved: Vec<Index>,
+    /// Leaves that were not compared with all that share a third of their words.
+    unpaired: u64,
 }
 
 /// The pieces of a leaf or line, for making holes.
@@ -302,6 +304,7 @@ impl Closure {
             before: Vec::new(),
             pairs: ByHash::default(),
             moved: Vec::new(),
+            unpaired: 0,
         }
     }
 
@@ -345,6 +348,11 @@ impl Closure {
             NONE => 0,
             general => self.generals[general as usize].mask,
         }
+    }
+
+    /// How many leaves were not compared with all that they resemble.
+    pub(crate) fn unpaired(&self) -> u64 {
+        self.unpaired
     }
 
     /// Leaves whose root has changed, each once.
@@ -563,6 +571,7 @@ impl Closure {
         if !(3..=HOLES).contains(&len) {
             return;
         }
+        let mut all = true;
         for (part, from) in (0..len).step_by(third).enumerate() {
             let mut key = program ^ (from as u64) << 32 ^ len as u64;
             for (at, piece) in pieces.iter().enumerate().take(from + third).skip(from) {
@@ -577,7 +586,9 @@ impl Closure {
                 self.compare(form, at, other, wanted);
                 other = self.before[other as usize][part];
             }
+            all &= other == NONE;
         }
+        self.unpaired += u64::from(!all);
     }
 
     fn compare(&mut self, form: &Form<'_>, at: Index, other: Index, wanted: &mut Vec<Wanted>) {

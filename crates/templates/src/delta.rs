@@ -60,6 +60,12 @@ pub struct Counts {
     /// are no longer leaves of their own.
     #[serde(default)]
     pub absorbed: u64,
+    /// Of those kept: lines whose host and program were not kept, since there were too many.
+    #[serde(default)]
+    pub crowded: u64,
+    /// New leaves that resemble more leaves than they were compared with: which root they get may depend on the order.
+    #[serde(default)]
+    pub unpaired: u64,
 }
 
 impl Counts {
@@ -73,6 +79,8 @@ impl Counts {
         self.middle += next.middle;
         self.evicted += next.evicted;
         self.absorbed += next.absorbed;
+        self.crowded += next.crowded;
+        self.unpaired += next.unpaired;
     }
 }
 

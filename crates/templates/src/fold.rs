@@ -245,11 +245,8 @@ impl<'m, 'a> Fold<'m, 'a> {
             None => **own == *origin.service,
         });
         let identity: Arc<str> = identity(program.as_deref().unwrap_or_default()).into();
-        let origin = *self.by_origin.entry(origin).or_insert_with_key(|origin| {
-            self.origins.push(Arc::new(origin.clone()));
-            (self.origins.len() - 1) as u32
-        });
-        source.who = Some(Who {
+        let origin = self.origin(origin);
+        self.streams[at].who = Some(Who {
             host: parsed.host.map(<[u8]>::to_vec),
             program: parsed.program.map(<[u8]>::to_vec),
             origin,
@@ -264,10 +261,11 @@ impl<'m, 'a> Fold<'m, 'a> {
         self.delta.counts.kept += event.lines;
         self.delta.counts.middle += event.middle;
         let text = std::mem::replace(&mut event.text, Cow::Borrowed(b""));
-        let stream = self.streams[at].stream.clone();
+        let stream;
         let parsed = match event.parsed.take() {
             Some(parsed) => parsed,
             None => {
+                stream = self.streams[at].stream.clone();
                 let record =
                     Record { stream: &stream, time: event.time, clock: event.clock, text: &text, tags: event.tags };
                 self.streams[at].header.parse(&record)
@@ -306,22 +304,40 @@ impl<'m, 'a> Fold<'m, 'a> {
             Some(row) => *row,
             None => {
                 let leaf = self.leaf(at, message, &text, seen.time, event.lines);
-                let row = *self.by_leaf.entry((origin, leaf)).or_insert_with(|| {
-                    let named = self.closure.named(leaf);
-                    self.rows.push(Building::new(origin, leaf, &named, &seen, self.miner.config()));
-                    (self.rows.len() - 1) as u32
-                });
-                if self.hot.len() >= HOT {
-                    self.hot.clear();
+                if self.rows.len() < self.miner.config().max_rows || self.by_leaf.contains_key(&(origin, leaf)) {
+                    let row = self.row(origin, leaf, &seen);
+                    if self.hot.len() >= HOT {
+                        self.hot.clear();
+                    }
+                    self.hot.insert(hot, row);
+                    row
+                } else {
+                    self.delta.counts.crowded += event.lines;
+                    let nobody = self.origin(Origin::default());
+                    self.row(nobody, leaf, &seen)
                 }
-                self.hot.insert(hot, row);
-                row
             }
         };
         let building = &mut self.rows[row as usize];
         building.add(&seen, self.miner.config());
         building.add_values(seen.time, &self.masked, self.masked.source(message), &self.limits);
         row
+    }
+
+    /// The row of an origin's leaf.
+    fn row(&mut self, origin: u32, leaf: Index, seen: &Seen<'a, '_>) -> u32 {
+        *self.by_leaf.entry((origin, leaf)).or_insert_with(|| {
+            let named = self.closure.named(leaf);
+            self.rows.push(Building::new(origin, leaf, &named, seen, self.miner.config()));
+            (self.rows.len() - 1) as u32
+        })
+    }
+
+    fn origin(&mut self, origin: Origin) -> u32 {
+        *self.by_origin.entry(origin).or_insert_with_key(|origin| {
+            self.origins.push(Arc::new(origin.clone()));
+            (self.origins.len() - 1) as u32
+        })
     }
 
     /// The leaf of the line that was just scanned; makes it if need be.
@@ -405,6 +421,7 @@ impl<'m, 'a> Fold<'m, 'a> {
         }
         self.evict();
         let committed = self.miner.closure();
+        self.delta.counts.unpaired = self.closure.unpaired().saturating_sub(committed.unpaired());
         let mut moved = match &mut self.closure {
             Cow::Borrowed(_) => Vec::new(),
             Cow::Owned(closure) => closure.take_moved(),

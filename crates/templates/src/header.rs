@@ -239,8 +239,11 @@ impl Context<'_> {
             return self.unwrapped(&rest[at..], parsed, layers);
         }
         if let Some(at) = scan::uptime(rest) {
-            parsed.frame = Frame::Own;
-            return self.finish(&rest[skip_blanks(rest, at)..], parsed);
+            // Six digits: the kernel's own clock, with nothing but a time before each physical line.
+            let fraction = rest.iter().position(|b| *b == b'.').map_or(0, |dot| scan::digits_end(rest, dot + 1) - dot);
+            parsed.frame = if fraction == 7 { Frame::Carrier } else { Frame::Own };
+            parsed.program = (fraction == 7).then_some(&b"kernel"[..]);
+            return self.finish(&rest[at + usize::from(rest.get(at) == Some(&b' '))..], parsed);
         }
         if let Some(lead) = app::lead(rest, &mut parsed) {
             parsed.time = lead.moment.and_then(|moment| self.resolve(&moment));
@@ -608,7 +611,7 @@ mod tests {
                 "Nov 21 03:59:00 web kernel: [   12.345678] usb 1-1: new device",
                 "03:59:00Z host:web program:kernel | usb 1-1: new device",
             ),
-            ("[   12.345678] usb 1-1: new device", "| usb 1-1: new device"),
+            ("[   12.345678] usb 1-1: new device", "program:kernel | usb 1-1: new device"),
             ("[Sat Nov 21 04:00:00 2026] usb 1-1: new device", "04:00:00Z | usb 1-1: new device"),
             ("<166>Nov 21 03:59:00 fw %ASA-6-302013: Built x", "03:59:00Z info host:fw | %ASA-6-302013: Built x"),
             ("*Nov 21 03:59:00.123: %LINK-3-UPDOWN: Interface x", "03:59:00.123Z error | %LINK-3-UPDOWN: Interface x"),

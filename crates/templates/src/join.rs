@@ -387,6 +387,47 @@ ready",
     }
 
     #[test]
+    fn the_kernels_call_traces_join() {
+        let lines = [
+            "BUG: kernel NULL pointer dereference, address: 0000000000000010",
+            "#PF: supervisor read access in kernel mode",
+            "PGD 0 P4D 0",
+            "Oops: 0000 [#1] SMP PTI",
+            "CPU: 0 PID: 17 Comm: nginx Not tainted 6.1.0-13-amd64 #1  Debian 6.1.55-1",
+            "RIP: 0010:frob_thing+0x12/0x50 [frob]",
+            "Code: 00 00 55 48 89 e5",
+            "RAX: 0000000000000000 RBX: ffff888003a4c000 RCX: 0000000000000000",
+            "Call Trace:",
+            " <TASK>",
+            " ? __die_body.cold+0x1a/0x1f",
+            " frob_ioctl+0x5c/0xc0 [frob]",
+            " entry_SYSCALL_64_after_hwframe+0x6e/0xd8",
+            " </TASK>",
+            "Modules linked in: frob(OE) ext4 crc16",
+            "---[ end trace 0000000000000000 ]---",
+        ];
+        let summary = "BUG: kernel NULL pointer dereference, address: 0000000000000010 | frob_ioctl";
+        for header in ["Nov 21 03:59:00 web-1 kernel: [   12.345678] ", "[   12.345678] ", "<4>[   12.345678] "] {
+            let mut log: String = lines.iter().map(|line| format!("{header}{line}\n")).collect();
+            log += &format!("{header}usb 1-1: new high-speed USB device number 2 using xhci_hcd");
+            check(&log, &[(16, summary), (1, "usb 1-1: new high-speed USB device number 2 using xhci_hcd")]);
+        }
+        let oom = "Nov 21 03:59:00 web-1 kernel: [   12.345678] ";
+        check(
+            &format!(
+                "{oom}nginx invoked oom-killer: gfp_mask=0x100cca, order=0\n{oom}Call Trace:\n{oom} dump_stack+0x41/0x60\n\
+                 {oom} oom_kill_process.cold+0xb/0x10\n{oom}Mem-Info:\n{oom}Out of memory: Killed process 17 (nginx)"
+            ),
+            &[
+                (1, "nginx invoked oom-killer: gfp_mask=0x100cca, order=0"),
+                (3, "Call Trace: | oom_kill_process.cold"),
+                (1, "Mem-Info:"),
+                (1, "Out of memory: Killed process 17 (nginx)"),
+            ],
+        );
+    }
+
+    #[test]
     fn python_tracebacks_end_with_the_exception() {
         check(
             "2026-11-21 04:00:00,123 - shop - ERROR - cannot pay

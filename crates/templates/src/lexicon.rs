@@ -166,8 +166,14 @@ pub(crate) fn is_name(word: &[u8]) -> bool {
         && word.iter().filter(|b| b.is_ascii_digit()).count() <= 3
 }
 
-/// Names that have digits in them and mean no number.
+/// Names that have digits in them and mean no number, alone or as parts of one (`EXT4-fs`, `ext4_find_entry`).
 pub(crate) fn is_name_with_digits(word: &[u8]) -> bool {
+    let joint = |b: &u8| matches!(b, b'-' | b'_');
+    let known = |part: &[u8]| !part.iter().any(u8::is_ascii_digit) || is_known_name(part);
+    is_known_name(word) || word.iter().any(joint) && word.split(joint).all(known)
+}
+
+fn is_known_name(word: &[u8]) -> bool {
     let mut lower = [0; 10];
     let Some(lower) = lower.get_mut(..word.len()) else { return false };
     lower.copy_from_slice(word);

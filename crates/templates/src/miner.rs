@@ -36,6 +36,8 @@ pub struct Config {
     /// and last constant word, and counted. Half as many in the next fold, and so on, until it stops. All programs
     /// together may make half of `max_templates`.
     pub max_new_per_program: usize,
+    /// Rows of one fold: beyond them, lines of a new host or program are counted in their template's row of no origin.
+    pub max_rows: usize,
     /// Variables of a template whose values a row keeps.
     pub slots: usize,
     /// Values that a row keeps of each variable.
@@ -60,6 +62,7 @@ impl Default for Config {
             headerless: false,
             secret: 0,
             max_new_per_program: 2_000,
+            max_rows: 20_000,
             slots: 12,
             values: 8,
             entities: 128,

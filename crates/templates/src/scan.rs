@@ -616,7 +616,7 @@ impl Masked {
         if first.is_ascii_alphabetic() || first >= 0x80 || first == b'%' {
             let key = next == Some(b'=') && text.get(end + 1).is_some_and(|b| *b != b'=') && lexicon::is_name(word);
             let call = next == Some(b'(') && text.get(end + 1) == Some(&b')') && lexicon::is_name(word);
-            if key || call || (word.len() <= 10 && lexicon::is_name_with_digits(word)) || lexicon::is_code(word, next) {
+            if key || call || (word.len() <= 40 && lexicon::is_name_with_digits(word)) || lexicon::is_code(word, next) {
                 self.push_word(text, sep, start, end);
                 return;
             }
@@ -746,4 +746,48 @@ fn url_end(text: &[u8], from: usize) -> usize {
         end -= 1;
     }
     end
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn key(keyed: Keyed, line: &[u8]) -> u64 {
+        let mut masked = Masked::new(keyed);
+        masked.line(0, line);
+        masked.key
+    }
+
+    #[test]
+    fn lines_that_collide_under_one_secret_do_not_under_another() {
+        let [mine, theirs] = [Keyed::new(1), Keyed::new(2)];
+        let line = |n: u32| {
+            let letters = (0..5).map(|at| char::from(b'a' + (n >> (4 * at) & 15) as u8)).collect::<String>();
+            format!("{letters} asks {letters}s about the weather")
+        };
+        // Half a key is enough to find collisions, and they must not be what an attacker can work out beforehand.
+        let half = |keyed, n| key(keyed, line(n).as_bytes()) as u32 >> 4;
+        let mut seen: HashMap<u32, u32> = HashMap::new();
+        let mut collisions = Vec::new();
+        for n in 0..60_000 {
+            if let Some(other) = seen.insert(half(mine, n), n) {
+                collisions.push((n, other));
+            }
+        }
+        assert!(collisions.len() > 2, "{}", collisions.len());
+        let still = collisions.iter().filter(|(a, b)| half(theirs, *a) == half(theirs, *b)).count();
+        assert_eq!(still, 0, "of {}", collisions.len());
+    }
+
+    #[test]
+    fn words_elsewhere_and_other_separators_make_another_key() {
+        let keyed = Keyed::new(0);
+        let lines =
+            ["alpha beta gamma", "beta alpha gamma", "alpha beta  gamma x", "alpha: beta gamma", "alphabeta gamma"];
+        let keys: std::collections::HashSet<u64> = lines.iter().map(|line| key(keyed, line.as_bytes())).collect();
+        assert_eq!(keys.len(), lines.len());
+        assert_eq!(key(keyed, b"alpha beta gamma"), key(keyed, b"alpha  beta\tgamma"), "blanks are blanks");
+    }
 }

@@ -12,8 +12,10 @@ const MAX_VALUE: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Counted {
     pub(crate) kind: SlotKind,
-    /// The hashes of `values`, apart to be searched fast.
+    /// The hashes of `values`.
     hashes: Vec<u64>,
+    /// Half of each hash, apart to be searched fast.
+    tags: Vec<u32>,
     values: Vec<Value>,
     /// Values beyond `live` are empty and keep their memory.
     live: usize,
@@ -44,7 +46,7 @@ pub(crate) fn is_entity(kind: SlotKind) -> bool {
 
 impl Counted {
     pub(crate) fn new(kind: SlotKind) -> Self {
-        Self { kind, hashes: Vec::new(), values: Vec::new(), live: 0, sketch: None }
+        Self { kind, hashes: Vec::new(), tags: Vec::new(), values: Vec::new(), live: 0, sketch: None }
     }
 
     /// Counts a value.
@@ -57,13 +59,14 @@ impl Counted {
         if let Some(sketch) = &mut self.sketch {
             sketch.add(hash);
         }
-        if let Some(at) = self.hashes[..self.live].iter().position(|known| *known == hash) {
+        if let Some(at) = self.find(hash) {
             let value = &mut self.values[at];
             value.count += 1;
             value.tick(time);
             if at > 0 && self.values[at].count > self.values[at - 1].count {
                 self.values.swap(at, at - 1);
                 self.hashes.swap(at, at - 1);
+                self.tags.swap(at, at - 1);
             }
             return;
         }
@@ -72,10 +75,18 @@ impl Counted {
             self.overflow(room.max(2) / 2);
         }
         if self.live == self.values.len() {
+            if self.values.is_empty() {
+                // Most rows of a crowded fold have one event.
+                self.values.reserve_exact(1);
+                self.hashes.reserve_exact(1);
+                self.tags.reserve_exact(1);
+            }
             self.values.push(Value::default());
             self.hashes.push(0);
+            self.tags.push(0);
         }
         self.hashes[self.live] = hash;
+        self.tags[self.live] = hash as u32;
         let new = &mut self.values[self.live];
         new.count = 1;
         new.bytes.clear();
@@ -84,6 +95,21 @@ impl Counted {
         new.in_minute = 1;
         new.minutes = Histogram::default();
         self.live += 1;
+    }
+
+    /// Where the value with this hash is. Slots of addresses search hundreds for every line: no early end within a chunk, so
+    /// that the compiler compares many at once.
+    fn find(&self, hash: u64) -> Option<usize> {
+        const CHUNK: usize = 16;
+        let (tag, tags) = (hash as u32, &self.tags[..self.live]);
+        for (number, chunk) in tags.chunks(CHUNK).enumerate() {
+            if chunk.iter().fold(false, |any, known| any | (*known == tag))
+                && let Some(at) = (number * CHUNK..number * CHUNK + chunk.len()).find(|at| self.hashes[*at] == hash)
+            {
+                return Some(at);
+            }
+        }
+        None
     }
 
     fn overflow(&mut self, keep: usize) {
@@ -105,6 +131,7 @@ impl Counted {
             if self.values[at].count > lost {
                 self.values.swap(at, kept);
                 self.hashes.swap(at, kept);
+                self.tags.swap(at, kept);
                 kept += 1;
             }
         }

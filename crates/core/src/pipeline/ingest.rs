@@ -251,6 +251,9 @@ impl Pipeline {
             ("lines_late".to_owned(), page.late),
             ("templates_evicted".to_owned(), delta.counts.evicted),
             ("lines_coarse".to_owned(), delta.counts.coarse),
+            ("lines_crowded".to_owned(), delta.counts.crowded),
+            ("lines_absorbed".to_owned(), delta.counts.absorbed),
+            ("templates_unpaired".to_owned(), delta.counts.unpaired),
             ("lines_middle".to_owned(), delta.counts.middle),
         ];
         let mut writes_without_model = Vec::new();

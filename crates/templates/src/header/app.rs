@@ -372,6 +372,7 @@ impl<'a> Walk<'a> {
         if let Some(at) = self.up_to_level(start) {
             return self.behind_level(self.separators(at));
         }
+        self.parsed.level = self.postgres_level(start);
         if let Some((name, Some(pid), at)) = syslog::program(self.text, start) {
             self.parsed.program = Some(name);
             self.parsed.pid = Some(pid);
@@ -381,6 +382,18 @@ impl<'a> Walk<'a> {
             });
         }
         if self.columns_before { start } else { self.named_by_dash(start).unwrap_or(start) }
+    }
+
+    /// The level in `[711] user=shop,db=orders,client=10.0.0.7 ERROR:  …`: PostgreSQL, whose prefix may be anything. The
+    /// prefix stays in the text, since it says who.
+    fn postgres_level(&self, start: usize) -> Option<Level> {
+        let near = &self.text[start..self.text.len().min(start + 300)];
+        let colon = memchr::memmem::find(near, b":  ")?;
+        let word = near[..colon].iter().rposition(|b| !b.is_ascii_alphanumeric()).map_or(0, |at| at + 1);
+        let name = &near[word..colon];
+        let apart = word > 0 && near[word - 1] == b' ';
+        let capitals = name.len() >= 3 && name.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+        if apart && capitals { level::word(name) } else { None }
     }
 
     /// `1131566461 2005.11.09 host Nov 9 12:01:01 host program[pid]: …`: syslog behind a time of the collector's.

@@ -30,6 +30,8 @@ enum Kind {
     Go,
     /// Rust's panic.
     Rust,
+    /// The kernel's: registers, modules, `Call Trace:`.
+    Kernel,
     /// The first line announced more, or opened a bracket.
     Block,
     /// An entry of MySQL's log of slow queries.
@@ -68,6 +70,8 @@ impl Trace {
             Kind::Go
         } else if text.starts_with(b"thread '") && contains(text, b"panicked at") {
             Kind::Rust
+        } else if starts_kernel(text) {
+            Kind::Kernel
         } else if text.starts_with(b"# Time: ") || text.starts_with(b"# User@Host: ") {
             Kind::SlowQuery
         } else if is_exception(text)
@@ -135,6 +139,7 @@ impl Trace {
             Kind::Rust if text.starts_with(b"note: ") || text.starts_with(b"stack backtrace:") => {
                 return Some(Kind::Rust);
             }
+            Kind::Kernel if goes_on_kernel(text) => return Some(Kind::Kernel),
             Kind::SlowQuery if bare => {
                 let next = text.starts_with(b"# Time: ") || text.starts_with(b"# User@Host: ") && self.lines > 1;
                 return (!next).then_some(Kind::SlowQuery);
@@ -192,6 +197,7 @@ impl Trace {
             Kind::PythonDone => "python-done",
             Kind::Go => "go",
             Kind::Rust => "rust",
+            Kind::Kernel => "kernel",
             Kind::Block => "block",
             Kind::SlowQuery => "slow-query",
             Kind::Postgres => "postgres",
@@ -210,6 +216,7 @@ impl Trace {
             Some("python-done") => Kind::PythonDone,
             Some("go") => Kind::Go,
             Some("rust") => Kind::Rust,
+            Some("kernel") => Kind::Kernel,
             Some("block") => Kind::Block,
             Some("slow-query") => Kind::SlowQuery,
             Some("postgres") => Kind::Postgres,
@@ -283,6 +290,45 @@ fn goes_on_go(text: &[u8]) -> bool {
     PARTS.iter().any(|part| text.starts_with(part))
         || text.ends_with(b")") && text.contains(&b'(') && !text[..text.len().min(12)].contains(&b' ')
         || register(text)
+}
+
+fn starts_kernel(text: &[u8]) -> bool {
+    const STARTS: [&[u8]; 10] = [
+        b"BUG: ",
+        b"Call Trace:",
+        b"Call trace:",
+        b"Internal error: Oops",
+        b"Kernel panic - not syncing",
+        b"Oops: ",
+        b"WARNING: CPU: ",
+        b"------------[ cut here ]",
+        b"general protection fault",
+        b"kernel BUG at ",
+    ];
+    let stuck = text.starts_with(b"INFO: task ") && contains(text, b" blocked for more than ");
+    stuck || STARTS.iter().any(|start| text.starts_with(start))
+}
+
+/// What the kernel tells about itself when something went wrong: only forms that stand nowhere else.
+fn goes_on_kernel(text: &[u8]) -> bool {
+    #[rustfmt::skip]
+    const PARTS: [&[u8]; 44] = [
+        b"#PF: ", b"? ", b"</IRQ>", b"</NMI>", b"</TASK>", b"<IRQ>", b"<NMI>", b"<TASK>", b"<EOI>", b"---[ end ",
+        b"------------[ cut here ]", b"BUG: ", b"CPU: ", b"CR2: ", b"CS: ", b"Call Trace:", b"Call trace:", b"Code: ",
+        b"DR0: ", b"DR3: ", b"EIP: ", b"FS: ", b"Hardware name: ", b"Kernel Offset: ", b"Modules linked in:",
+        b"Not tainted ", b"Oops: ", b"PGD ", b"PKRU: ", b"R10: ", b"R13: ", b"RAX: ", b"RBP: ", b"RDX: ", b"RIP: ",
+        b"RSP: ", b"Tainted: ", b"WARNING: CPU: ", b"Workqueue: ", b"\"echo 0 > /proc/sys/kernel/", b"lr : ", b"pc : ",
+        b"sp : ", b"task:",
+    ];
+    PARTS.iter().any(|part| text.starts_with(part)) || kernel_frame(text).is_some()
+}
+
+/// The function in `[<ffff>] ? name+0x12/0x50 [module]`.
+fn kernel_frame(text: &[u8]) -> Option<&[u8]> {
+    let plus = memchr::memmem::find(text, b"+0x")?;
+    let from = text[..plus].iter().rposition(|b| *b == b' ').map_or(0, |at| at + 1);
+    let size = text[plus + 3..].iter().position(|b| !b.is_ascii_hexdigit())?;
+    (plus > from && text[plus + 3 + size..].starts_with(b"/0x")).then(|| &text[from..plus])
 }
 
 /// `rax    0x0`, as Go lists the registers.
@@ -423,6 +469,10 @@ fn frame(line: &[u8]) -> Option<&[u8]> {
     if digits > 0 && line[digits..].starts_with(b": ") {
         return Some(&line[digits + 2..]);
     }
+    if let Some(function) = kernel_frame(line) {
+        // With a question mark: perhaps it was called.
+        return (!line.starts_with(b"? ") && !line.starts_with(b"RIP: ")).then_some(function);
+    }
     // Go: `main.run(0xc000, 0x1)`.
     let call = &line[..until(line, b'(')];
     let named = line.ends_with(b")") && call.contains(&b'.') && !call.contains(&b' ') && call.len() < line.len();
@@ -431,7 +481,7 @@ fn frame(line: &[u8]) -> Option<&[u8]> {
 
 /// Whether a function belongs to a language's runtime or a common framework rather than to the program.
 fn is_library(function: &[u8]) -> bool {
-    const PREFIXES: [&[u8]; 33] = [
+    const PREFIXES: [&[u8]; 36] = [
         b"java.",
         b"javax.",
         b"jakarta.",
@@ -465,6 +515,9 @@ fn is_library(function: &[u8]) -> bool {
         b"rust_begin_unwind",
         b"__",
         b"<anonymous>",
+        b"dump_stack",
+        b"show_stack",
+        b"entry_SYSCALL_",
     ];
     PREFIXES.iter().any(|prefix| function.starts_with(prefix)) || contains(function, b"node:internal")
 }

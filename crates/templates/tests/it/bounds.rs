@@ -1,5 +1,7 @@
 //! Nothing grows without a bound, and what is left out is counted.
 
+use std::collections::HashSet;
+
 use logwarden_templates::{Config, Miner, State};
 
 use crate::{fold, headerless, row};
@@ -115,4 +117,69 @@ fn words_that_vary_at_forty_places_cost_no_more_than_their_lines() {
     let lines: Vec<String> = (0..40).flat_map(|place| (1..6).map(move |with| line(place, with))).collect();
     let delta = fold(&Miner::new(headerless()), &lines);
     assert!(delta.rows.iter().all(|row| row.root == delta.rows[0].root));
+}
+
+#[test]
+fn invented_hosts_make_no_rows_without_end() {
+    let config = Config { max_rows: 100, ..Config::default() };
+    let mut lines: Vec<String> =
+        (0..1_000).map(|n| format!("Nov 21 04:00:00 {} app[7]: disk {n} is full", word(n))).collect();
+    lines.push("Nov 21 04:00:00 qaaaaaa app[7]: disk 9 is full".to_owned());
+    let delta = fold(&Miner::new(config), &lines);
+    assert_eq!((delta.rows.len(), delta.counts.crowded), (101, 900));
+    assert_eq!(row(&delta, 1_000).count, 2, "a host that has a row keeps it");
+    let other = row(&delta, 999);
+    assert_eq!((&*other.origin.host, &*other.origin.service, other.count), ("", "", 900));
+    assert_eq!(other.leaf, delta.rows[0].leaf);
+}
+
+#[test]
+fn many_programs_that_flood_at_once_are_bounded_together() {
+    let config = Config { max_templates: 400, ..Config::default() };
+    let mut miner = Miner::new(config);
+    for page in 0..4 {
+        let lines: Vec<String> = free_text(page * 2_000, 2_000)
+            .iter()
+            .enumerate()
+            .map(|(n, text)| format!("Nov 21 04:00:00 web-1 {}[7]: {text}", word(page * 2_000 + n)))
+            .collect();
+        let delta = fold(&miner, &lines);
+        assert!(delta.new.len() <= 200 + 32, "{}", delta.new.len());
+        assert_eq!(delta.counts.kept, 2_000);
+        assert!(delta.counts.coarse >= 1_700);
+        miner.apply(&delta);
+        assert!(miner.len() <= 400);
+    }
+}
+
+/// Lines made so that every three of them share a hole of their own: the most that the closure can be made to do.
+#[test]
+fn an_attack_on_the_closure_costs_no_more_than_its_lines() {
+    let lines: Vec<String> = (0..1_500)
+        .map(|n| {
+            let mut words: Vec<String> = (0..12).map(|at| word(n / 3 * 13 + at)).collect();
+            words[n / 3 % 12] = word(90_000 + n);
+            words[(n / 3 / 12 + n / 3) % 12] = word(50_000 + n);
+            words.join(" ")
+        })
+        .collect();
+    let mut miner = Miner::new(headerless());
+    let delta = fold(&miner, &lines);
+    assert_eq!(delta.counts.kept, 1_500);
+    miner.apply(&delta);
+    let again = fold(&miner, &lines);
+    assert!(again.new.is_empty() && again.moves.is_empty());
+    let roots = |delta: &logwarden_templates::Delta| delta.rows.iter().map(|row| row.root).collect::<HashSet<_>>();
+    assert_eq!(roots(&delta), roots(&again));
+}
+
+#[test]
+fn leaves_that_resemble_too_many_are_counted() {
+    // The same beginning, and three words behind it that have nothing in common.
+    let line = |n: usize| format!("one two three four five six {} {} {}", word(n), word(n + 7_000), word(n + 14_000));
+    let lines: Vec<String> = (0..400).map(line).collect();
+    let delta = fold(&Miner::new(headerless()), &lines);
+    assert!(delta.counts.unpaired > 0, "{:?}", delta.counts);
+    let few = fold(&Miner::new(headerless()), &lines[..50]);
+    assert_eq!(few.counts.unpaired, 0);
 }

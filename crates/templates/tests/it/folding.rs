@@ -52,6 +52,12 @@ fn what_says_what_happened_stays() {
         "Event ID 4625 was logged",
         "ORA-00942: table is missing",
         "%ASA-4-106023: Deny tcp",
+        "%ASA-6-302013: Built outbound TCP connection",
+        "ORA-00600: internal error code",
+        "error[E0382]: borrow of moved value",
+        "[MY-010068] [Server] CA certificate is self signed",
+        "AH00128: File does not exist",
+        "EXT4-fs error in ext4_find_entry",
         "%LINK-3-UPDOWN: Interface is down",
         "sha256 over ipv6 with http2",
     ];
@@ -60,7 +66,28 @@ fn what_says_what_happened_stays() {
     }
     assert_eq!(of("done status=503 after retry"), "done status=5xx after retry");
     assert_eq!(of("unit: code=exited, status=1/FAILURE"), "unit: code=exited, status=<*:num>/FAILURE");
-    let words = ["up", "down", "failed", "started", "stopped", "denied"];
+    let words = [
+        "up",
+        "down",
+        "failed",
+        "accepted",
+        "denied",
+        "refused",
+        "rejected",
+        "started",
+        "stopped",
+        "killed",
+        "lost",
+        "timeout",
+        "invalid",
+        "expired",
+        "closed",
+        "opened",
+        "blocked",
+        "allowed",
+        "dropped",
+        "unreachable",
+    ];
     let lines: Vec<String> = words.iter().map(|word| format!("the link to the other site is {word} again")).collect();
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
     let mut distinct = templates(&lines);
@@ -170,6 +197,15 @@ fn an_access_log_becomes_routes_and_status_classes() {
     assert_eq!(row(&delta, 0).leaf, row(&delta, 1).leaf);
     assert!(row(&delta, 0).template.starts_with("GET /items/<*> 2xx client=<*:ip>"), "{}", row(&delta, 0).template);
     assert!(row(&delta, 2).template.starts_with("GET /items/<*> 5xx"));
+    let balancer = |status: u16| {
+        format!(
+            "https 2026-11-21T04:00:00.186641Z app/shop/50dc6c495c0c9188 203.0.113.7:2817 10.0.0.1:80 0.000 0.048 0.000 \
+             {status} {status} 34 57 \"GET https://shop.example.com:443/items/17?q=1 HTTP/1.1\" \"curl/8.5.0\" - -"
+        )
+    };
+    let balanced = fold(&Miner::new(Config::default()), &[balancer(200), balancer(502)]);
+    assert!(row(&balanced, 0).template.starts_with("GET /items/<*> 2xx client=<*:ip>"));
+    assert!(row(&balanced, 1).template.starts_with("GET /items/<*> 5xx client=<*:ip>"));
     let status = row(&delta, 0).slots.iter().find(|slot| &*slot.key == "status").unwrap();
     assert_eq!(status.values.iter().map(|v| &*v.value).collect::<Vec<_>>(), ["200", "204"]);
 }

@@ -3,6 +3,7 @@
 mod bounds;
 mod folding;
 mod properties;
+mod shapes;
 
 use std::sync::Arc;
 

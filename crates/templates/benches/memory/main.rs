@@ -1,0 +1,111 @@
+//! How much memory folding takes: ten million lines with ten million distinct words, and floods.
+//!
+//! Each case runs in a process of its own, so that its peak is its own: `cargo bench -p logwarden-templates --bench memory`.
+//! What the process needs before its first line is taken off.
+#![expect(clippy::print_stdout, reason = "the table is the result")]
+
+use std::{env, process::Command, sync::Arc};
+
+use logwarden_templates::{Carry, Clock, Config, End, FoldOptions, Miner, Record, Stream, Timestamp};
+
+/// As many lines as one ingest takes.
+const PAGE: usize = 50_000;
+const LINES: usize = 10_000_000;
+
+const CASES: [(&str, usize); 6] = [
+    ("new word in a slot", 10_000),
+    ("new words everywhere", 10_000),
+    ("new words everywhere", 50_000),
+    ("new programs flood", 10_000),
+    ("new programs flood", 50_000),
+    ("new hosts in every line", 10_000),
+];
+
+/// A word without digits, another for each number.
+fn word(number: usize) -> String {
+    // Odd times odd: each number once.
+    let mut rest = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8;
+    let mut word = String::with_capacity(14);
+    while rest > 0 {
+        word.push(char::from(b'a' + (rest % 16) as u8));
+        rest /= 16;
+    }
+    word
+}
+
+fn line(case: &str, n: usize) -> String {
+    match case {
+        "new word in a slot" => match n % 3 {
+            0 => format!("item {} was sold at the shop", word(n)),
+            1 => format!("the queue {} has been moved to another worker", word(n)),
+            _ => format!("login of user {} with a key", word(n)),
+        },
+        "new words everywhere" => format!("{} {} {} in use", word(n), word(n + LINES), word(n + 2 * LINES)),
+        "new programs flood" => {
+            format!("Nov 21 04:00:00 web-1 {}[7]: {} {} {} in use", word(n), word(n + LINES), word(n * 3), word(n * 7))
+        }
+        _ => format!("Nov 21 04:00:00 {} app[7]: disk {n} of {} is full", word(n), n % 7),
+    }
+}
+
+/// Peak and present size of this process, in MiB.
+fn resident() -> (f64, f64) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name: &str| {
+        let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+        value.trim().strip_suffix(" kB")?.parse::<f64>().ok()
+    };
+    (field("VmHWM:").unwrap_or(0.0) / 1024.0, field("VmRSS:").unwrap_or(0.0) / 1024.0)
+}
+
+fn run(case: &str, max_templates: usize) {
+    let stream = Arc::new(Stream::new([("job".to_owned(), "flood".to_owned())].into()));
+    let mut miner = Miner::new(Config { max_templates, ..Config::default() });
+    let mut page: Vec<String> = (0..PAGE).map(|n| line(case, n)).collect();
+    let before = resident().1;
+    let (mut half, mut evicted, mut coarse, mut crowded) = ((0.0, 0.0), 0, 0, 0);
+    for number in 0..LINES / PAGE {
+        if number > 0 {
+            page.iter_mut().enumerate().for_each(|(n, text)| *text = line(case, number * PAGE + n));
+        }
+        let records = page.iter().map(|text| Record {
+            stream: &stream,
+            time: Timestamp::from_secs(1_795_233_600),
+            clock: Clock::Arrival,
+            text: text.as_bytes(),
+            tags: 0,
+        });
+        let delta = miner.fold(Carry::default(), records, FoldOptions { end: End::Closed, assign: false });
+        miner.apply(&delta);
+        evicted += delta.counts.evicted;
+        coarse += delta.counts.coarse;
+        crowded += delta.counts.crowded;
+        if number == LINES / PAGE / 2 {
+            half = resident();
+        }
+    }
+    let (peak, now) = resident();
+    println!(
+        "{case:<24}{max_templates:>8}{:>12.1}{:>12.1}{:>12.1}{:>12.1}  {} leaves, {evicted} evicted, {coarse} lines coarse, {crowded} crowded",
+        half.1 - before,
+        now - before,
+        half.0 - before,
+        peak - before,
+        miner.len(),
+    );
+}
+
+fn main() {
+    let mut arguments = env::args().skip(1).filter(|argument| argument != "--bench");
+    if let Some(case) = arguments.next().and_then(|number| number.parse::<usize>().ok()) {
+        let (case, max_templates) = CASES[case.min(CASES.len() - 1)];
+        return run(case, max_templates);
+    }
+    println!("{:<24}{:>8}{:>24}{:>24}  MiB", "ten million lines", "limit", "after 5 m, 10 m", "peak until 5 m, 10 m");
+    for (case, (name, _)) in CASES.iter().enumerate() {
+        let status = env::current_exe().and_then(|program| Command::new(program).arg(case.to_string()).status());
+        if !status.is_ok_and(|status| status.success()) {
+            println!("{name}: failed");
+        }
+    }
+}
