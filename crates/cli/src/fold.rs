@@ -57,7 +57,11 @@ pub(crate) async fn fold(args: &Fold) -> Result<u8, Failure> {
         for problem in &page.problems {
             incomplete = true;
             let hint = problem.error.hint().map_or_else(String::new, |hint| format!("\n  hint: {hint}"));
-            remarks.push(format!("{}: {}{hint}", problem.subject, chain(&problem.error)));
+            let text = chain(&problem.error);
+            // A file's error names it already.
+            let named = text.starts_with(&problem.subject);
+            let subject = if named { String::new() } else { format!("{}: ", problem.subject) };
+            remarks.push(format!("{subject}{text}{hint}"));
         }
         cursor = Some(page.next);
         if page.finished {

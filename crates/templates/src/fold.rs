@@ -303,8 +303,12 @@ impl<'m, 'a> Fold<'m, 'a> {
         let row = match self.hot.get(&hot) {
             Some(row) => *row,
             None => {
-                let leaf = self.leaf(at, message, &text, seen.time, event.lines);
-                if self.rows.len() < self.miner.config().max_rows || self.by_leaf.contains_key(&(origin, leaf)) {
+                let (leaf, nameless) = self.leaf(at, message, &text, seen.time, event.lines);
+                if nameless {
+                    self.delta.counts.crowded += event.lines;
+                    let nobody = self.origin(Origin::default());
+                    self.row(nobody, leaf, &seen)
+                } else if self.rows.len() < self.miner.config().max_rows || self.by_leaf.contains_key(&(origin, leaf)) {
                     let row = self.row(origin, leaf, &seen);
                     if self.hot.len() >= HOT {
                         self.hot.clear();
@@ -340,10 +344,11 @@ impl<'m, 'a> Fold<'m, 'a> {
         })
     }
 
-    /// The leaf of the line that was just scanned; makes it if need be.
-    fn leaf(&mut self, at: usize, message: &[u8], text: &[u8], time: crate::Timestamp, lines: u64) -> Index {
+    /// The leaf of the line that was just scanned; makes it if need be. With whether it is one without a program, since
+    /// programs' names flood.
+    fn leaf(&mut self, at: usize, message: &[u8], text: &[u8], time: crate::Timestamp, lines: u64) -> (Index, bool) {
         if let Some(leaf) = self.closure.find(self.masked.key) {
-            return leaf;
+            return (leaf, false);
         }
         let (program, identity) = match &self.streams[at].who {
             Some(who) => (who.key, who.identity.clone()),
@@ -351,33 +356,31 @@ impl<'m, 'a> Fold<'m, 'a> {
         };
         if let Known::Under(general) = self.closure.known(program, &self.masked, message) {
             self.delta.counts.absorbed += lines;
-            if let Some(own) = self.closure.own_leaf(general) {
-                return own;
-            }
-            return self.learn(self.closure.make_own_leaf(general));
+            let own = self.closure.own_leaf(general);
+            return (own.unwrap_or_else(|| self.learn(self.closure.make_own_leaf(general))), false);
         }
         let stored = template::stored(&self.masked, message);
         let mut leaf = self.name(&identity, program, stored);
         if let Some(known) = self.closure.by_id(leaf.0) {
-            return known;
+            return (known, false);
         }
         let max = self.miner.budget(&identity);
         let made = self.made.entry(identity.clone()).or_insert(0);
         *made += 1;
         let made = *made;
-        let full = self.delta.new.len() >= self.miner.config().max_templates.div_ceil(2);
+        let full = self.delta.new.len() >= self.miner.budget_of_all();
         // Should programs' names flood as well, the coarsest form has none.
         let identity: Arc<str> = if full { "".into() } else { identity };
         if full || made > max {
             self.delta.counts.coarse += lines;
             leaf = self.name(&identity, program, coarse(&self.masked, message, full || made > max.saturating_mul(2)));
             if let Some(known) = self.closure.by_id(leaf.0) {
-                return known;
+                return (known, full);
             }
         }
         let (id, stored) = leaf;
         let example = text[..text.len().min(self.miner.config().sample_bytes)].to_vec();
-        self.learn(NewLeaf { leaf: id, program: identity, text: stored.into(), example, first: time })
+        (self.learn(NewLeaf { leaf: id, program: identity, text: stored.into(), example, first: time }), full)
     }
 
     fn name(&self, program: &str, key: u64, stored: String) -> (LeafId, String) {

@@ -34,7 +34,7 @@ pub struct Config {
     pub secret: u64,
     /// New leaves that one program may make in one fold; its further unknown lines are folded coarsely, by length, first
     /// and last constant word, and counted. Half as many in the next fold, and so on, until it stops. All programs
-    /// together may make half of `max_templates`.
+    /// together may make half of `max_templates`, and half as many in the next fold in the same way.
     pub max_new_per_program: usize,
     /// Rows of one fold: beyond them, lines of a new host or program are counted in their template's row of no origin.
     pub max_rows: usize,
@@ -133,6 +133,8 @@ pub struct Miner {
     gone: Gone,
     /// Programs that flooded: in how many folds in a row.
     floods: HashMap<Arc<str>, u32>,
+    /// In how many folds in a row all programs together did.
+    flooded: u32,
 }
 
 /// Finds the known leaves of messages; see [`Miner::matcher`].
@@ -186,7 +188,7 @@ impl Miner {
     /// A miner that knows no template.
     pub fn new(config: Config) -> Self {
         let closure = Closure::new(Keyed::new(config.secret));
-        Self { config, closure, used: Vec::new(), folds: 0, gone: Gone::default(), floods: HashMap::new() }
+        Self { config, closure, used: Vec::new(), folds: 0, gone: Gone::default(), floods: HashMap::new(), flooded: 0 }
     }
 
     /// A miner with the memory of an earlier one.
@@ -279,6 +281,7 @@ impl Miner {
 
     /// Notes which programs flood.
     fn watch(&mut self, delta: &Delta) {
+        self.flooded = if delta.new.len() >= self.budget_of_all() { self.flooded + 1 } else { 0 };
         let mut made: HashMap<Arc<str>, usize> = HashMap::new();
         for new in &delta.new {
             *made.entry(new.program.clone()).or_default() += 1;
@@ -293,6 +296,12 @@ impl Miner {
         let max = self.config.max_new_per_program;
         let floods = self.floods.get(program).copied().unwrap_or(0);
         max.checked_shr(floods).unwrap_or(0).max(FLOOD_BUDGET.min(max))
+    }
+
+    /// The same for all programs together.
+    pub(crate) fn budget_of_all(&self) -> usize {
+        let max = self.config.max_templates;
+        (max / 2).checked_shr(self.flooded).unwrap_or(0).max(max / 32).max(FLOOD_BUDGET)
     }
 
     fn evict(&mut self, evicted: &[LeafId]) {
