@@ -28,7 +28,7 @@ const MACHINES: &[&str] =
 struct Logins {
     rows: Vec<u32>,
     entities: Entities,
-    /// Minute, network and address of each.
+    /// Minute and network of each.
     seen: Vec<(i64, IpAddr)>,
 }
 
