@@ -11,7 +11,7 @@ use crate::{
     record::Context,
     sent,
     value::Value,
-    window::{MAX_PIECE, Window},
+    window::{self, MAX_PIECE, Window},
     wire::Broken,
 };
 
@@ -190,6 +190,10 @@ fn records(window: &mut Window<'_>, context: &Context, is_json: bool, decoded: &
                 }
                 (used, take(value, context, decoded, &mut others))
             }
+            Next::Odd(used) => {
+                let text = window::restore(&window.rest()[..used]);
+                (used, line(text.as_deref().unwrap_or(&window.rest()[..used]), context, &mut decoded.batch))
+            }
             Next::Unfinished if window.rest().len() < MAX_PIECE => {
                 window.more();
                 continue;
@@ -319,6 +323,7 @@ fn messages(window: &mut Window<'_>, context: &Context, decoded: &mut Decoded<'_
             }
         };
         let used = reader.at();
+        decoded.batch.cut += u64::from(reader.is_cut());
         let goes_on = match message(value) {
             None => {
                 odd += 1;
@@ -655,6 +660,56 @@ mod tests {
         let read = read(body);
         assert!(read.bad.is_empty(), "{:?}", read.bad);
         assert_eq!(read.lines[0].text, b"caf\xe9 \xef\xbf\xbd \xc3\xa9 \xf3\xb0\x82\x80");
+    }
+
+    #[test]
+    fn what_is_in_a_record_never_hides_those_behind_it() {
+        let deep = |open: &str, close: &str| format!("{}1{}", open.repeat(300), close.repeat(300));
+        let odd =
+            [deep("[", "]"), deep("{\"a\":", "}"), format!("[{}1]", "1,".repeat(60_000)), "\"\\ud800\"".to_owned()];
+        for odd in odd {
+            let check = |protocol, body: String| {
+                let read = read_as(&sent(protocol, "application/json"), body.as_bytes(), usize::MAX).unwrap();
+                assert!(read.bad.is_empty(), "{:?}", read.bad);
+                assert_eq!(read.lines.len(), 3, "{body:.80}");
+                assert_eq!((&*read.lines[0].text, &*read.lines[2].text), (&b"first"[..], &b"last"[..]));
+            };
+            check(Protocol::Records, format!("[{{\"log\":\"first\"}},{{\"x\":{odd}}},{{\"log\":\"last\"}}]"));
+            check(
+                Protocol::Loki,
+                format!("{{\"streams\":[{{\"values\":[[\"1\",\"first\"],[\"2\",\"x\",{odd}],[\"3\",\"last\"]]}}]}}"),
+            );
+            let record = |body: &str| format!("{{\"body\":{body}}}");
+            let of = |text| record(&format!("{{\"stringValue\":\"{text}\"}}"));
+            let records = [of("first"), record(&odd), of("last")].join(",");
+            check(Protocol::Otlp, format!("{{\"resourceLogs\":[{{\"scopeLogs\":[{{\"logRecords\":[{records}]}}]}}]}}"));
+        }
+        let log = |text: &str| [&b"\x92\xc0\x81\xa3log"[..], &[0xa0 | text.len() as u8], text.as_bytes()].concat();
+        let nested = [&b"\x92\xc0\x81\xa1x"[..], &[0x91].repeat(300), b"\x01"].concat();
+        let many = [&b"\x92\xc0\x81\xa1x\xdd\x00\x00\xea\x60"[..], &[1].repeat(60_000)].concat();
+        let any = |inner: &[u8], number: u8| {
+            let mut field = vec![number << 3 | 2];
+            let mut length = inner.len();
+            while length >= 0x80 {
+                field.push(length as u8 | 0x80);
+                length >>= 7;
+            }
+            field.push(length as u8);
+            [&field[..], inner].concat()
+        };
+        let deep = (0..300).fold(vec![0x18, 1], |inner, _| any(&any(&inner, 1), 5));
+        let wide = any(&any(&[0x18, 1], 1).repeat(60_000), 5);
+        let record = |body: &[u8]| any(&any(body, 5), 2);
+        for (odd, odd_otlp) in [(nested, deep), (many, wide)] {
+            let body = [log("first"), odd, log("last")].concat();
+            let read = read_as(&sent(Protocol::Records, "application/msgpack"), &body, usize::MAX).unwrap();
+            assert!(read.bad.is_empty() && read.lines.len() == 3 && read.cut == 1, "{:?}", read.bad);
+            assert_eq!(read.lines[2].text, b"last");
+            let records = [record(&any(b"first", 1)), record(&odd_otlp), record(&any(b"last", 1))].concat();
+            let read = read_as(&sent(Protocol::Otlp, ""), &any(&any(&records, 2), 1), usize::MAX).unwrap();
+            assert!(read.bad.is_empty() && read.lines.len() == 3 && read.cut == 1, "{:?}", read.bad);
+            assert_eq!(read.lines[2].text, b"last");
+        }
     }
 
     #[test]

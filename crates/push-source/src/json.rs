@@ -8,6 +8,8 @@ use serde::{
     de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
+use serde_json::value::RawValue;
+
 use crate::{
     value::{MAX_DEPTH, MAX_VALUES, Value},
     window::{self, LONG, MAX_PIECE, Window},
@@ -19,6 +21,8 @@ pub(crate) enum Next<'a> {
     Value(Value<'a>, usize),
     /// The beginning of one.
     Unfinished,
+    /// So many bytes that are a value, but not one that we can hold: nested too deep, too many values, half a surrogate.
+    Odd(usize),
     /// None, as far as can be told at that byte.
     Bad(String, usize),
 }
@@ -34,6 +38,15 @@ pub(crate) fn next(bytes: &[u8], is_all: bool) -> Next<'_> {
             Next::Value(value, used)
         }
         Some(Err(error)) if error.is_eof() && !is_all => Next::Unfinished,
+        // What is in a record must never hide those behind it.
+        Some(Err(error)) if !error.is_eof() => {
+            let mut skipped = serde_json::Deserializer::from_slice(bytes).into_iter::<IgnoredAny>();
+            match skipped.next() {
+                Some(Ok(_)) => Next::Odd(skipped.byte_offset()),
+                Some(Err(error)) if error.is_eof() && !is_all => Next::Unfinished,
+                _ => Next::Bad(reason(&error), position(bytes, error.line(), error.column())),
+            }
+        }
         Some(Err(error)) => Next::Bad(reason(&error), position(bytes, error.line(), error.column())),
         None => Next::Bad("there is nothing".to_owned(), bytes.len()),
     }
@@ -93,6 +106,8 @@ pub(crate) trait Listener {
     fn about(&mut self, key: &[u8], value: Value<'_>);
     /// A record.
     fn record(&mut self, value: Value<'_>) -> ControlFlow<()>;
+    /// A record that we cannot hold, as it is written.
+    fn odd(&mut self, text: &[u8]) -> ControlFlow<()>;
 }
 
 /// Reads a document; what was heard before an error stays heard.
@@ -100,44 +115,19 @@ pub(crate) fn document(window: &mut Window<'_>, levels: &[Level], listener: &mut
     fn walked<'de, D: Deserializer<'de>>(
         deserializer: D,
         levels: &[Level],
+        can_wait: bool,
         listener: &mut dyn Listener,
     ) -> Result<(), D::Error> {
-        Walk { levels, level: 0, listener }.deserialize(deserializer)
+        Walk { levels, level: 0, can_wait, listener }.deserialize(deserializer)
     }
     if !window.ensure(LONG) {
         let mut deserializer = serde_json::Deserializer::from_slice(window.rest());
-        return walked(&mut deserializer, levels, listener)
+        return walked(&mut deserializer, levels, true, listener)
             .and_then(|()| deserializer.end())
             .map_err(|error| reason(&error));
     }
-    let mut deserializer = serde_json::Deserializer::from_reader(Guarded::new(window));
-    walked(&mut deserializer, levels, listener).and_then(|()| deserializer.end()).map_err(|error| reason(&error))
-}
-
-/// The same in a value.
-pub(crate) fn walk(value: &Value<'_>, levels: &[Level], level: usize, listener: &mut dyn Listener) -> ControlFlow<()> {
-    let Value::Map(pairs) = value else { return ControlFlow::Continue(()) };
-    let Some(here) = levels.get(level) else { return ControlFlow::Continue(()) };
-    listener.begin(level);
-    for (key, value) in pairs.iter().filter(|(key, _)| is_one_of(key, here.about)) {
-        listener.about(key, value.clone());
-    }
-    for (_, list) in pairs.iter().filter(|(key, _)| is_one_of(key, here.down)) {
-        down(list, levels, level, listener)?;
-    }
-    ControlFlow::Continue(())
-}
-
-fn down(list: &Value<'_>, levels: &[Level], level: usize, listener: &mut dyn Listener) -> ControlFlow<()> {
-    let Value::List(list) = list else { return ControlFlow::Continue(()) };
-    listener.found();
-    for value in list {
-        match level + 1 < levels.len() {
-            true => walk(value, levels, level + 1, listener)?,
-            false => listener.record(value.clone())?,
-        }
-    }
-    ControlFlow::Continue(())
+    let mut deserializer = serde_json::Deserializer::from_reader(Guarded::new(window, 2 * levels.len()));
+    walked(&mut deserializer, levels, false, listener).and_then(|()| deserializer.end()).map_err(|error| reason(&error))
 }
 
 fn is_one_of(key: &[u8], names: &[&str]) -> bool {
@@ -149,6 +139,8 @@ const ENOUGH: &str = "there are too many records";
 struct Walk<'w> {
     levels: &'w [Level],
     level: usize,
+    /// Whether records that come before what is said about them can wait for it; they could be many.
+    can_wait: bool,
     listener: &'w mut dyn Listener,
 }
 
@@ -169,8 +161,9 @@ impl<'de> Visitor<'de> for Walk<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let here = &self.levels[self.level];
-        let (mut is_told, mut early) = (here.about.is_empty(), Vec::new());
-        self.listener.begin(self.level);
+        let (levels, level, can_wait) = (self.levels, self.level, self.can_wait);
+        let (mut is_told, mut early) = (here.about.is_empty() || !can_wait, Vec::new());
+        self.listener.begin(level);
         while let Some(Key(key)) = map.next_key::<Key<'de>>()? {
             if is_one_of(&key, here.about) {
                 let Record(value) = map.next_value()?;
@@ -179,17 +172,15 @@ impl<'de> Visitor<'de> for Walk<'_> {
             } else if !is_one_of(&key, here.down) {
                 map.next_value::<IgnoredAny>()?;
             } else if is_told {
-                map.next_value_seed(Down { levels: self.levels, level: self.level, listener: &mut *self.listener })?;
+                map.next_value_seed(Down { levels, level, can_wait, listener: &mut *self.listener })?;
             } else {
-                // The records come before what is said about them.
-                let Record(value) = map.next_value()?;
-                early.push(value);
+                early.push(map.next_value::<Box<RawValue>>()?);
             }
         }
         for list in early {
-            if down(&list, self.levels, self.level, self.listener).is_break() {
-                return Err(A::Error::custom(ENOUGH));
-            }
+            let mut deserializer = serde_json::Deserializer::from_str(list.get());
+            let down = Down { levels, level, can_wait, listener: &mut *self.listener };
+            down.deserialize(&mut deserializer).map_err(A::Error::custom)?;
         }
         Ok(())
     }
@@ -198,6 +189,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
 struct Down<'w> {
     levels: &'w [Level],
     level: usize,
+    can_wait: bool,
     listener: &'w mut dyn Listener,
 }
 
@@ -223,12 +215,17 @@ impl<'de> Visitor<'de> for Down<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         self.listener.found();
         if self.level + 1 < self.levels.len() {
-            let (levels, level) = (self.levels, self.level + 1);
-            while seq.next_element_seed(Walk { levels, level, listener: &mut *self.listener })?.is_some() {}
+            let (levels, level, can_wait) = (self.levels, self.level + 1, self.can_wait);
+            while seq.next_element_seed(Walk { levels, level, can_wait, listener: &mut *self.listener })?.is_some() {}
             return Ok(());
         }
-        while let Some(Record(value)) = seq.next_element()? {
-            if self.listener.record(value).is_break() {
+        while let Some(raw) = seq.next_element::<Box<RawValue>>()? {
+            let text = raw.get().as_bytes();
+            let goes_on = match next(text, true) {
+                Next::Value(value, _) => self.listener.record(value),
+                _ => self.listener.odd(text),
+            };
+            if goes_on.is_break() {
                 return Err(A::Error::custom(ENOUGH));
             }
         }
@@ -236,17 +233,20 @@ impl<'de> Visitor<'de> for Down<'_> {
     }
 }
 
-/// Reads JSON from a window, and refuses texts that are too long: the deserializer would hold them whole.
+/// Reads JSON from a window, and refuses records that are too long: the deserializer would hold them whole.
 struct Guarded<'w, 'r> {
     window: &'w mut Window<'r>,
+    /// How deep the lists of records are.
+    base: usize,
+    depth: usize,
     length: usize,
-    is_inside: bool,
+    is_text: bool,
     is_escaped: bool,
 }
 
 impl<'w, 'r> Guarded<'w, 'r> {
-    fn new(window: &'w mut Window<'r>) -> Self {
-        Self { window, length: 0, is_inside: false, is_escaped: false }
+    fn new(window: &'w mut Window<'r>, base: usize) -> Self {
+        Self { window, base, depth: 0, length: 0, is_text: false, is_escaped: false }
     }
 }
 
@@ -254,15 +254,20 @@ impl io::Read for Guarded<'_, '_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let read = self.window.read(out)?;
         for byte in &out[..read] {
-            match (self.is_inside, self.is_escaped, *byte) {
+            self.length += 1;
+            match (self.is_text, self.is_escaped, *byte) {
                 (true, true, _) => self.is_escaped = false,
                 (true, false, b'\\') => self.is_escaped = true,
-                (_, _, b'"') => (self.is_inside, self.length) = (!self.is_inside, 0),
+                (_, _, b'"') => self.is_text = !self.is_text,
+                (false, _, b'{' | b'[') => self.depth += 1,
+                (false, _, b'}' | b']') => self.depth = self.depth.saturating_sub(1),
                 _ => {}
             }
-            self.length += 1;
-            if self.is_inside && self.length > MAX_PIECE {
-                return Err(io::Error::other("a text is too long"));
+            if !self.is_text && self.depth <= self.base && matches!(byte, b'{' | b'[' | b'}' | b']' | b',') {
+                self.length = 0;
+            }
+            if self.length > MAX_PIECE {
+                return Err(io::Error::other("a record is too long"));
             }
         }
         Ok(read)

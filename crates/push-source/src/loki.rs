@@ -10,7 +10,7 @@ use crate::{
     moment, record,
     record::Context,
     value::Value,
-    window::Window,
+    window::{self, Window},
     wire::{self, Broken, Field, Fields, Head},
 };
 
@@ -61,6 +61,14 @@ impl Listener for Push<'_, '_> {
             ),
             Value::Text(text) => self.labels.extend(parse_labels(text)),
             _ => {}
+        }
+    }
+
+    fn odd(&mut self, text: &[u8]) -> ControlFlow<()> {
+        let text = window::restore(text).unwrap_or_else(|| text.to_vec());
+        match self.batch.push(self.labels.clone(), Labels::new(), None, Clock::Arrival, &text) {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::value::{MAX_DEPTH, MAX_VALUES, Value};
+use crate::value::{LEFT_OUT, MAX_DEPTH, MAX_VALUES, Value};
 
 /// Why there is no value: its end is not there.
 pub(crate) const ENDS: &str = "it ends too early";
@@ -13,17 +13,23 @@ pub(crate) struct Reader<'a> {
     body: &'a [u8],
     at: usize,
     left: u32,
+    is_cut: bool,
 }
 
 impl<'a> Reader<'a> {
     /// A reader at the beginning of `body`.
     pub(crate) fn new(body: &'a [u8]) -> Self {
-        Self { body, at: 0, left: 0 }
+        Self { body, at: 0, left: 0, is_cut: false }
     }
 
     /// How far it has come.
     pub(crate) fn at(&self) -> usize {
         self.at
+    }
+
+    /// Whether anything was left out of the last value, since it nests too deep or holds too much.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// The next value; `None` at the end.
@@ -32,6 +38,7 @@ impl<'a> Reader<'a> {
             return None;
         }
         self.left = MAX_VALUES;
+        self.is_cut = false;
         Some(self.value(0))
     }
 
@@ -51,10 +58,12 @@ impl<'a> Reader<'a> {
     }
 
     fn value(&mut self, depth: u32) -> Result<Value<'a>, &'static str> {
-        if depth > MAX_DEPTH {
-            return Err("nested too deep");
+        if depth > MAX_DEPTH || self.left == 0 {
+            self.is_cut = true;
+            self.skip(1)?;
+            return Ok(Value::Text(Cow::Borrowed(LEFT_OUT)));
         }
-        self.left = self.left.checked_sub(1).ok_or("too many values in one record")?;
+        self.left -= 1;
         let head = self.bytes(1)?[0];
         Ok(match head {
             0x00..=0x7f => Value::Int(head.into()),
@@ -116,7 +125,12 @@ impl<'a> Reader<'a> {
 
     fn list(&mut self, count: usize, depth: u32) -> Result<Value<'a>, &'static str> {
         let mut values = Vec::with_capacity(count.min(16));
-        for _ in 0..count {
+        for number in 0..count {
+            if self.left == 0 {
+                self.is_cut = true;
+                self.skip(count as u64 - number as u64)?;
+                break;
+            }
             values.push(self.value(depth + 1)?);
         }
         Ok(Value::List(values))
@@ -124,7 +138,12 @@ impl<'a> Reader<'a> {
 
     fn map(&mut self, count: usize, depth: u32) -> Result<Value<'a>, &'static str> {
         let mut pairs = Vec::with_capacity(count.min(16));
-        for _ in 0..count {
+        for number in 0..count {
+            if self.left == 0 {
+                self.is_cut = true;
+                self.skip(2 * (count as u64 - number as u64))?;
+                break;
+            }
             let key = match self.value(depth + 1)? {
                 Value::Text(text) => text,
                 Value::Int(number) => Cow::Owned(number.to_string().into_bytes()),
@@ -133,5 +152,46 @@ impl<'a> Reader<'a> {
             pairs.push((key, self.value(depth + 1)?));
         }
         Ok(Value::Map(pairs))
+    }
+
+    /// Goes on behind so many values, without recursion and without keeping them.
+    fn skip(&mut self, values: u64) -> Result<(), &'static str> {
+        let mut left = values;
+        while left > 0 {
+            left -= 1;
+            let head = self.bytes(1)?[0];
+            let bytes = match head {
+                0x80..=0x8f => {
+                    left += 2 * u64::from(head & 0x0f);
+                    0
+                }
+                0x90..=0x9f => {
+                    left += u64::from(head & 0x0f);
+                    0
+                }
+                0xa0..=0xbf => usize::from(head & 0x1f),
+                0xc1 => return Err("a byte that means nothing"),
+                0xc4 | 0xd9 => self.length(1)?,
+                0xc5 | 0xda => self.length(2)?,
+                0xc6 | 0xdb => self.length(4)?,
+                0xc7..=0xc9 => self.length(1 << (head - 0xc7))? + 1,
+                0xca => 4,
+                0xcb => 8,
+                0xcc..=0xcf => 1 << (head - 0xcc),
+                0xd0..=0xd3 => 1 << (head - 0xd0),
+                0xd4..=0xd8 => (1 << (head - 0xd4)) + 1,
+                0xdc | 0xdd => {
+                    left += self.number(if head == 0xdc { 2 } else { 4 })?;
+                    0
+                }
+                0xde | 0xdf => {
+                    left += 2 * self.number(if head == 0xde { 2 } else { 4 })?;
+                    0
+                }
+                _ => 0,
+            };
+            self.bytes(bytes)?;
+        }
+        Ok(())
     }
 }

@@ -9,8 +9,8 @@ use crate::{
     json::{self, Listener},
     moment, record,
     record::Context,
-    value::{MAX_DEPTH, MAX_VALUES, Value},
-    window::Window,
+    value::{LEFT_OUT, MAX_DEPTH, MAX_VALUES, Value},
+    window::{self, Window},
     wire::{self, Broken, Field, Fields, Head},
 };
 
@@ -48,6 +48,15 @@ impl Listener for Export<'_, '_> {
     fn about(&mut self, _: &[u8], mut value: Value<'_>) {
         json::restore(&mut value);
         self.resource = value.get("attributes").map(|list| attributes(list).into_owned());
+    }
+
+    fn odd(&mut self, text: &[u8]) -> ControlFlow<()> {
+        let body = Value::Text(window::restore(text).map_or(Cow::Borrowed(text), Cow::Owned));
+        let entry = Entry { time: None, severity: None, severity_text: None, body, attributes: None };
+        match take(entry, self.resource.as_ref(), self.context, self.batch) {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        }
     }
 
     fn record(&mut self, mut value: Value<'_>) -> ControlFlow<()> {
@@ -119,7 +128,8 @@ fn scope(
                 }
             }
             (2, Head::Message(length)) => {
-                let record = log_record(wire::message(window, length)?)?;
+                let (record, is_cut) = log_record(wire::message(window, length)?)?;
+                batch.cut += u64::from(is_cut);
                 if !take(record, resource, context, batch) {
                     return Ok(false);
                 }
@@ -247,18 +257,20 @@ fn any<'a>(value: &Value<'a>) -> Value<'a> {
     }
 }
 
+/// What one record may still hold; what is over is left out.
 struct Left {
     values: u32,
     depth: u32,
+    is_cut: bool,
 }
 
 impl Default for Left {
     fn default() -> Self {
-        Self { values: MAX_VALUES, depth: MAX_DEPTH }
+        Self { values: MAX_VALUES, depth: MAX_DEPTH, is_cut: false }
     }
 }
 
-fn log_record(message: &[u8]) -> Result<Entry<'_>, Broken> {
+fn log_record(message: &[u8]) -> Result<(Entry<'_>, bool), Broken> {
     let mut left = Left::default();
     let (mut time, mut observed, mut severity, mut severity_text, mut body) = (None, None, None, None, Value::Null);
     for field in Fields(message) {
@@ -272,7 +284,7 @@ fn log_record(message: &[u8]) -> Result<Entry<'_>, Broken> {
         }
     }
     let attributes = Some(key_values(message, 6, &mut left)?);
-    Ok(Entry { time: time.or(observed), severity, severity_text, body, attributes })
+    Ok((Entry { time: time.or(observed), severity, severity_text, body, attributes }, left.is_cut))
 }
 
 /// The `KeyValue` fields with that number, as a map.
@@ -282,6 +294,9 @@ fn key_values<'a>(message: &'a [u8], number: u64, left: &mut Left) -> Result<Val
         let (found, Field::Bytes(pair)) = field? else { continue };
         if found != number {
             continue;
+        }
+        if left.is_cut && left.values == 0 {
+            break;
         }
         let (mut key, mut value) = (&b""[..], Value::Null);
         for field in Fields(pair) {
@@ -297,8 +312,12 @@ fn key_values<'a>(message: &'a [u8], number: u64, left: &mut Left) -> Result<Val
 }
 
 fn any_value<'a>(message: &'a [u8], left: &mut Left) -> Result<Value<'a>, Broken> {
-    left.values = left.values.checked_sub(1).ok_or(Broken)?;
-    left.depth = left.depth.checked_sub(1).ok_or(Broken)?;
+    if left.values == 0 || left.depth == 0 {
+        left.is_cut = true;
+        return Ok(Value::Text(Cow::Borrowed(LEFT_OUT)));
+    }
+    left.values -= 1;
+    left.depth -= 1;
     let mut value = Value::Null;
     for field in Fields(message) {
         value = match field? {
@@ -309,6 +328,9 @@ fn any_value<'a>(message: &'a [u8], left: &mut Left) -> Result<Value<'a>, Broken
             (5, Field::Bytes(list)) => {
                 let mut values = Vec::new();
                 for field in Fields(list) {
+                    if left.is_cut && left.values == 0 {
+                        break;
+                    }
                     if let (1, Field::Bytes(item)) = field? {
                         values.push(any_value(item, left)?);
                     }

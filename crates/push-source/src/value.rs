@@ -7,6 +7,9 @@ pub(crate) const MAX_DEPTH: u32 = 64;
 /// How many values one record may hold.
 pub(crate) const MAX_VALUES: u32 = 50_000;
 
+/// Stands for what was left out of a record that nests deeper, or holds more.
+pub(crate) const LEFT_OUT: &[u8] = b"[... left out ...]";
+
 /// Bytes that are usually UTF-8.
 pub(crate) type Bytes<'a> = Cow<'a, [u8]>;
 
