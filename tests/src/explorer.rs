@@ -1,13 +1,19 @@
 //! A random explorer of the delivery protocol: the real decisions, driven step by step, in any order.
 //!
-//! Two hosts with a ledger each and two processes each speak to the same channels through one deduplication store. Every
-//! step of D1 to D5 is scheduled alone; between any two a process may crash, stall beyond its lease or be overtaken.
-//! Channels fail, answer late or not at all. At the end everything may settle, and two promises are checked:
+//! Two hosts with a ledger each and two processes each read the logs of two machines and speak to the same channels through
+//! one deduplication store; no clock says the same. Every step of D1 to D5 is scheduled alone; between any two a process may
+//! crash, stall beyond its lease or be overtaken. Channels fail, answer late or not at all. Findings of detectors and models
+//! join, escalate, are muted, merge, go quiet and remind. At the end everything may settle, and [`oracle`] judges what
+//! arrived:
 //!
 //! * no alert is lost: every occurrence was told on every channel, loudly enough and within the window, or waits durably;
 //! * there is at most one surplus message per crash, stall or lost answer.
 //!
 //! [`Rules`] switches single rules of the design off, to show that the explorer would notice.
+
+mod oracle;
+mod schedule;
+mod weakened;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +22,6 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use futures::executor::block_on;
 use logwarden_core::{
     Category, LineId, ProfileName, Severity, Timestamp,
@@ -24,22 +29,28 @@ use logwarden_core::{
         Policy,
         book::Book,
         deliver::{self, Ended, Next, Turn},
-        lifecycle,
+        lifecycle, mutes,
     },
-    dedup::{Claim, DedupError, DedupStore, Outcome, Standing},
+    dedup::{Claim, DedupStore, Outcome, Standing},
     detectors::{By, Route},
     env::Env,
     finding::{Cited, Grounded, Key, Scope},
-    incident::{EventKind, IncidentId, Rank, Status},
+    incident::{EventKind, Incident, IncidentId, Rank, Status},
     ledger::{
-        Commit, CommitId, Committed, Incidents, Ledger, Outbox, OutboxState, ProcessId, Query, Snapshot, Versioned,
-        Write,
+        Commit, CommitId, Committed, Incidents, Ledger, Mute, MuteMatch, Outbox, OutboxState, ProcessId, Query,
+        Sending, Snapshot, Versioned, Write,
     },
-    message::SendId,
     notifier::{Channel, ChannelHash, NotifyError, Receipt},
     source::SourceId,
     templates::{LeafId, Move, Origin, RootId},
-    testing::{FakeEnv, MemoryDedup, MemoryLedger},
+    testing::{Dice, FakeEnv, MemoryDedup, MemoryLedger},
+};
+
+pub use self::schedule::{Answer, Find, Step, schedule};
+use self::{
+    oracle::{Arrival, Manner, Occurrence, Oracle},
+    schedule::{CHANNELS, HOSTS, PROCESSES, SCOPES, TOPICS},
+    weakened::{Weakened, absorb_into_claimed},
 };
 
 /// Rules of the protocol that can be switched off.
@@ -78,191 +89,39 @@ impl Rules {
 
 /// Where the state is kept.
 pub trait Stores {
-    /// A ledger; `id` differs from the other's.
-    fn ledger(&self, id: u128) -> Arc<dyn Ledger>;
-    /// The store that both hosts share, with this clock.
+    /// A process opens its host's ledger, or opens it again after a crash. The hosts' ids differ.
+    fn ledger(&self, host: usize) -> Arc<dyn Ledger>;
+    /// The store that all share, with this clock; opened anew at the same times.
     fn dedup(&self, env: &FakeEnv) -> Arc<dyn DedupStore>;
 }
 
 /// Everything in memory.
-#[derive(Clone, Copy, Debug)]
-pub struct InMemory;
+#[derive(Debug)]
+pub struct InMemory {
+    ledgers: Vec<Arc<dyn Ledger>>,
+    dedup: std::sync::OnceLock<Arc<dyn DedupStore>>,
+}
+
+impl Default for InMemory {
+    fn default() -> Self {
+        let ledger = |host: usize| Arc::new(MemoryLedger::new(100 + host as u128, 1)) as Arc<dyn Ledger>;
+        Self { ledgers: (0..HOSTS).map(ledger).collect(), dedup: std::sync::OnceLock::new() }
+    }
+}
 
 impl Stores for InMemory {
-    fn ledger(&self, id: u128) -> Arc<dyn Ledger> {
-        Arc::new(MemoryLedger::new(id, 1))
+    fn ledger(&self, host: usize) -> Arc<dyn Ledger> {
+        self.ledgers[host].clone()
     }
 
     fn dedup(&self, env: &FakeEnv) -> Arc<dyn DedupStore> {
-        Arc::new(MemoryDedup::new(env.clock()))
+        self.dedup.get_or_init(|| Arc::new(MemoryDedup::new(env.clock()))).clone()
     }
 }
 
-/// What happens next. What does not apply where the world stands happens without effect, so that any part of a schedule
-/// is a schedule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Time passes.
-    Wait(u32),
-    /// A host finds something: in what (the first is what it is about), how bad, who claims it, whether it is to be told.
-    Find {
-        /// Which host.
-        host: usize,
-        /// What it is about.
-        about: usize,
-        /// What else it cites; the same for nothing else.
-        also: usize,
-        /// How bad.
-        severity: Severity,
-        /// Whether only a model says so.
-        model: bool,
-        /// Whether it is listed, not sent.
-        digest: bool,
-    },
-    /// On a host two templates turn out to be one.
-    Generalise {
-        /// Which host.
-        host: usize,
-        /// One of them.
-        topic: usize,
-    },
-    /// Time alone changes something.
-    Tick {
-        /// On which host.
-        host: usize,
-    },
-    /// A process goes one step further with a channel.
-    Deliver {
-        /// Which process.
-        process: usize,
-        /// Which channel.
-        channel: usize,
-        /// What the channel answers, should this step send.
-        answer: Answer,
-    },
-    /// A process ends, and another one starts.
-    Crash {
-        /// Which.
-        process: usize,
-    },
-}
-
-/// What a channel answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// It took the message.
-    Ok,
-    /// It took the message, and the answer is lost.
-    Lost,
-    /// It did not take it, and nobody knows.
-    Unknown,
-    /// It cannot be reached.
-    Away,
-    /// Too fast.
-    Limited,
-    /// All channels of the vendor are held.
-    Banned,
-    /// Not this content.
-    Refused,
-    /// The message to amend is gone.
-    NotAmendable,
-    /// Nothing will arrive until somebody acts.
-    Broken,
-}
-
-const TOPICS: usize = 4;
-const CHANNELS: usize = 2;
-const PROCESSES: usize = 4;
+/// When every schedule begins.
+const BEGIN: Timestamp = Timestamp::from_secs(1_795_000_000);
 const WINDOW: Duration = Duration::from_secs(3600);
-const LEEWAY: Duration = Duration::from_secs(1);
-
-/// Random numbers with a seed (SplitMix64).
-#[derive(Clone, Debug)]
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.roll() % n as u64).unwrap_or(0)
-    }
-
-    fn in_hundred(&mut self, n: usize) -> bool {
-        self.below(100) < n
-    }
-
-    fn wide(&mut self) -> u128 {
-        u128::from(self.roll()) << 64 | u128::from(self.roll())
-    }
-}
-
-/// The schedule of a seed.
-pub fn schedule(seed: u64) -> Vec<Step> {
-    let mut dice = Dice(seed);
-    let mut steps = Vec::new();
-    let length = 40 + dice.below(120);
-    while steps.len() < length {
-        match dice.below(100) {
-            0..=11 => steps.push(find(&mut dice)),
-            12..=13 => steps.push(Step::Generalise { host: dice.below(2), topic: dice.below(TOPICS) }),
-            14..=17 => steps.push(Step::Tick { host: dice.below(2) }),
-            18..=27 => steps.push(Step::Wait(wait(&mut dice))),
-            28..=31 => steps.push(Step::Crash { process: dice.below(PROCESSES) }),
-            // Somebody gets on with it for a while.
-            _ => {
-                let (process, channel) = (dice.below(PROCESSES), dice.below(CHANNELS));
-                for _ in 0..=dice.below(7) {
-                    steps.push(Step::Deliver { process, channel, answer: answer(&mut dice) });
-                }
-            }
-        }
-    }
-    steps
-}
-
-fn find(dice: &mut Dice) -> Step {
-    let about = dice.below(TOPICS);
-    Step::Find {
-        host: dice.below(2),
-        about,
-        also: if dice.in_hundred(30) { dice.below(TOPICS) } else { about },
-        severity: Severity::ALL[dice.below(4)],
-        model: dice.in_hundred(25),
-        digest: dice.in_hundred(8),
-    }
-}
-
-fn wait(dice: &mut Dice) -> u32 {
-    let (from, to) = match dice.below(10) {
-        0..=2 => (1, 5),
-        3..=4 => (10, 59),
-        5..=6 => (61, 130),
-        7 => (300, 1700),
-        8 => (1800, 3500),
-        _ => (3500, 7300),
-    };
-    u32::try_from(from + dice.below(to - from)).unwrap_or(0)
-}
-
-fn answer(dice: &mut Dice) -> Answer {
-    match dice.below(200) {
-        0..=9 => Answer::Lost,
-        10..=17 => Answer::Unknown,
-        18..=27 => Answer::Away,
-        28..=35 => Answer::Limited,
-        36..=37 => Answer::Banned,
-        38..=43 => Answer::Refused,
-        44..=47 => Answer::NotAmendable,
-        48 => Answer::Broken,
-        _ => Answer::Ok,
-    }
-}
 
 /// What went wrong with a schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -297,7 +156,8 @@ pub struct Tally {
     pub messages: u64,
     /// Messages too many.
     pub surplus: u64,
-    /// Crashes, stalls and lost answers that may each make one.
+    /// Messages that had arrived without anybody being told, and excuse them. Fewer than those where what one of them said
+    /// is said again in parts.
     pub excuses: u64,
     /// Messages that another host had told.
     pub repeats: u64,
@@ -305,6 +165,10 @@ pub struct Tally {
     pub merges: u64,
     /// Reminders that were due.
     pub reminders: u64,
+    /// Messages about the same thing on several machines, or about many things.
+    pub joint: u64,
+    /// Rows that a mute held back.
+    pub muted: u64,
 }
 
 impl Tally {
@@ -317,6 +181,8 @@ impl Tally {
         self.repeats += other.repeats;
         self.merges += other.merges;
         self.reminders += other.reminders;
+        self.joint += other.joint;
+        self.muted += other.muted;
     }
 }
 
@@ -325,8 +191,8 @@ impl Tally {
 /// # Errors
 ///
 /// When a promise is broken.
-pub fn run(rules: Rules, stores: &dyn Stores, seed: u64, steps: &[Step]) -> Result<Tally, Fault> {
-    let mut world = World::new(rules, stores, seed);
+pub fn run(rules: Rules, stores: &dyn Fn() -> Box<dyn Stores>, seed: u64, steps: &[Step]) -> Result<Tally, Fault> {
+    let mut world = World::new(rules, stores(), seed);
     for step in steps {
         world.step(*step)?;
     }
@@ -335,7 +201,12 @@ pub fn run(rules: Rules, stores: &dyn Stores, seed: u64, steps: &[Step]) -> Resu
 }
 
 /// The shortest part of a schedule found that still goes wrong.
-pub fn shrink(rules: Rules, stores: &dyn Stores, seed: u64, steps: &[Step]) -> (Vec<Step>, Option<Fault>) {
+pub fn shrink(
+    rules: Rules,
+    stores: &dyn Fn() -> Box<dyn Stores>,
+    seed: u64,
+    steps: &[Step],
+) -> (Vec<Step>, Option<Fault>) {
     let mut best = steps.to_vec();
     let mut fault = run(rules, stores, seed, &best).err();
     let mut chunk = best.len() / 2;
@@ -359,36 +230,6 @@ pub fn shrink(rules: Rules, stores: &dyn Stores, seed: u64, steps: &[Step]) -> (
     (best, fault)
 }
 
-/// What a message says, noted when it was formed.
-#[derive(Clone, Debug)]
-struct Formed {
-    /// Incidents, those that are part of them included, with the rank that it tells.
-    covers: BTreeMap<IncidentId, Rank>,
-}
-
-#[derive(Clone, Debug)]
-struct Telling {
-    send: SendId,
-    at: Timestamp,
-    /// When it was reserved: from then on the store counts it as told (R6).
-    reserved: Timestamp,
-    /// Whether the deduplication store knows that it was told.
-    known: bool,
-    keys: Vec<(Key, Rank)>,
-    covers: BTreeMap<IncidentId, Rank>,
-}
-
-#[derive(Clone, Debug)]
-struct Occurrence {
-    host: usize,
-    at: Timestamp,
-    /// Any of these incidents must be told.
-    incidents: Vec<IncidentId>,
-    rank: Rank,
-    /// When it would be told again in any case.
-    remind: Duration,
-}
-
 enum Stage {
     Idle,
     Planned(Box<Turn>),
@@ -402,42 +243,40 @@ enum Stage {
 
 struct Lane {
     stage: Stage,
-    /// Whether an excuse was counted for this turn.
-    excused: bool,
     /// What the deduplication store knew to be told when it said that we speak.
     known: BTreeSet<usize>,
     /// When that was.
     reserved: Timestamp,
+    /// What this turn has made arrive.
+    arrived: Option<usize>,
 }
 
 struct World {
     rules: Rules,
     env: FakeEnv,
+    stores: Box<dyn Stores>,
     dice: Dice,
     policy: Policy,
     channels: Vec<Channel>,
     source: SourceId,
+    /// How much each host's clock is fast, in seconds.
+    skew: Vec<i64>,
+    /// Per process.
     ledgers: Vec<Arc<dyn Ledger>>,
-    dedup: Arc<dyn DedupStore>,
+    dedups: Vec<Arc<dyn DedupStore>>,
     processes: Vec<ProcessId>,
     lanes: Vec<Vec<Lane>>,
-    /// Per host the root that each topic has now.
-    roots: Vec<[RootId; TOPICS]>,
-    formed: BTreeMap<SendId, Formed>,
-    /// When that happened which a message is about.
-    events: BTreeMap<SendId, Timestamp>,
-    tellings: Vec<Vec<Telling>>,
-    occurrences: Vec<Occurrence>,
+    /// Per host and topic the roots that it had, the present one last.
+    roots: Vec<[Vec<RootId>; TOPICS]>,
+    oracle: Oracle,
     merged: BTreeMap<IncidentId, IncidentId>,
     dead: BTreeMap<(IncidentId, usize), Timestamp>,
-    surplus: Vec<Vec<String>>,
-    excuses: Vec<u64>,
     tally: Tally,
 }
 
 impl World {
-    fn new(rules: Rules, stores: &dyn Stores, seed: u64) -> Self {
-        let env = FakeEnv::new(Timestamp::from_secs(1_795_000_000), seed);
+    fn new(rules: Rules, stores: Box<dyn Stores>, seed: u64) -> Self {
+        let env = FakeEnv::new(BEGIN, seed);
         let channel = |name: &str, amends, min_severity| Channel {
             name: name.into(),
             destination: ChannelHash(LineId::of(&[name.as_bytes()]).bits()),
@@ -453,68 +292,86 @@ impl World {
             window: WINDOW,
             remind_urgent: WINDOW,
             remind_other: WINDOW * 2,
+            explain_wait: Duration::from_secs(60),
             channels: channels.clone(),
-            rollup_at: 3,
+            rollup_at: 4,
             ..Policy::default()
         };
-        let mut dice = Dice(seed ^ 0x5eed);
+        let mut dice = Dice::new(seed ^ 0x5eed);
+        let process = |dice: &mut Dice| ProcessId(wide(dice));
+        let dedup = || Arc::new(Weakened { inner: stores.dedup(&env), rules, env: env.clone() }) as Arc<dyn DedupStore>;
         Self {
             rules,
             policy,
             channels,
             source: SourceId("source".into()),
-            ledgers: (0..2).map(|host| stores.ledger(100 + host)).collect(),
-            dedup: Arc::new(Weakened { inner: stores.dedup(&env), rules, env: env.clone() }),
-            processes: (0..PROCESSES).map(|_| ProcessId(dice.wide())).collect(),
+            skew: (0..HOSTS).map(|_| i64::try_from(dice.below(240)).unwrap_or(0) - 120).collect(),
+            ledgers: (0..PROCESSES).map(|process| stores.ledger(process / 2)).collect(),
+            dedups: (0..PROCESSES).map(|_| dedup()).collect(),
+            processes: (0..PROCESSES).map(|_| process(&mut dice)).collect(),
             lanes: (0..PROCESSES).map(|_| lanes()).collect(),
-            roots: (0..2).map(|_| std::array::from_fn(|topic| leaf(topic).as_root())).collect(),
+            roots: (0..HOSTS).map(|_| std::array::from_fn(|topic| vec![leaf(topic).as_root()])).collect(),
             env,
+            stores,
             dice,
-            formed: BTreeMap::new(),
-            events: BTreeMap::new(),
-            tellings: vec![Vec::new(); CHANNELS],
-            occurrences: Vec::new(),
+            oracle: Oracle::default(),
             merged: BTreeMap::new(),
             dead: BTreeMap::new(),
-            surplus: vec![Vec::new(); CHANNELS],
-            excuses: vec![0; CHANNELS],
             tally: Tally::default(),
         }
     }
 
-    fn now(&self) -> Timestamp {
-        self.env.now()
+    /// What a host's clock says.
+    fn now(&self, host: usize) -> Timestamp {
+        self.told_by(host, self.env.now())
+    }
+
+    fn told_by(&self, host: usize, truth: Timestamp) -> Timestamp {
+        Timestamp::from_secs(truth.secs() + self.skew[host])
+            .plus(Duration::from_nanos(truth.nanos().rem_euclid(1_000_000_000) as u64))
+    }
+
+    /// When it really was what a host's clock said.
+    fn truth(&self, host: usize, told: Timestamp) -> Timestamp {
+        Timestamp::from_nanos(told.nanos().saturating_sub(self.skew[host] * 1_000_000_000))
     }
 
     fn step(&mut self, step: Step) -> Result<(), Fault> {
         match step {
             Step::Wait(seconds) => self.env.advance(Duration::from_secs(u64::from(seconds))),
-            Step::Find { host, about, also, severity, model, digest } => {
-                self.find(host, about, also, severity, model, digest)?;
+            Step::Find(find) => {
+                self.find(&find)?;
+                self.tick(find.host)?;
+            }
+            Step::Occur { host, scope, topic } => {
+                self.occur(host, scope, topic)?;
                 self.tick(host)?;
             }
             Step::Generalise { host, topic } => self.generalise(host, topic)?,
             Step::Tick { host } => self.tick(host)?,
+            Step::Release { host } => self.release(host)?,
+            Step::Mute { host, scope, seconds } => self.mute(host, scope, seconds)?,
             Step::Deliver { process, channel, answer } => self.deliver(process, channel, answer)?,
             Step::Crash { process } => self.crash(process),
         }
         Ok(())
     }
 
-    fn read(&self, host: usize, query: &Query) -> Result<Snapshot, Fault> {
-        block_on(self.ledgers[host].read(query)).map_err(|error| Fault::Store(format!("{error:?}")))
+    fn read(&self, process: usize, query: &Query) -> Result<Snapshot, Fault> {
+        block_on(self.ledgers[process].read(query)).map_err(|error| Fault::Store(format!("{error:?}")))
     }
 
-    fn commit(&mut self, host: usize, mut writes: Vec<Write>) -> Result<bool, Fault> {
+    fn commit(&mut self, process: usize, mut writes: Vec<Write>) -> Result<bool, Fault> {
         if writes.is_empty() {
             return Ok(true);
         }
+        let host = process / 2;
         if !self.rules.r2 {
             self.overwrite(host, &mut writes)?;
         }
-        let commit = Commit { id: CommitId(self.dice.wide()), writes };
+        let commit = Commit { id: CommitId(wide(&mut self.dice)), writes };
         let committed =
-            block_on(self.ledgers[host].commit(&commit)).map_err(|error| Fault::Store(format!("{error:?}")))?;
+            block_on(self.ledgers[process].commit(&commit)).map_err(|error| Fault::Store(format!("{error:?}")))?;
         if committed == Committed::Conflict {
             return Ok(false);
         }
@@ -531,7 +388,7 @@ impl World {
                 Write::Outbox(row) => {
                     let channel = self.channels.iter().position(|channel| channel.name == row.row.channel);
                     if let (OutboxState::Dead { at, .. }, Some(channel)) = (&row.row.state, channel) {
-                        self.dead.insert((row.row.incident, channel), *at);
+                        self.dead.insert((row.row.incident, channel), self.truth(host, *at));
                     }
                     if let OutboxState::Repeat { .. } = row.row.state {
                         self.tally.repeats += 1;
@@ -557,7 +414,7 @@ impl World {
             channels: true,
             ..Query::default()
         };
-        let now = self.read(host, &query)?;
+        let now = self.read(2 * host, &query)?;
         for write in writes {
             match write {
                 Write::Outbox(row) => {
@@ -581,9 +438,9 @@ impl World {
 
     /// Reads, lets a book decide and commits.
     fn with_book(&mut self, host: usize, keys: &[Key], decide: impl Fn(&mut Book<'_>)) -> Result<(), Fault> {
-        let snapshot = self.read(host, &Book::query(keys.to_vec()))?;
+        let snapshot = self.read(2 * host, &Book::query(keys.to_vec()))?;
         let policy = self.policy.clone();
-        let Some(mut book) = Book::open(&policy, &snapshot, self.source.clone(), self.now()) else {
+        let Some(mut book) = Book::open(&policy, &snapshot, self.source.clone(), self.now(host)) else {
             return Err(Fault::Store("no installation".into()));
         };
         decide(&mut book);
@@ -591,33 +448,41 @@ impl World {
         if !self.rules.r1 {
             absorb_into_claimed(&snapshot, &mut writes);
         }
-        match self.commit(host, writes)? {
+        match self.commit(2 * host, writes)? {
             true => Ok(()),
             false => Err(Fault::Store("a commit on a fresh snapshot conflicts".into())),
         }
     }
 
-    fn find(
-        &mut self,
-        host: usize,
-        about: usize,
-        also: usize,
-        severity: Severity,
-        model: bool,
-        digest: bool,
-    ) -> Result<(), Fault> {
-        let now = self.now();
+    fn root(&self, host: usize, topic: usize) -> RootId {
+        *self.roots[host][topic].last().expect("every topic has a root")
+    }
+
+    fn cited(&self, host: usize, scope: usize, topic: usize) -> Cited {
+        Cited {
+            scope: self::scope(scope),
+            leaf: Some(leaf(topic)),
+            root: self.root(host, topic),
+            template: format!("topic {topic} <*>").into(),
+            anomalous: true,
+        }
+    }
+
+    /// The keys that tell of a topic: its own, and those of all that are the same for the host now.
+    fn tells(&self, host: usize, scope: usize, topic: usize) -> BTreeSet<Key> {
+        let scope = self::scope(scope);
+        let same = (0..TOPICS).filter(|other| self.root(host, *other) == self.root(host, topic));
+        same.flat_map(|topic| {
+            let roots = self.roots[host][topic].iter().map(|root| Key::of_root(&scope, *root));
+            roots.chain([Key::of_leaf(&scope, leaf(topic))]).collect::<Vec<_>>()
+        })
+        .collect()
+    }
+
+    fn find(&mut self, find: &Find) -> Result<(), Fault> {
+        let Find { host, scope, about, also, mark, severity, model, digest } = *find;
+        let now = self.now(host);
         let topics = if about == also { vec![about] } else { vec![about, also] };
-        let cited: Vec<_> = topics
-            .iter()
-            .map(|topic| Cited {
-                scope: scope(),
-                leaf: Some(leaf(*topic)),
-                root: self.roots[host][*topic],
-                template: format!("topic {topic} <*>").into(),
-                anomalous: true,
-            })
-            .collect();
         let finding = Grounded {
             by: if model { By::Model { name: "model".into() } } else { By::Rule { id: "rule".into() } },
             profile: ProfileName::general(),
@@ -627,7 +492,8 @@ impl World {
             title: "title".into(),
             explanation: "explanation".into(),
             recommendation: String::new(),
-            cited,
+            cited: topics.iter().map(|topic| self.cited(host, scope, *topic)).collect(),
+            discriminator: if model || mark == 0 { String::new() } else { mark.to_string() },
             evidence: Vec::new(),
             entities: Vec::new(),
             query: None,
@@ -640,42 +506,58 @@ impl World {
         self.with_book(host, &keys, |book| {
             // What a model speaks of was counted when it was ingested.
             for cited in finding.cited.iter().filter(|_| model) {
-                book.occurred(&cited.scope, leaf(0), cited.root, 1, now, now);
+                book.occurred(&cited.scope, leaf_of(cited), cited.root, 1, now, now);
             }
             book.take(&finding);
         })?;
         if digest {
             return Ok(());
         }
-        let snapshot = self.read(host, &Book::query(keys))?;
-        let owner = |key: &Key, soft: bool| {
-            let owner = snapshot.keys.iter().find(|owner| owner.row.key == *key && (soft || !owner.row.soft))?;
-            let mut id = owner.row.incident;
-            while let Status::Merged { into } = snapshot.incidents.get(&id)?.row.status {
-                id = into;
+        let snapshot = self.read(2 * host, &Book::query(keys))?;
+        let about: Vec<(usize, Vec<Key>)> =
+            topics.iter().zip(&finding.cited).map(|(topic, cited)| (*topic, cited.keys().collect())).collect();
+        let owner = |keys: &[Key], soft: bool| keys.iter().find_map(|key| open_owner(&snapshot, *key, soft));
+        let all: Vec<Key> = about.iter().flat_map(|(_, keys)| keys.clone()).collect();
+        for (topic, keys) in &about {
+            // A detector's finding is one incident's, a model's is of each that it is about.
+            let hard = if model { owner(keys, false) } else { owner(&all, false) };
+            let (incident, detector) = match (hard, owner(keys, true)) {
+                (Some(hard), _) => (hard, true),
+                (None, Some(soft)) => (soft, false),
+                (None, None) => return Err(Fault::Lost(format!("nobody owns topic {topic}"))),
+            };
+            // What a model says about a listed incident raises it in the list only.
+            if model && detector && incident.route != Route::Alert {
+                continue;
             }
-            (snapshot.incidents.get(&id)?.row.status == Status::Firing).then_some(id)
-        };
-        let all: Vec<Key> = finding.cited.iter().flat_map(Cited::keys).collect();
-        let hard: BTreeSet<_> = all.iter().filter_map(|key| owner(key, false)).collect();
-        let occurrence = |incidents: Vec<IncidentId>, detector: bool| Occurrence {
-            host,
-            at: now,
-            incidents,
-            rank: Rank { detector, severity },
-            remind: self.policy.remind_after(severity),
-        };
-        let new: Vec<_> = if !model {
-            vec![occurrence(owner(&all[0], false).into_iter().collect(), true)]
-        } else if !hard.is_empty() {
-            // A model's finding that concerns a listed incident raises it in the list only.
-            let told = |id: &IncidentId| snapshot.incidents[id].row.route == Route::Alert;
-            hard.into_iter().filter(told).map(|id| occurrence(vec![id], true)).collect()
-        } else {
-            let soft: BTreeSet<_> = all.iter().filter_map(|key| owner(key, true)).collect();
-            vec![occurrence(soft.into_iter().collect(), false)]
-        };
-        self.occurrences.extend(new);
+            self.must_tell(host, scope, incident, self.tells(host, scope, *topic), Rank { detector, severity });
+        }
+        if let (Some(mark), Some(incident)) = (finding.mark(), owner(&all, false)) {
+            self.must_tell(host, scope, incident, BTreeSet::from([mark]), Rank { detector: true, severity });
+        }
+        Ok(())
+    }
+
+    fn must_tell(&mut self, host: usize, scope: usize, incident: &Incident, keys: BTreeSet<Key>, rank: Rank) {
+        let at = self.env.now();
+        let again = at.minus(self.policy.remind_after(incident.rank.severity));
+        let since = again.max(self.truth(host, incident.opened).minus(WINDOW));
+        let excused = if incident.muted_by.is_some() { (0..CHANNELS).collect() } else { BTreeSet::new() };
+        let incident = incident.id;
+        self.oracle.occurred(Occurrence { host, scope, at, incident, keys, rank, since, excused });
+    }
+
+    fn occur(&mut self, host: usize, scope: usize, topic: usize) -> Result<(), Fault> {
+        let (now, cited) = (self.now(host), self.cited(host, scope, topic));
+        let keys: Vec<Key> = cited.keys().collect();
+        self.with_book(host, &keys, |book| book.occurred(&cited.scope, leaf(topic), cited.root, 1, now, now))?;
+        let snapshot = self.read(2 * host, &Book::query(keys.clone()))?;
+        let owner = keys.iter().find_map(|key| open_owner(&snapshot, *key, true));
+        if let Some(incident) = owner.filter(|incident| incident.route == Route::Alert) {
+            // Nobody claims anything about it: that it goes on is what must be told.
+            let keys = incident.keys.iter().copied().collect();
+            self.must_tell(host, scope, incident, keys, incident.rank);
+        }
         Ok(())
     }
 
@@ -683,98 +565,116 @@ impl World {
         // Topics 0 and 1 have one root above them, 2 and 3 another.
         let pair = topic / 2 * 2;
         let to = RootId::of(&[b"above", &pair.to_le_bytes()]);
-        let mut moves = Vec::new();
-        for topic in [pair, pair + 1] {
-            let from = self.roots[host][topic];
-            if from != to {
-                moves.push(Move { leaf: leaf(topic), from: Some(from), to });
-            }
-        }
+        let moved = (pair..pair + 2).filter(|topic| self.root(host, *topic) != to);
+        let moves: Vec<Move> =
+            moved.map(|topic| Move { leaf: leaf(topic), from: Some(self.root(host, topic)), to }).collect();
         if moves.is_empty() {
             return Ok(());
         }
-        let open = self.read(host, &Query { incidents: Incidents::Firing, ..Query::default() })?;
+        let open = self.read(2 * host, &Query { incidents: Incidents::Firing, ..Query::default() })?;
         let keys: Vec<_> = Book::moved_keys(&open, &moves).into_iter().collect();
         self.with_book(host, &keys, |book| book.moved(&moves, &keys))?;
-        self.roots[host][pair] = to;
-        self.roots[host][pair + 1] = to;
+        for topic in pair..pair + 2 {
+            self.roots[host][topic].push(to);
+        }
         Ok(())
     }
 
+    fn release(&mut self, host: usize) -> Result<(), Fault> {
+        let keys: Vec<Key> = (0..SCOPES)
+            .flat_map(|scope| (0..TOPICS).map(move |topic| (scope, topic)))
+            .flat_map(|(scope, topic)| self.cited(host, scope, topic).keys().collect::<Vec<_>>())
+            .collect();
+        self.with_book(host, &keys, |book| book.release(&keys))
+    }
+
+    fn mute(&mut self, host: usize, scope: usize, seconds: u32) -> Result<(), Fault> {
+        let id = format!("scope {scope}");
+        let now = self.now(host);
+        let write = match seconds {
+            0 => Write::Unmute(id),
+            seconds => Write::Mute(Mute {
+                id,
+                matches: MuteMatch { host: Some(format!("web-{scope}")), ..MuteMatch::default() },
+                until: Some(now.plus(Duration::from_secs(u64::from(seconds)))),
+                reason: String::new(),
+                author: String::new(),
+                created: now,
+            }),
+        };
+        if seconds > 0 {
+            let severities: Vec<Severity> = self.channels.iter().map(|channel| channel.min_severity).collect();
+            self.oracle.muted(host, scope, &severities);
+        }
+        self.commit(2 * host, vec![write]).map(|_| ())
+    }
+
     fn tick(&mut self, host: usize) -> Result<(), Fault> {
-        let snapshot = self.read(host, &Book::query(Vec::new()))?;
-        let now = self.now();
+        let snapshot = self.read(2 * host, &Book::query(Vec::new()))?;
+        let now = self.now(host);
         let mut writes = lifecycle::tick(&self.policy, &snapshot, &self.source, Some(now), now);
         if !self.rules.r1 {
             absorb_into_claimed(&snapshot, &mut writes);
         }
-        match self.commit(host, writes)? {
+        match self.commit(2 * host, writes)? {
             true => Ok(()),
             false => Err(Fault::Store("a commit on a fresh snapshot conflicts".into())),
         }
     }
 
     fn crash(&mut self, process: usize) {
-        self.processes[process] = ProcessId(self.dice.wide());
-        for (channel, lane) in std::mem::replace(&mut self.lanes[process], lanes()).into_iter().enumerate() {
-            let unsettled = match &lane.stage {
-                Stage::Sent(turn, Ok(_)) => turn.sending.row.asks_dedup || turn.sending.row.amend.is_none(),
-                Stage::Over(turn, Ended::Delivered(_)) => !turn.sending.row.asks_dedup,
-                _ => false,
-            };
-            if unsettled && !lane.excused {
-                self.excuses[channel] += 1;
-            }
-        }
+        self.processes[process] = ProcessId(wide(&mut self.dice));
+        self.lanes[process] = lanes();
+        self.ledgers[process] = self.stores.ledger(process / 2);
+        let inner = self.stores.dedup(&self.env);
+        self.dedups[process] = Arc::new(Weakened { inner, rules: self.rules, env: self.env.clone() });
     }
 
     fn deliver(&mut self, process: usize, number: usize, answer: Answer) -> Result<(), Fault> {
-        let host = process / 2;
         let stage = std::mem::replace(&mut self.lanes[process][number].stage, Stage::Idle);
         let next = match stage {
-            Stage::Idle => {
-                self.lanes[process][number].excused = false;
-                self.plan(process, number)?
-            }
+            Stage::Idle => self.plan(process, number)?,
             Stage::Planned(mut turn) => {
                 let writes = std::mem::take(&mut turn.writes);
-                if self.commit(host, writes)? { Stage::Claimed(turn) } else { Stage::Idle }
+                if self.commit(process, writes)? { Stage::Claimed(turn) } else { Stage::Idle }
             }
             Stage::Claimed(turn) => {
-                let known = self.tellings[number].iter().enumerate().filter(|(_, told)| told.known);
-                self.lanes[process][number].known = known.map(|(at, _)| at).collect();
-                self.lanes[process][number].reserved = self.now();
-                self.reserve(turn)?
+                let known = self.oracle.known(number);
+                let lane = &mut self.lanes[process][number];
+                (lane.known, lane.reserved, lane.arrived) = (known, self.env.now(), None);
+                self.reserve(process, turn)?
+            }
+            Stage::Reserved(turn) if self.now(process / 2) > turn.send_by => {
+                self.settle_dedup(process, number, &turn, &Outcome::Failed)?;
+                Stage::Over(turn, Ended::Wait(Duration::ZERO))
             }
             Stage::Reserved(turn) if !self.rules.sends_before_marking => {
                 let receipt = Receipt("early".into());
-                self.settle_dedup(&turn, &Ok(receipt.clone()))?;
-                self.settle_ledger(host, number, &turn, &Ended::Delivered(receipt))?;
+                let outcome = Outcome::Delivered { receipt: receipt.clone() };
+                self.settle_dedup(process, number, &turn, &outcome)?;
+                self.settle_ledger(process, number, &turn, &Ended::Delivered(receipt))?;
                 Stage::Marked(turn)
             }
             Stage::Marked(turn) => {
-                let _ = self.send(process, number, &turn, answer);
+                let _ = self.send(process, number, &turn, answer)?;
                 Stage::Idle
             }
             Stage::Reserved(turn) => {
-                let sent = self.send(process, number, &turn, answer);
+                let sent = self.send(process, number, &turn, answer)?;
                 Stage::Sent(turn, sent)
             }
             Stage::Sent(turn, sent) => {
-                if turn.sending.row.asks_dedup {
-                    self.excuse_lateness(process, number, &turn, sent.is_ok());
-                    self.settle_dedup(&turn, &sent)?;
-                }
+                let sent = sent.map_err(|answer| error(&self.channels[number].name, answer));
+                let outcome = deliver::outcome(&turn, &sent);
+                self.settle_dedup(process, number, &turn, &outcome)?;
                 let ended = match sent {
                     Ok(receipt) => Ended::Delivered(receipt),
-                    Err(answer) => Ended::Failed(error(&self.channels[number].name, answer)),
+                    Err(error) => Ended::Failed(error),
                 };
                 Stage::Over(turn, ended)
             }
             Stage::Over(turn, ended) => {
-                let delivered = matches!(ended, Ended::Delivered(_)) && !turn.sending.row.asks_dedup;
-                self.excuse_lateness(process, number, &turn, delivered);
-                self.settle_ledger(host, number, &turn, &ended)?;
+                self.settle_ledger(process, number, &turn, &ended)?;
                 Stage::Idle
             }
         };
@@ -783,189 +683,150 @@ impl World {
     }
 
     fn plan(&mut self, process: usize, number: usize) -> Result<Stage, Fault> {
-        let host = process / 2;
         let channel = self.channels[number].clone();
-        let snapshot = self.read(host, &deliver::query(&channel.name))?;
-        let random = self.dice.wide();
-        match deliver::next(&self.policy, &snapshot, &channel, self.processes[process], self.now(), random) {
+        let snapshot = self.read(process, &deliver::query(&channel.name))?;
+        let (now, random) = (self.now(process / 2), wide(&mut self.dice));
+        match deliver::next(&self.policy, &snapshot, &channel, self.processes[process], now, random) {
             Next::Nothing { writes, .. } => {
-                self.commit(host, writes)?;
+                let held = |write: &Write| match write {
+                    Write::Outbox(row) => {
+                        let incident = snapshot.incidents.get(&row.row.incident);
+                        incident.is_some_and(|incident| mutes::holding(&incident.row, &snapshot.mutes, now).is_some())
+                    }
+                    _ => false,
+                };
+                self.tally.muted += writes.iter().filter(|write| held(write)).count() as u64;
+                self.commit(process, writes)?;
                 Ok(Stage::Idle)
             }
-            Next::Send(mut turn) => {
-                let id = turn.sending.row.id;
-                self.events.insert(id, turn.at.minus(turn.age));
-                if !self.rules.r6 {
-                    turn.age = Duration::ZERO;
-                }
-                if !self.formed.contains_key(&id) {
-                    let formed = self.formed(&snapshot, &turn);
-                    self.formed.insert(id, formed);
-                }
+            Next::Send(turn) => {
+                self.oracle.formed(turn.sending.row.id, &turn.sending.row.keys)?;
                 Ok(Stage::Planned(turn))
             }
         }
     }
 
-    fn formed(&self, snapshot: &Snapshot, turn: &Turn) -> Formed {
-        let mut covers = BTreeMap::new();
-        for row in &turn.rows {
-            let Some(incident) = snapshot.incidents.get(&row.row.incident) else { continue };
-            covers.insert(row.row.incident, incident.row.rank);
-            for ended in self.merged.keys().filter(|id| self.survivor(**id) == row.row.incident) {
-                covers.insert(*ended, incident.row.rank);
-            }
-        }
-        Formed { covers }
-    }
-
-    fn survivor(&self, mut id: IncidentId) -> IncidentId {
-        while let Some(into) = self.merged.get(&id) {
-            id = *into;
-        }
-        id
-    }
-
-    fn reserve(&mut self, turn: Box<Turn>) -> Result<Stage, Fault> {
+    fn reserve(&mut self, process: usize, turn: Box<Turn>) -> Result<Stage, Fault> {
         if !turn.sending.row.asks_dedup {
             return Ok(Stage::Reserved(turn));
         }
-        let standing = block_on(self.dedup.reserve(&self.claim(&turn)));
+        let standing = block_on(self.dedups[process].reserve(&self.claim(process / 2, &turn)));
         let standing = standing.map_err(|error| Fault::Store(format!("{error:?}")))?;
         Ok(match standing {
             Standing::First => Stage::Reserved(turn),
             Standing::Delivered { receipt } => Stage::Over(turn, Ended::Delivered(receipt)),
-            Standing::Repeat { receipt } => Stage::Over(turn, Ended::Repeat(receipt)),
+            Standing::Repeat { receipt, ago } => Stage::Over(turn, Ended::Repeat(receipt, ago)),
             Standing::Pending { wait } => Stage::Over(turn, Ended::Wait(wait)),
         })
     }
 
-    fn claim<'t>(&self, turn: &'t Turn) -> Claim<'t> {
+    fn claim<'t>(&self, host: usize, turn: &'t Turn) -> Claim<'t> {
         let sending = &turn.sending.row;
         Claim {
             id: sending.id,
             epoch: turn.sending.version,
             channel: self.policy.channel(&sending.channel).map_or(ChannelHash(0), |channel| channel.destination),
             keys: &sending.keys,
-            age: turn.age,
+            age: if self.rules.r6 { self.now(host).since(turn.event) } else { Duration::ZERO },
             window: sending.window,
             lease: turn.lease,
+            held: self.now(host).since(turn.at),
         }
     }
 
-    fn send(&mut self, process: usize, number: usize, turn: &Turn, answer: Answer) -> Result<Receipt, Answer> {
-        let sending = &turn.sending.row;
-        let taken = matches!(answer, Answer::Ok | Answer::Lost);
-        self.excuse_lateness(process, number, turn, taken);
-        if taken {
-            self.arrived(process, number, turn);
-            if answer == Answer::Lost && (sending.asks_dedup || sending.amend.is_none()) {
-                self.excuses[number] += 1;
+    fn send(
+        &mut self,
+        process: usize,
+        number: usize,
+        turn: &Turn,
+        answer: Answer,
+    ) -> Result<Result<Receipt, Answer>, Fault> {
+        let (host, sending) = (process / 2, &turn.sending.row);
+        self.alone_in_channel(process, number)?;
+        let answer = match answer {
+            Answer::NotAmendable if sending.amend.is_none() => Answer::Away,
+            answer => answer,
+        };
+        if matches!(answer, Answer::Ok | Answer::Lost) {
+            if sending.tells.len() > 1 {
+                self.tally.joint += 1;
+            }
+            let event = self.truth(host, turn.event);
+            let arrival = Arrival {
+                send: sending.id,
+                manner: match (sending.asks_dedup, &sending.amend) {
+                    (true, _) => Manner::Announcement,
+                    (false, Some(_)) => Manner::Edit,
+                    (false, None) => Manner::Follow,
+                },
+                at: self.env.now(),
+                reserved: self.lanes[process][number].reserved,
+                keys: sending.keys.clone(),
+                since: event.minus(sending.window),
+                known: self.lanes[process][number].known.clone(),
+            };
+            self.lanes[process][number].arrived = Some(self.oracle.arrived(number, arrival)?);
+        }
+        Ok(match answer {
+            Answer::Ok => Ok(sending.amend.clone().unwrap_or(Receipt(format!("{:032x}", sending.id.0)))),
+            answer => Err(answer),
+        })
+    }
+
+    /// One message in flight per channel and ledger (R7), but for those who are late.
+    fn alone_in_channel(&self, process: usize, number: usize) -> Result<(), Fault> {
+        let host = process / 2;
+        let now = self.now(host);
+        let others = (2 * host..2 * host + 2).filter(|other| *other != process);
+        for other in others {
+            if let Stage::Reserved(turn) | Stage::Sent(turn, _) = &self.lanes[other][number].stage
+                && now < turn.at.plus(turn.lease)
+                && self.rules.r2
+            {
+                return Err(Fault::Store(format!("two messages in flight in channel {number} of host {host}")));
             }
         }
-        match answer {
-            Answer::Ok => Ok(sending.amend.clone().unwrap_or(Receipt(format!("{:032x}", sending.id.0)))),
-            Answer::NotAmendable if sending.amend.is_none() => Err(Answer::Away),
-            answer => Err(answer),
+        Ok(())
+    }
+
+    fn settle_dedup(&mut self, process: usize, number: usize, turn: &Turn, outcome: &Outcome) -> Result<(), Fault> {
+        if !turn.sending.row.asks_dedup {
+            return Ok(());
+        }
+        if let Outcome::Delivered { .. } = outcome {
+            self.confirm(process, number);
+        }
+        let settled = block_on(self.dedups[process].settle(&self.claim(process / 2, turn), outcome));
+        settled.map_err(|error| Fault::Store(format!("{error:?}")))
+    }
+
+    fn confirm(&mut self, process: usize, number: usize) {
+        if let Some(arrival) = self.lanes[process][number].arrived {
+            self.oracle.confirm(number, arrival);
         }
     }
 
-    /// A message arrives at the people who read the channel.
-    ///
-    /// A message too many is one that the channel had already, or that says nothing but what the deduplication store knew
-    /// to be told. (What another host says about a part of a message whose fate is unknown is none: nobody could know.)
-    fn arrived(&mut self, process: usize, number: usize, turn: &Turn) {
-        let (now, sending) = (self.now(), &turn.sending.row);
-        self.tally.messages += 1;
-        if sending.amend.is_some() {
-            return; // nobody is disturbed by an edit
-        }
-        let before = &self.tellings[number];
-        let again = before.iter().any(|told| told.send == sending.id);
-        let since = now.minus(now.since(turn.at) + turn.age).minus(sending.window);
-        let told = |key: &Key, rank: &Rank| {
-            let known = &self.lanes[process][number].known;
-            let mut before = known.iter().filter_map(|at| before.get(*at)).filter(|told| told.reserved >= since);
-            before.any(|told| told.keys.iter().any(|(k, r)| k == key && r >= rank))
-        };
-        if again || (sending.asks_dedup && sending.keys.iter().all(|(key, rank)| told(key, rank))) {
-            let why = if again { "again" } else { "told by another" };
-            self.surplus[number].push(format!("{} {why}", sending.id.0 % 10_000));
-        }
-        let covers = self.formed.get(&sending.id).map(|formed| formed.covers.clone()).unwrap_or_default();
-        let (send, keys, reserved) = (sending.id, sending.keys.clone(), self.lanes[process][number].reserved);
-        let covers = if sending.asks_dedup { covers } else { BTreeMap::new() };
-        let keys = if sending.asks_dedup { keys } else { Vec::new() };
-        self.tellings[number].push(Telling { send, at: now, reserved, known: false, keys, covers });
-    }
-
-    /// Somebody else has told a message, the store says: if so, that counts as if we had.
-    fn repeated(&mut self, number: usize, turn: &Turn) {
-        let sending = &turn.sending.row;
-        let event = self.events.get(&sending.id).copied().unwrap_or(turn.at);
-        let since = event.minus(sending.window).minus(LEEWAY);
-        let told = |key: &Key, rank: &Rank| {
-            let mut told = self.tellings[number].iter().filter(|told| told.at >= since);
-            told.any(|told| told.keys.iter().any(|(k, r)| k == key && r >= rank))
-        };
-        if sending.keys.iter().all(|(key, rank)| told(key, rank)) {
-            let covers = self.formed.get(&sending.id).map(|formed| formed.covers.clone()).unwrap_or_default();
-            let telling =
-                Telling { send: sending.id, at: event, reserved: event, known: false, keys: Vec::new(), covers };
-            self.tellings[number].push(telling);
-        }
-    }
-
-    /// Whoever is slower than his lease may be overtaken: that excuses one message.
-    fn excuse_lateness(&mut self, process: usize, number: usize, turn: &Turn, taken: bool) {
-        let late = self.now() >= turn.at.plus(turn.lease);
-        let edit = turn.sending.row.amend.is_some();
-        let lane = &mut self.lanes[process][number];
-        if late && taken && !edit && !lane.excused {
-            lane.excused = true;
-            self.excuses[number] += 1;
-        }
-    }
-
-    fn settle_dedup(&mut self, turn: &Turn, sent: &Result<Receipt, Answer>) -> Result<(), Fault> {
-        let outcome = match sent {
-            Ok(receipt) => Outcome::Delivered { receipt: receipt.clone() },
-            Err(_) => Outcome::Failed,
-        };
-        // After the lease somebody else may have the claim, and the store takes no notice.
-        if sent.is_ok() && self.now() < turn.at.plus(turn.lease) {
-            let number = self.channels.iter().position(|channel| channel.name == turn.sending.row.channel);
-            let told = number.and_then(|number| {
-                self.tellings[number].iter_mut().rev().find(|told| told.send == turn.sending.row.id)
-            });
-            told.into_iter().for_each(|told| told.known = true);
-        }
-        block_on(self.dedup.settle(&self.claim(turn), &outcome)).map_err(|error| Fault::Store(format!("{error:?}")))
-    }
-
-    fn settle_ledger(&mut self, host: usize, number: usize, turn: &Turn, ended: &Ended) -> Result<(), Fault> {
-        let snapshot = self.read(host, &deliver::query(&self.channels[number].name))?;
-        let same = |known: &&Versioned<_>| {
-            let known: &Versioned<logwarden_core::ledger::Sending> = known;
-            known.row.id == turn.sending.row.id
-        };
+    fn settle_ledger(&mut self, process: usize, number: usize, turn: &Turn, ended: &Ended) -> Result<(), Fault> {
+        let host = process / 2;
+        let snapshot = self.read(process, &deliver::query(&self.channels[number].name))?;
+        let same = |known: &&Versioned<Sending>| known.row.id == turn.sending.row.id;
         let known = snapshot.sendings.iter().find(same);
         if known.is_none_or(|known| known.version != turn.sending.version && self.rules.r2) {
             return Ok(()); // somebody else has it now
         }
         let random = self.dice.roll();
-        let writes = deliver::settle(&self.policy, &snapshot, turn, ended, self.now(), random);
-        if !self.commit(host, writes)? && self.rules.r1 {
+        let writes = deliver::settle(&self.policy, &snapshot, turn, ended, self.now(host), random);
+        if !self.commit(process, writes)? && self.rules.r1 {
             return Err(Fault::Store("what is claimed was changed by somebody else".into()));
         }
-        if let Ended::Repeat(_) = ended {
-            self.repeated(number, turn);
+        if matches!(ended, Ended::Delivered(_)) && !turn.sending.row.asks_dedup {
+            self.confirm(process, number);
         }
         if let Ended::Failed(NotifyError::Banned { retry_after, .. }) = ended {
-            let snapshot = self.read(host, &deliver::query(&self.channels[number].name))?;
-            let until = self.now().plus(*retry_after);
+            let snapshot = self.read(process, &deliver::query(&self.channels[number].name))?;
+            let until = self.now(host).plus(*retry_after);
             let writes = deliver::hold_vendor(&snapshot, &self.policy, self.channels[number].vendor, until);
-            self.commit(host, writes)?;
+            self.commit(process, writes)?;
         }
         Ok(())
     }
@@ -974,7 +835,7 @@ impl World {
     fn settle_down(&mut self) -> Result<(), Fault> {
         for round in 0..24 {
             self.env.advance(Duration::from_secs(65));
-            for host in 0..2 {
+            for host in 0..HOSTS {
                 self.tick(host)?;
             }
             for _ in 0..12 {
@@ -998,8 +859,8 @@ impl World {
     }
 
     fn anything_open(&self) -> Result<bool, Fault> {
-        for host in 0..2 {
-            let snapshot = self.read(host, &Query { outbox: Outbox::Open, ..Query::default() })?;
+        for host in 0..HOSTS {
+            let snapshot = self.read(2 * host, &Query { outbox: Outbox::Open, ..Query::default() })?;
             if !snapshot.outbox.is_empty() {
                 return Ok(true);
             }
@@ -1008,15 +869,21 @@ impl World {
         Ok(self.lanes.iter().flatten().any(busy))
     }
 
+    fn survivor(&self, mut id: IncidentId) -> IncidentId {
+        while let Some(into) = self.merged.get(&id) {
+            id = *into;
+        }
+        id
+    }
+
     fn check(mut self) -> Result<Tally, Fault> {
-        self.tally.occurrences = self.occurrences.len() as u64;
-        for host in 0..2 {
+        for host in 0..HOSTS {
             let all = Query { outbox: Outbox::Open, channels: true, ..Query::default() };
-            let open = self.read(host, &all)?;
+            let open = self.read(2 * host, &all)?;
             for (number, channel) in self.channels.iter().enumerate() {
                 let state = open.channels.iter().find(|state| state.row.name == channel.name);
                 let broken = state.is_some_and(|state| state.row.broken.is_some());
-                let held = state.is_some_and(|state| state.row.hold_until > self.now());
+                let held = state.is_some_and(|state| state.row.hold_until > self.now(host));
                 let waiting: Vec<_> = open.outbox.iter().filter(|row| row.row.channel == channel.name).collect();
                 if let Some(row) = waiting.first()
                     && !broken
@@ -1025,62 +892,52 @@ impl World {
                     return Err(Fault::Stuck(format!("host {host}, {}: {:?}", channel.name, row.row)));
                 }
                 let waiting: BTreeSet<_> = waiting.iter().map(|row| self.survivor(row.row.incident)).collect();
-                for occurrence in self.occurrences.iter().filter(|o| o.host == host) {
-                    self.check_told(occurrence, number, &waiting)?;
-                }
+                let excused = |id: IncidentId, since: Timestamp| {
+                    let survivor = self.survivor(id);
+                    let dead = |id| self.dead.get(&(id, number)).is_some_and(|at| *at >= since);
+                    waiting.contains(&survivor) || dead(id) || dead(survivor)
+                };
+                self.oracle.check(host, number, channel.min_severity, excused)?;
             }
         }
-        for (number, surplus) in self.surplus.iter().enumerate() {
-            self.tally.surplus += surplus.len() as u64;
-            self.tally.excuses += self.excuses[number];
-            if surplus.len() as u64 > self.excuses[number] {
-                let (name, excuses) = (&self.channels[number].name, self.excuses[number]);
-                return Err(Fault::Surplus(format!("{name}: {excuses} excuses for {surplus:?}")));
-            }
-        }
+        self.tally.occurrences = self.oracle.occurrences();
+        self.tally.messages = self.oracle.messages;
+        self.tally.surplus = self.oracle.surplus;
+        self.tally.excuses = self.oracle.excuses();
         Ok(self.tally)
     }
+}
 
-    fn check_told(&self, occurrence: &Occurrence, number: usize, waiting: &BTreeSet<IncidentId>) -> Result<(), Fault> {
-        let channel = &self.channels[number];
-        if occurrence.rank.severity < channel.min_severity {
-            return Ok(());
-        }
-        let since = |span: Duration| occurrence.at.minus(span).minus(LEEWAY);
-        let loud = |rank: &Rank| *rank >= occurrence.rank;
-        let own = |id: &IncidentId| {
-            self.tellings[number]
-                .iter()
-                .any(|told| told.at >= since(occurrence.remind) && told.covers.get(id).is_some_and(loud))
-        };
-        let excused = |id: &IncidentId| {
-            let survivor = self.survivor(*id);
-            let dead = |id| self.dead.get(&(id, number)).is_some_and(|at| *at >= occurrence.at);
-            waiting.contains(&survivor) || dead(*id) || dead(survivor)
-        };
-        if occurrence.incidents.iter().any(own) || occurrence.incidents.iter().any(excused) {
-            return Ok(());
-        }
-        let at = occurrence.at.secs() - 1_795_000_000;
-        Err(Fault::Lost(format!(
-            "host {}, {}: {:?} at {at} s, {:?}",
-            occurrence.host, channel.name, occurrence.rank, occurrence.incidents
-        )))
+/// The open incident that owns a key.
+fn open_owner(snapshot: &Snapshot, key: Key, soft: bool) -> Option<&Incident> {
+    let owner = snapshot.keys.iter().find(|owner| owner.row.key == key && (soft || !owner.row.soft))?;
+    let mut incident = &snapshot.incidents.get(&owner.row.incident)?.row;
+    while let Status::Merged { into } = incident.status {
+        incident = &snapshot.incidents.get(&into)?.row;
     }
+    (incident.status == Status::Firing).then_some(incident)
 }
 
 fn lanes() -> Vec<Lane> {
-    (0..CHANNELS)
-        .map(|_| Lane { stage: Stage::Idle, excused: false, known: BTreeSet::new(), reserved: Timestamp::MIN })
-        .collect()
+    let lane = |_| Lane { stage: Stage::Idle, known: BTreeSet::new(), reserved: Timestamp::MIN, arrived: None };
+    (0..CHANNELS).map(lane).collect()
 }
 
-fn scope() -> Scope {
-    Scope { tenant: "".into(), origin: Arc::new(Origin { host: "web-1".into(), service: "app".into() }) }
+fn wide(dice: &mut Dice) -> u128 {
+    u128::from(dice.roll()) << 64 | u128::from(dice.roll())
+}
+
+fn scope(number: usize) -> Scope {
+    let origin = Origin { host: format!("web-{number}").into(), service: "app".into() };
+    Scope { tenant: "".into(), origin: Arc::new(origin) }
 }
 
 fn leaf(topic: usize) -> LeafId {
     LeafId::of(&[b"topic", &topic.to_le_bytes()])
+}
+
+fn leaf_of(cited: &Cited) -> LeafId {
+    cited.leaf.unwrap_or_else(|| leaf(0))
 }
 
 fn error(channel: &Arc<str>, answer: Answer) -> NotifyError {
@@ -1099,63 +956,5 @@ fn error(channel: &Arc<str>, answer: Answer) -> NotifyError {
         Answer::Refused => NotifyError::ContentRefused { channel, reason: "refused".into() },
         Answer::NotAmendable => NotifyError::NotAmendable { channel, reason: "gone".into() },
         Answer::Broken => NotifyError::Broken { channel, reason: "revoked".into() },
-    }
-}
-
-/// Without R1: an event goes into an open row of its incident and channel even when that is being sent.
-fn absorb_into_claimed(snapshot: &Snapshot, writes: &mut [Write]) {
-    for write in writes.iter_mut() {
-        let Write::Outbox(row) = write else { continue };
-        let claimed = snapshot.outbox.iter().find(|known| {
-            row.version == 0
-                && known.row.incident == row.row.incident
-                && known.row.channel == row.row.channel
-                && known.row.send.is_some()
-                && known.row.state.is_open()
-        });
-        if let Some(claimed) = claimed {
-            let mut claimed = claimed.clone();
-            claimed.row.seq = row.row.seq;
-            *row = claimed;
-        }
-    }
-}
-
-/// A deduplication store without some of the rules.
-#[derive(Debug)]
-struct Weakened {
-    inner: Arc<dyn DedupStore>,
-    rules: Rules,
-    env: FakeEnv,
-}
-
-const FLAT: Rank = Rank { detector: true, severity: Severity::Low };
-
-#[async_trait]
-impl DedupStore for Weakened {
-    async fn reserve(&self, claim: &Claim<'_>) -> Result<Standing, DedupError> {
-        let mut keys = claim.keys.to_vec();
-        if !self.rules.r5 {
-            keys.iter_mut().for_each(|(_, rank)| *rank = FLAT);
-        }
-        let mut claim = Claim { keys: &keys, ..claim.clone() };
-        if !self.rules.r6 {
-            claim.age = Duration::ZERO;
-            claim.window = WINDOW;
-        }
-        if !self.rules.r4 {
-            for key in &keys {
-                let probe = SendId(u128::from(self.env.random()));
-                let one = Claim { id: probe, keys: std::slice::from_ref(key), lease: Duration::ZERO, ..claim.clone() };
-                if let repeat @ Standing::Repeat { .. } = self.inner.reserve(&one).await? {
-                    return Ok(repeat);
-                }
-            }
-        }
-        self.inner.reserve(&claim).await
-    }
-
-    async fn settle(&self, claim: &Claim<'_>, outcome: &Outcome) -> Result<(), DedupError> {
-        self.inner.settle(claim, outcome).await
     }
 }

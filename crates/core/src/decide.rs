@@ -17,7 +17,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use logwarden_detectors::Severity;
 
-use crate::{Timestamp, notifier::Channel};
+use crate::{Timestamp, memory_dedup::CLOCK_TOLERANCE, notifier::Channel};
 
 pub mod book;
 pub mod deliver;
@@ -26,6 +26,12 @@ pub mod judge;
 pub mod lifecycle;
 pub mod mutes;
 pub mod view;
+
+/// How long ago something happened by the wall clock. What is further in the future than clocks may differ happened before
+/// the clock was set back, and counts as long ago: a jump of the clock may repeat a message, never swallow one.
+pub(crate) fn ago(now: Timestamp, then: Timestamp) -> Duration {
+    if then > now.plus(CLOCK_TOLERANCE) { Duration::MAX } else { now.since(then) }
+}
 
 /// Makes a link to a query and a time, such as Grafana Explore.
 pub type Links = Arc<dyn Fn(&str, Timestamp, Timestamp) -> Option<String> + Send + Sync>;

@@ -22,7 +22,7 @@ use crate::{
 pub struct Claim<'a> {
     /// The message; the same through retries.
     pub id: SendId,
-    /// Raised with every claim of the message: an older epoch's settle changes nothing (R10).
+    /// Raised with every claim of the message: what fails in an older epoch changes nothing (R10).
     pub epoch: u64,
     /// Where.
     pub channel: ChannelHash,
@@ -34,6 +34,8 @@ pub struct Claim<'a> {
     pub window: Duration,
     /// How long the claim may stay unsettled; longer than the longest send.
     pub lease: Duration,
+    /// When it is settled: how long ago it was reserved at most, for a store that does not have the reservation any more.
+    pub held: Duration,
 }
 
 /// Whether to speak.
@@ -48,8 +50,10 @@ pub enum Standing {
     },
     /// All keys were told there within the window at this rank or above (R4): do not send.
     Repeat {
-        /// What the channel gave back to whoever told it.
+        /// What the channel gave back to whoever told the last of it.
         receipt: Receipt,
+        /// How long ago the first of it was told: a reminder counts from then.
+        ago: Duration,
     },
     /// Somebody else is about to say some of it: come back later.
     Pending {
@@ -68,6 +72,12 @@ pub enum Outcome {
     },
     /// Not sent, or refused: frees the claim, if it is still the same epoch's (R10).
     Failed,
+    /// Sent, and nobody knows whether it arrived: nobody else says it before this message was tried again, for so long at
+    /// most. Its own next attempt may reserve at once.
+    Unclear {
+        /// How long the claim is kept from now on.
+        hold: Duration,
+    },
 }
 
 /// Why the store could not answer.
@@ -87,7 +97,8 @@ pub struct DedupError {
 /// * A reservation that is never settled expires with its lease; the next caller is told `First`.
 /// * `Repeat` only if every key was told within the window before the event at the claim's rank or above.
 /// * Told counts from the moment of the reservation (R6). What was told is kept per (channel, key, rank): the last time.
-/// * `settle` with an epoch that is no longer the claim's changes nothing. Settled ids are kept 30 days.
+/// * `Failed` and `Unclear` of an epoch that is no longer the claim's change nothing (R10). `Delivered` is a fact and
+///   counts whoever says it. Settled ids are kept 30 days.
 /// * Either future may be dropped at any `.await`; the store then holds the old state or the new one.
 #[async_trait]
 pub trait DedupStore: fmt::Debug + Send + Sync {

@@ -112,10 +112,16 @@ fn plural(n: u64, word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::HashSet, sync::Arc};
+
+    use futures::executor::block_on;
+
     use super::*;
     use crate::{
-        digest::tests::segment,
+        digest::{Material, plan, tests::segment},
         grounding::{Floors, ground},
+        profile::Profile,
+        testing::classifier::judges_what_it_was_shown,
         tripwire,
     };
 
@@ -137,6 +143,23 @@ mod tests {
         "#);
         assert_eq!(severity, None);
         assert_eq!(summarise([], &[]).0, "No lines were read.");
+    }
+
+    #[test]
+    fn it_judges_what_it_was_shown() {
+        let (rows, signals) = segment();
+        let all: Vec<u32> = (0..5).collect();
+        let material = Material {
+            profile: &Arc::new(Profile::builtin().into_iter().next().unwrap()),
+            rows: &rows,
+            of_profile: &all,
+            signals: &signals,
+            floors: &Floors::default(),
+            benign: &HashSet::new(),
+        };
+        for digest in plan(&material, DetectorsOnly.capacity()).digests {
+            block_on(judges_what_it_was_shown(&DetectorsOnly, &digest));
+        }
     }
 
     #[test]

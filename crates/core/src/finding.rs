@@ -6,6 +6,8 @@ use logwarden_detectors::{By, Category, Entity, ProfileName, Route, Severity};
 use logwarden_templates::{LeafId, LineId, Origin, RootId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::incident::IncidentId;
+
 /// Who something happened to: tenant, host and service. Every key hangs on it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Scope {
@@ -29,6 +31,30 @@ impl Key {
     /// The key of a leaf in a scope.
     pub fn of_leaf(scope: &Scope, leaf: LeafId) -> Self {
         Self::of(scope, b"leaf", leaf.bits())
+    }
+
+    /// The key of what tells two findings of one rule apart, such as a file system. Nobody owns it: it joins nothing, and
+    /// only says what was told.
+    pub fn of_mark(scope: &Scope, by: &By, discriminator: &str) -> Self {
+        let by = match by {
+            By::Rule { id } => id,
+            By::Detector { name } | By::Model { name } => name,
+        };
+        let origin = &scope.origin;
+        let parts: [&[u8]; 6] = [
+            b"mark",
+            scope.tenant.as_bytes(),
+            origin.host.as_bytes(),
+            origin.service.as_bytes(),
+            by.as_bytes(),
+            discriminator.as_bytes(),
+        ];
+        Self(LineId::of(&parts).bits())
+    }
+
+    /// A key that only one incident of one ledger has.
+    pub fn of_incident(incident: IncidentId) -> Self {
+        Self(LineId::of(&[b"only", &incident.bits().to_be_bytes()]).bits())
     }
 
     fn of(scope: &Scope, kind: &[u8], bits: u128) -> Self {
@@ -131,6 +157,9 @@ pub struct Grounded {
     pub recommendation: String,
     /// What it is about, the most telling first; never empty.
     pub cited: Vec<Cited>,
+    /// What tells it apart from another finding of the same rule about the same template, such as a file system; empty
+    /// when the template suffices.
+    pub discriminator: String,
     /// Lines, in order of time.
     pub evidence: Vec<Evidence>,
     /// Who or what stands out; addresses, users and hosts come from stored slots.
@@ -154,6 +183,12 @@ impl Grounded {
         keys.sort_unstable();
         keys.dedup();
         keys
+    }
+
+    /// The key of what tells it apart, if anything does.
+    pub fn mark(&self) -> Option<Key> {
+        let cited = self.cited.iter().find(|cited| cited.anomalous)?;
+        (!self.discriminator.is_empty()).then(|| Key::of_mark(&cited.scope, &self.by, &self.discriminator))
     }
 
     /// The scope it is shown under: that of its first citation.

@@ -115,8 +115,10 @@ pub struct Incident {
     pub recommendation: Option<Prose>,
     /// What it is about; bounded.
     pub cited: Vec<Cited>,
-    /// What it is about: the keys it owns, and those it shares; bounded.
+    /// What it is about: the keys it owns, those it shares, and the marks of what tells its findings apart; bounded.
     pub keys: Vec<Key>,
+    /// Keys that did not fit: then its messages are never another host's repeats (R4).
+    pub keys_omitted: u64,
     /// Real lines: the first ones and the latest; bounded.
     pub evidence: Vec<Evidence>,
     /// Who or what stands out; bounded, the most frequent first.
@@ -139,22 +141,29 @@ pub struct Incident {
     pub before: Option<(IncidentId, Timestamp)>,
     /// The sequence number of its next event.
     pub next_seq: u64,
+    /// Every channel that takes it must know the events below this number: it began, it became worse.
+    pub must_know: u64,
     /// What each channel was told last.
     pub told: BTreeMap<Arc<str>, Told>,
     /// The mute that holds its messages back, if any; it stays listed.
     pub muted_by: Option<String>,
+    /// The mute that no longer does, because it became worse.
+    pub outgrown: Option<String>,
 }
 
 /// What a channel was told last about an incident.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
-    /// The rank in that message.
-    pub rank: Rank,
-    /// When the channel confirmed it, or when we learned that somebody else had told it.
+    /// It knows the events below this number; 0 when it must be told anew.
+    pub knows: u64,
+    /// What it has heard of.
+    pub known: Vec<Key>,
+    /// When it was announced there, by us or by another host.
     pub at: Timestamp,
-    /// The receipt of our own message; `None` when another host told it. Only our own message is ever amended,
-    /// explained or called quiet (R4).
-    pub own: Option<crate::notifier::Receipt>,
+    /// Whether our own message did. Only that is ever amended, explained or called quiet (R4).
+    pub own: bool,
+    /// The receipt of our own message, unless it is gone.
+    pub receipt: Option<crate::notifier::Receipt>,
 }
 
 /// What happened to an incident. Append-only, and the only feed of outbox, lists and pages.
@@ -190,8 +199,11 @@ pub enum EventKind {
     Reminded,
     /// A model explained it.
     Explained,
-    /// New entities or many more lines: shown by editing the message where that is possible.
-    Grew,
+    /// More of the same: shown by editing the message where that is possible.
+    Grew {
+        /// It is about more than before (another template, another file system): told even where nothing can be edited.
+        news: bool,
+    },
     /// Nothing of it occurred for a window.
     Quiet,
     /// It ended as part of another.
@@ -202,10 +214,10 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// Whether several hosts must agree who says it: fired, escalated, reminded. The rest goes only to channels that
-    /// this ledger's own rows told.
+    /// Whether every channel must hear of it: fired, escalated, reminded, news. The rest goes only to channels that this
+    /// ledger's own rows told.
     pub fn is_announcement(&self) -> bool {
-        matches!(self, Self::Fired | Self::Escalated { .. } | Self::Reminded)
+        matches!(self, Self::Fired | Self::Escalated { .. } | Self::Reminded | Self::Grew { news: true })
     }
 
     /// The word for it: `fired`.
@@ -215,7 +227,7 @@ impl EventKind {
             Self::Escalated { .. } => "escalated",
             Self::Reminded => "reminded",
             Self::Explained => "explained",
-            Self::Grew => "grew",
+            Self::Grew { .. } => "grew",
             Self::Quiet => "quiet",
             Self::Merged { .. } => "merged",
         }

@@ -312,6 +312,8 @@ pub struct Sending {
     pub form: Form,
     /// The message to amend, where there is one.
     pub amend: Option<Receipt>,
+    /// Incidents that it speaks of, and the events below this number of each that its readers know then.
+    pub tells: Vec<(IncidentId, u64)>,
     /// The time of the log lines that caused it.
     pub data: Timestamp,
     /// How long something told before counts as told.
@@ -370,7 +372,7 @@ pub struct Mute {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MuteMatch {
-    /// An incident and what comes after it with the same keys.
+    /// An incident and what comes after it about the same thing; at least 8 digits.
     pub incident: Option<String>,
     /// A template: its root or a leaf, at least 8 digits.
     pub template: Option<String>,

@@ -52,7 +52,9 @@ struct Reserved {
     channel: ChannelHash,
     keys: Vec<(Key, Rank)>,
     at: Timestamp,
-    lease: Duration,
+    until: Timestamp,
+    /// It may be on its way now; otherwise it waits to be tried again.
+    sending: bool,
 }
 
 impl MemoryDedup {
@@ -85,9 +87,9 @@ impl DedupStore for MemoryDedup {
     }
 }
 
-/// How long a lease still runs: nothing when it is over, or was given by a clock that has been set back since.
-pub fn lease_left(at: Timestamp, lease: Duration, now: Timestamp) -> Duration {
-    if at > now.plus(CLOCK_TOLERANCE) { Duration::ZERO } else { at.plus(lease).since(now) }
+/// How long a claim made at `at` still holds: nothing when it is over, or was made by a clock that has been set back since.
+pub fn lease_left(at: Timestamp, until: Timestamp, now: Timestamp) -> Duration {
+    if at > now.plus(CLOCK_TOLERANCE) { Duration::ZERO } else { until.since(now) }
 }
 
 /// Whether something told at `at` counts as told for an event `age` ago, by the clock that says `now`.
@@ -100,18 +102,18 @@ impl State {
         if let Some((receipt, _)) = self.settled.get(&claim.id) {
             return Standing::Delivered { receipt: receipt.clone() };
         }
-        if let Some(receipt) = self.told_already(claim, now) {
-            return Standing::Repeat { receipt };
+        if let Some(repeat) = self.told_already(claim, now) {
+            return repeat;
         }
         let busy = self.claims.iter().filter(|(id, other)| {
-            // Our own earlier attempt counts, too: it may still be sending. The same attempt asking again does not.
+            // Our own earlier attempt counts while it may still be sending. The same attempt asking again does not.
             let same = **id == claim.id;
-            (same && other.epoch != claim.epoch)
+            (same && other.epoch != claim.epoch && other.sending)
                 || (!same
                     && other.channel == claim.channel
                     && other.keys.iter().any(|(key, _)| claim.keys.iter().any(|(ours, _)| ours == key)))
         });
-        let wait = busy.map(|(_, other)| lease_left(other.at, other.lease, now)).max().unwrap_or_default();
+        let wait = busy.map(|(_, other)| lease_left(other.at, other.until, now)).max().unwrap_or_default();
         if !wait.is_zero() {
             return Standing::Pending { wait };
         }
@@ -120,15 +122,16 @@ impl State {
             channel: claim.channel,
             keys: claim.keys.to_vec(),
             at: now,
-            lease: claim.lease,
+            until: now.plus(claim.lease),
+            sending: true,
         };
         self.claims.insert(claim.id, reserved);
         Standing::First
     }
 
-    /// What was given back to whoever told the last of it, when all of it was told (R4).
-    fn told_already(&self, claim: &Claim<'_>, now: Timestamp) -> Option<Receipt> {
-        let mut latest: Option<&Told> = None;
+    /// Who told the last of it and when the first of it was told, when all of it was told (R4).
+    fn told_already(&self, claim: &Claim<'_>, now: Timestamp) -> Option<Standing> {
+        let (mut latest, mut earliest): (Option<&Told>, Timestamp) = (None, now);
         for (key, rank) in claim.keys {
             let told = self.told.get(&(claim.channel, *key))?;
             let loud_enough = told
@@ -138,21 +141,38 @@ impl State {
             if latest.is_none_or(|latest| loud_enough.at > latest.at) {
                 latest = Some(loud_enough);
             }
+            earliest = earliest.min(loud_enough.at);
         }
-        latest.map(|told| told.receipt.clone())
+        latest.map(|told| Standing::Repeat { receipt: told.receipt.clone(), ago: now.since(earliest) })
     }
 
     fn settle(&mut self, claim: &Claim<'_>, outcome: &Outcome, now: Timestamp) {
-        if self.claims.get(&claim.id).is_none_or(|reserved| reserved.epoch != claim.epoch) {
-            return;
+        let ours = self.claims.get(&claim.id).is_some_and(|reserved| reserved.epoch == claim.epoch);
+        match outcome {
+            Outcome::Failed if ours => drop(self.claims.remove(&claim.id)),
+            Outcome::Unclear { hold } if ours => {
+                if let Some(reserved) = self.claims.get_mut(&claim.id) {
+                    (reserved.until, reserved.sending) = (now.plus(*hold), false);
+                }
+            }
+            Outcome::Failed | Outcome::Unclear { .. } => {}
+            Outcome::Delivered { receipt } => {
+                let at = match self.claims.remove(&claim.id) {
+                    Some(reserved) if ours => reserved.at,
+                    // Overtaken, or given up by somebody who could not know: it arrived all the same.
+                    _ => now.minus(claim.held),
+                };
+                self.delivered(claim, receipt, at, now);
+            }
         }
-        let Some(reserved) = self.claims.remove(&claim.id) else { return };
-        let Outcome::Delivered { receipt } = outcome else { return };
+    }
+
+    fn delivered(&mut self, claim: &Claim<'_>, receipt: &Receipt, at: Timestamp, now: Timestamp) {
         self.settled.insert(claim.id, (receipt.clone(), now));
-        for (key, rank) in reserved.keys {
-            let told = self.told.entry((reserved.channel, key)).or_default();
-            let new = Told { rank, at: reserved.at, receipt: receipt.clone() };
-            match told.iter_mut().find(|known| known.rank == rank) {
+        for (key, rank) in claim.keys {
+            let told = self.told.entry((claim.channel, *key)).or_default();
+            let new = Told { rank: *rank, at, receipt: receipt.clone() };
+            match told.iter_mut().find(|known| known.rank == *rank) {
                 // The last time, unless that is from before the clock was set back.
                 Some(known) if known.at > new.at && known.at <= now.plus(CLOCK_TOLERANCE) => {}
                 Some(known) => *known = new,

@@ -16,7 +16,16 @@ mod judge;
 mod own;
 mod push;
 
-use std::{collections::BTreeMap, fmt, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{
     FutureExt,
@@ -51,6 +60,8 @@ use crate::{
 
 /// How often a running pipeline looks for work that another process may have left in the ledger.
 const IDLE: Duration = Duration::from_millis(500);
+/// How long a pass delivers at least, however long reading and judging took.
+const LAST_CALL: Duration = Duration::from_secs(10);
 /// How often a decision is made again when its snapshot is outdated.
 const MAX_CONFLICTS: u32 = 50;
 
@@ -159,7 +170,7 @@ pub struct PassReport {
 impl PassReport {
     /// Whether something failed that another run may make good: a source could not be read, or messages wait.
     pub fn is_incomplete(&self) -> bool {
-        self.ingest.iter().any(IngestReport::is_incomplete) || self.deliver.failed > 0 || self.deliver.broken > 0
+        self.ingest.iter().any(IngestReport::is_incomplete) || self.deliver.waiting > 0 || self.deliver.broken > 0
     }
 }
 
@@ -205,10 +216,27 @@ impl Pipeline {
         // The next pass may be another process's, and sooner than our ownership would lapse.
         self.disown().await?;
         self.tick().await?;
-        let (judge, deliver) = join(self.judge(deadline), self.deliver(deadline)).await;
+        let judged = AtomicBool::new(false);
+        let judging = async {
+            let judge = self.judge(deadline).await;
+            judged.store(true, Ordering::Relaxed);
+            judge
+        };
+        // What becomes due while the model works leaves at once.
+        let delivering = async {
+            let mut deliver = DeliverReport::default();
+            loop {
+                deliver.add(self.deliver(self.env.now()).await?);
+                if judged.load(Ordering::Relaxed) {
+                    return Ok::<_, PipelineError>(deliver);
+                }
+                self.env.sleep_until(self.env.now().plus(IDLE)).await;
+            }
+        };
+        let (judge, deliver) = join(judging, delivering).await;
         report.judge = judge?;
         report.deliver = deliver?;
-        report.deliver.add(self.deliver(deadline.max(self.env.now().plus(Duration::from_secs(10)))).await?);
+        report.deliver.add(self.deliver(deadline.max(self.env.now().plus(LAST_CALL))).await?);
         let _ = self.commit(vec![Write::Prune(self.env.now())]).await?;
         Ok(report)
     }
@@ -302,6 +330,7 @@ impl Pipeline {
             )
             .await?;
         }
+        self.report_losses().await?;
         let own = own::source();
         self.decide(&crate::decide::book::Book::query(Vec::new()), |snapshot| {
             let now = self.env.now();

@@ -3,6 +3,8 @@
 //! The stores in memory are stricter than those on disk and found in [`memory_ledger`](crate::memory_ledger) and
 //! [`memory_dedup`](crate::memory_dedup), since `scan` uses them, too.
 
+pub mod classifier;
+pub mod notifier;
 pub mod source;
 
 use std::{

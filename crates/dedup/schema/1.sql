@@ -14,13 +14,15 @@ CREATE TABLE told (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX told_at ON told (at);
 
--- Claims that are not settled, also those whose lease is over: what arrives late has arrived.
+-- Claims that are not settled, also those whose lease is over: what arrives late has arrived. `sending` is 0 when the
+-- message may have arrived and waits to be tried again.
 CREATE TABLE claim (
   id      BLOB    PRIMARY KEY,
   epoch   INTEGER NOT NULL,
   channel BLOB    NOT NULL,
   at      INTEGER NOT NULL,
-  lease   INTEGER NOT NULL
+  until   INTEGER NOT NULL,
+  sending INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX claim_at ON claim (at);
 CREATE TABLE claim_key (

@@ -94,12 +94,13 @@ struct Asked {
     age: Duration,
     window: Duration,
     lease: Duration,
+    held: Duration,
 }
 
 impl From<&Claim<'_>> for Asked {
     fn from(claim: &Claim<'_>) -> Self {
-        let Claim { id, epoch, channel, keys, age, window, lease } = *claim;
-        Self { id, epoch, channel, keys: keys.into(), age, window, lease }
+        let Claim { id, epoch, channel, keys, age, window, lease, held } = *claim;
+        Self { id, epoch, channel, keys: keys.into(), age, window, lease, held }
     }
 }
 
@@ -112,11 +113,6 @@ fn number(rank: Rank) -> i64 {
         Severity::Critical => 3,
     };
     severity + if rank.detector { 8 } else { 0 }
-}
-
-/// Nanoseconds for a column.
-fn nanos(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
 impl Asked {
@@ -140,8 +136,8 @@ impl Asked {
         if let Some(receipt) = receipt {
             return Ok(Standing::Delivered { receipt: Receipt(receipt) });
         }
-        if let Some(receipt) = self.told_already(connection, now)? {
-            return Ok(Standing::Repeat { receipt });
+        if let Some(repeat) = self.told_already(connection, now)? {
+            return Ok(repeat);
         }
         let wait = self.busy(connection, now)?;
         if !wait.is_zero() {
@@ -152,47 +148,47 @@ impl Asked {
         Ok(Standing::First)
     }
 
-    /// What was given back to whoever told the last of it, when all of it was told (R4).
-    fn told_already(&self, connection: &Connection, now: Timestamp) -> Result<Option<Receipt>, Error> {
+    /// Who told the last of it and when the first of it was told, when all of it was told (R4).
+    fn told_already(&self, connection: &Connection, now: Timestamp) -> Result<Option<Standing>, Error> {
         let mut told =
             connection.prepare_cached("SELECT at, receipt FROM told WHERE channel = ?1 AND key = ?2 AND rank >= ?3")?;
-        let mut latest: Option<(Timestamp, String)> = None;
+        let (mut last, mut earliest): (Option<(Timestamp, String)>, Timestamp) = (None, now);
         for (key, rank) in self.keys.iter() {
             let mut rows = told.query(params![self.channel(), key.bits().to_be_bytes(), number(*rank)])?;
-            let mut found = false;
+            let mut of_key: Option<(Timestamp, String)> = None;
             while let Some(row) = rows.next()? {
                 let at = Timestamp::from_nanos(row.get(0)?);
-                if counts_as_told(at, now, self.age, self.window) {
-                    found = true;
-                    if latest.as_ref().is_none_or(|(latest, _)| at > *latest) {
-                        latest = Some((at, row.get(1)?));
-                    }
+                if counts_as_told(at, now, self.age, self.window)
+                    && of_key.as_ref().is_none_or(|(known, _)| at > *known)
+                {
+                    of_key = Some((at, row.get(1)?));
                 }
             }
-            if !found {
-                return Ok(None);
+            let Some((at, receipt)) = of_key else { return Ok(None) };
+            earliest = earliest.min(at);
+            if last.as_ref().is_none_or(|(last, _)| at > *last) {
+                last = Some((at, receipt));
             }
         }
-        Ok(latest.map(|(_, receipt)| Receipt(receipt)))
+        Ok(last.map(|(_, receipt)| Standing::Repeat { receipt: Receipt(receipt), ago: now.since(earliest) }))
     }
 
-    /// How long others may still be saying some of it. Our own earlier attempt counts, too: it may still be sending. The
+    /// How long others may still be saying some of it. Our own earlier attempt counts while it may still be sending. The
     /// same attempt asking again does not.
     fn busy(&self, connection: &Connection, now: Timestamp) -> Result<Duration, Error> {
         let mut wait = Duration::ZERO;
         let mut longest = |mut rows: logwarden_sqlite::rusqlite::Rows<'_>| -> Result<(), Error> {
             while let Some(row) = rows.next()? {
-                let (at, lease): (i64, i64) = (row.get(0)?, row.get(1)?);
-                let at = Timestamp::from_nanos(at);
-                let lease = Duration::from_nanos(u64::try_from(lease).unwrap_or(0));
-                wait = wait.max(lease_left(at, lease, now));
+                let (at, until) = (Timestamp::from_nanos(row.get(0)?), Timestamp::from_nanos(row.get(1)?));
+                wait = wait.max(lease_left(at, until, now));
             }
             Ok(())
         };
-        let mut own = connection.prepare_cached("SELECT at, lease FROM claim WHERE id = ?1 AND epoch <> ?2")?;
+        let mut own =
+            connection.prepare_cached("SELECT at, until FROM claim WHERE id = ?1 AND epoch <> ?2 AND sending")?;
         longest(own.query(params![self.id(), self.epoch()])?)?;
         let mut others = connection.prepare_cached(
-            "SELECT claim.at, claim.lease FROM claim_key JOIN claim ON claim.id = claim_key.claim
+            "SELECT claim.at, claim.until FROM claim_key JOIN claim ON claim.id = claim_key.claim
              WHERE claim_key.channel = ?1 AND claim_key.key = ?2 AND claim.id <> ?3",
         )?;
         for (key, _) in self.keys.iter() {
@@ -204,8 +200,10 @@ impl Asked {
     fn hold(&self, connection: &Connection, now: Timestamp) -> Result<(), Error> {
         connection.prepare_cached("DELETE FROM claim WHERE id = ?1")?.execute([self.id()])?;
         connection
-            .prepare_cached("INSERT INTO claim (id, epoch, channel, at, lease) VALUES (?1, ?2, ?3, ?4, ?5)")?
-            .execute(params![self.id(), self.epoch(), self.channel(), now.nanos(), nanos(self.lease)])?;
+            .prepare_cached(
+                "INSERT INTO claim (id, epoch, channel, at, until, sending) VALUES (?1, ?2, ?3, ?4, ?5, 1)",
+            )?
+            .execute(params![self.id(), self.epoch(), self.channel(), now.nanos(), now.plus(self.lease).nanos()])?;
         let mut insert = connection.prepare_cached(
             "INSERT INTO claim_key (claim, channel, key, rank) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
         )?;
@@ -215,28 +213,60 @@ impl Asked {
         Ok(())
     }
 
+    /// When this very attempt was reserved, if it is the latest.
+    fn reserved(&self, connection: &Connection) -> Result<Option<Timestamp>, Error> {
+        let mut at = connection.prepare_cached("SELECT at FROM claim WHERE id = ?1 AND epoch = ?2")?;
+        let at = at.query_row(params![self.id(), self.epoch()], |row| row.get(0)).optional()?;
+        Ok(at.map(Timestamp::from_nanos))
+    }
+
     fn settle(&self, connection: &Connection, outcome: &Outcome, now: Timestamp) -> Result<(), Error> {
-        let mut reserved = connection.prepare_cached("SELECT at FROM claim WHERE id = ?1 AND epoch = ?2")?;
-        let at: Option<i64> = reserved.query_row(params![self.id(), self.epoch()], |row| row.get(0)).optional()?;
-        let Some(at) = at else { return Ok(()) };
-        if let Outcome::Delivered { receipt } = outcome {
-            // The last time, unless that is from before the clock was set back.
-            connection
-                .prepare_cached(
-                    "INSERT INTO told (channel, key, rank, at, receipt)
-                     SELECT channel, key, rank, ?2, ?3 FROM claim_key WHERE claim = ?1
-                     ON CONFLICT DO UPDATE SET at = excluded.at, receipt = excluded.receipt
-                     WHERE told.at <= excluded.at OR told.at > ?4",
-                )?
-                .execute(params![self.id(), at, receipt.0, now.plus(CLOCK_TOLERANCE).nanos()])?;
-            connection
-                .prepare_cached(
-                    "INSERT INTO settled (id, at, receipt) VALUES (?1, ?2, ?3)
-                     ON CONFLICT DO UPDATE SET at = excluded.at, receipt = excluded.receipt",
-                )?
-                .execute(params![self.id(), now.nanos(), receipt.0])?;
+        let reserved = self.reserved(connection)?;
+        let ours = reserved.is_some();
+        match outcome {
+            Outcome::Failed if ours => {
+                connection.prepare_cached("DELETE FROM claim WHERE id = ?1")?.execute([self.id()])?;
+            }
+            Outcome::Unclear { hold } if ours => {
+                connection
+                    .prepare_cached("UPDATE claim SET until = ?2, sending = 0 WHERE id = ?1")?
+                    .execute(params![self.id(), now.plus(*hold).nanos()])?;
+            }
+            Outcome::Failed | Outcome::Unclear { .. } => {}
+            Outcome::Delivered { receipt } => {
+                // Overtaken, or given up by somebody who could not know: it arrived all the same.
+                let at = reserved.unwrap_or_else(|| now.minus(self.held));
+                self.delivered(connection, receipt, at, now)?;
+            }
         }
+        Ok(())
+    }
+
+    fn delivered(
+        &self,
+        connection: &Connection,
+        receipt: &Receipt,
+        at: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         connection.prepare_cached("DELETE FROM claim WHERE id = ?1")?.execute([self.id()])?;
+        // The last time, unless that is from before the clock was set back.
+        let mut told = connection.prepare_cached(
+            "INSERT INTO told (channel, key, rank, at, receipt) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT DO UPDATE SET at = excluded.at, receipt = excluded.receipt
+             WHERE told.at <= excluded.at OR told.at > ?6",
+        )?;
+        let future = now.plus(CLOCK_TOLERANCE).nanos();
+        for (key, rank) in self.keys.iter() {
+            let key = key.bits().to_be_bytes();
+            told.execute(params![self.channel(), key, number(*rank), at.nanos(), receipt.0, future])?;
+        }
+        connection
+            .prepare_cached(
+                "INSERT INTO settled (id, at, receipt) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO UPDATE SET at = excluded.at, receipt = excluded.receipt",
+            )?
+            .execute(params![self.id(), now.nanos(), receipt.0])?;
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
+    io::Write as _,
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown},
     path::{Path, PathBuf},
     time::Duration,
@@ -10,6 +11,9 @@ use std::{
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use crate::{Error, mounts};
+
+/// Seconds after which every page is looked at once more, even when the file was always closed well.
+const CHECK_AGAIN: i64 = 24 * 3600;
 
 /// What a database is and how it came to its present shape.
 #[derive(Debug)]
@@ -89,7 +93,9 @@ pub(crate) fn prepare(path: &Path, schema: &Schema, options: &Options) -> Result
     let mut opened = Opened::default();
     let suspect = beside(path, "suspect");
     let unclean = suspect.exists() || fs::metadata(beside_sqlite(path, "-wal")).is_ok_and(|wal| wal.len() > 0);
-    match bring_up(path, schema, options, alone && unclean, &mut opened) {
+    let checked = beside(path, "checked");
+    let check = alone && (unclean || long_ago(&checked));
+    match bring_up(path, schema, options, check, &mut opened) {
         Ok(()) => {}
         Err(Error::Damaged { path, cause }) => {
             let found = cause.to_string();
@@ -104,7 +110,39 @@ pub(crate) fn prepare(path: &Path, schema: &Schema, options: &Options) -> Result
     if alone {
         let _ = fs::remove_file(suspect);
     }
+    if check || opened.created {
+        let _ = note_check(&checked);
+    }
     Ok((opened, presence))
+}
+
+/// Whether a file was checked more than a day ago, or at a time that has not come yet.
+fn long_ago(checked: &Path) -> bool {
+    let then = fs::read_to_string(checked).ok().and_then(|text| text.trim().parse::<i64>().ok());
+    match (then, unix_time()) {
+        (Some(then), Ok(now)) => !(then..then.saturating_add(CHECK_AGAIN)).contains(&now),
+        (None, _) => true,
+        (Some(_), Err(_)) => false,
+    }
+}
+
+fn note_check(checked: &Path) -> Result<(), Error> {
+    let now = unix_time().map_err(|cause| Error::from(cause).about(checked))?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(checked)
+        .map_err(Error::io("note the check in", checked))?;
+    file.write_all(now.to_string().as_bytes()).map_err(Error::io("note the check in", checked))?;
+    give_to_owner_of_dir(checked);
+    Ok(())
+}
+
+/// Seconds since 1970, by SQLite's clock.
+fn unix_time() -> rusqlite::Result<i64> {
+    Connection::open_in_memory()?.query_row("SELECT unixepoch()", [], |row| row.get(0))
 }
 
 /// A connection with everything set and read back.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::Parser;
-use logwarden_tests::explorer::{InMemory, Rules, Tally, run, schedule, shrink};
+use logwarden_tests::explorer::{InMemory, Rules, Stores, Tally, run, schedule, shrink};
 
 /// Looks for an alert that is lost, or told too often, in random schedules of the delivery protocol.
 #[derive(Parser)]
@@ -27,6 +27,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    let stores: &(dyn Fn() -> Box<dyn Stores> + Sync) = &|| Box::<InMemory>::default();
     let arguments = Arguments::parse();
     let rules = match &arguments.without {
         None => Rules::ALL,
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
                     if seed >= end {
                         break;
                     }
-                    match run(rules, &InMemory, seed, &schedule(seed)) {
+                    match run(rules, stores, seed, &schedule(seed)) {
                         Ok(tally) => own.add(tally),
                         Err(fault) => {
                             stop.store(true, Ordering::Relaxed);
@@ -75,7 +76,7 @@ fn main() -> ExitCode {
         }
         Some((seed, fault)) => {
             println!("seed {seed}: {fault}");
-            let (steps, fault) = shrink(rules, &InMemory, seed, &schedule(seed));
+            let (steps, fault) = shrink(rules, stores, seed, &schedule(seed));
             println!("{} steps are enough:", steps.len());
             for step in steps {
                 println!("  {step:?}");

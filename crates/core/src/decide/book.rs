@@ -5,14 +5,17 @@
 //!
 //! * A detector's finding joins the open incident that owns the key of what it is about first; keys that nobody owns, or
 //!   that only a model claims, become that incident's. Otherwise it opens a new one.
-//! * A model's finding about owned keys explains every owner and may raise it; it merges none and takes no key. Keys that
-//!   only models claim are *soft*. Where all its keys are softly owned, the finding joins; where one is free, it opens a
-//!   new incident for the free ones, so that citing yesterday's rows glues nothing new to something old.
+//! * A model's finding about owned keys explains every owner and may raise it; it merges none and takes no key. What else
+//!   it is about is *soft*: where all of that is softly owned, the finding joins; where a template is free, it opens a new
+//!   incident for the free ones, so that citing yesterday's rows glues nothing new to something old.
 //! * When a root moves up, its key goes to the oldest open owner, and the others end as merged.
+//! * An incident that comes to be about more (another template, another file system of the same rule) says so in every
+//!   channel: by an edit where that is possible, by a new message elsewhere.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use logwarden_detectors::{By, Entity, Route};
@@ -20,19 +23,20 @@ use logwarden_templates::{LeafId, Move, RootId};
 
 use crate::{
     Timestamp,
-    decide::{Policy, mutes},
+    decide::{Policy, ago, mutes},
     finding::{Cited, Evidence, Grounded, Key, Scope},
     incident::{Event, EventKind, Incident, IncidentId, Prose, Rank, Status},
     ledger::{
         Incidents, Installation, KeyOwner, Mute, Outbox, OutboxKey, OutboxRow, OutboxState, Query, Snapshot, Versioned,
         Write,
     },
+    message::SendId,
     source::SourceId,
 };
 
 /// Templates listed per incident.
 const MAX_CITED: usize = 48;
-/// Keys listed per incident, for the deduplication store; it may own more.
+/// Keys listed per incident, for the deduplication store; it may own more. Those that do not fit are counted.
 const MAX_KEYS: usize = 256;
 /// Lines kept per incident: half of them the first ones, half the latest.
 const MAX_EVIDENCE: usize = 12;
@@ -88,9 +92,13 @@ pub struct Book<'a> {
     keys: BTreeMap<Key, Slot<KeyOwner>>,
     outbox: BTreeMap<OutboxKey, Slot<OutboxRow>>,
     mutes: Vec<Mute>,
+    /// Announcements that are being sent, and when they were formed.
+    announcing: BTreeMap<SendId, Timestamp>,
     events: Vec<Event>,
     opened: u64,
     joined: u64,
+    keys_omitted: u64,
+    templates_omitted: u64,
 }
 
 impl<'a> Book<'a> {
@@ -103,6 +111,7 @@ impl<'a> Book<'a> {
     /// always has.
     pub fn open(policy: &'a Policy, snapshot: &Snapshot, source: SourceId, now: Timestamp) -> Option<Self> {
         let keys = snapshot.keys.iter().map(|owner| (owner.row.key, Slot::known(owner.clone())));
+        let announcing = snapshot.sendings.iter().filter(|sending| sending.row.asks_dedup && !sending.row.done);
         Some(Self {
             policy,
             now,
@@ -112,9 +121,12 @@ impl<'a> Book<'a> {
             keys: keys.collect(),
             outbox: snapshot.outbox.iter().map(|row| (row.row.key(), Slot::known(row.clone()))).collect(),
             mutes: snapshot.mutes.clone(),
+            announcing: announcing.map(|sending| (sending.row.id, sending.row.message.at)).collect(),
             events: Vec::new(),
             opened: 0,
             joined: 0,
+            keys_omitted: 0,
+            templates_omitted: 0,
         })
     }
 
@@ -169,8 +181,14 @@ impl<'a> Book<'a> {
     fn list_keys(&mut self, id: IncidentId, keys: &[Key]) {
         let Some(slot) = self.incidents.get_mut(&id) else { return };
         for key in keys {
-            if !slot.row.keys.contains(key) && slot.row.keys.len() < MAX_KEYS {
+            if slot.row.keys.contains(key) {
+                continue;
+            }
+            if slot.row.keys.len() < MAX_KEYS {
                 slot.change().keys.push(*key);
+            } else {
+                slot.change().keys_omitted += 1;
+                self.keys_omitted += 1;
             }
         }
     }
@@ -198,50 +216,50 @@ impl<'a> Book<'a> {
     fn take_detectors(&mut self, finding: &Grounded) {
         // The first anomalous citation says what it is about; its root before its leaf.
         let keys: Vec<_> = finding.cited.iter().flat_map(Cited::keys).collect();
-        let owner = match keys.iter().find_map(|key| self.owner(*key, false)) {
+        match keys.iter().find_map(|key| self.owner(*key, false)) {
             Some(owner) => {
+                self.own_free(owner, &keys, false);
                 self.join(owner, finding);
-                owner
             }
-            None => self.begin(finding),
-        };
-        for key in keys {
-            if self.owner(key, false).is_none() {
-                self.set_owner(key, owner, false);
+            None => {
+                let owner = self.begin(finding);
+                self.own_free(owner, &keys, false);
             }
         }
     }
 
     fn take_models(&mut self, finding: &Grounded) {
-        let keys = finding.keys();
-        let owners: BTreeSet<_> = keys.iter().filter_map(|key| self.owner(*key, false)).collect();
+        let owned = |book: &Self, cited: &Cited, soft| cited.keys().any(|key| book.owner(key, soft).is_some());
+        let owners: BTreeSet<_> = finding.keys().iter().filter_map(|key| self.owner(*key, false)).collect();
+        let mut rest = finding.clone();
         if !owners.is_empty() {
-            for owner in owners {
-                self.explain(owner, finding);
-            }
-            return;
+            rest.cited.retain(|cited| cited.anomalous && !owned(self, cited, false));
         }
-        let soft: BTreeSet<_> = keys.iter().filter_map(|key| self.owner(*key, true)).collect();
+        for owner in owners {
+            self.explain(owner, finding);
+        }
+        let keys = rest.keys();
         let free: Vec<_> = keys.iter().copied().filter(|key| self.owner(*key, true).is_none()).collect();
-        // A root that is free makes it something new; a leaf may be free because another leaf of a known root occurred.
-        let roots_known = finding
-            .cited
-            .iter()
-            .filter(|cited| cited.anomalous)
-            .all(|cited| cited.keys().any(|key| self.owner(key, true).is_some()));
-        match soft.iter().next() {
-            Some(owner) if roots_known => {
-                let owner = *owner;
-                self.join(owner, finding);
-                for key in free {
-                    self.set_owner(key, owner, true);
-                }
+        let known = keys.iter().find_map(|key| self.owner(*key, true));
+        match known {
+            _ if keys.is_empty() => {}
+            // A leaf may be free because another leaf of a known root occurred; a root that is free is something new.
+            Some(owner) if rest.cited.iter().filter(|cited| cited.anomalous).all(|cited| owned(self, cited, true)) => {
+                self.own_free(owner, &free, true);
+                self.join(owner, &rest);
             }
             _ => {
-                let owner = self.begin(finding);
-                for key in free {
-                    self.set_owner(key, owner, true);
-                }
+                let owner = self.begin(&rest);
+                self.own_free(owner, &free, true);
+            }
+        }
+    }
+
+    /// Gives those of the keys to `id` that nobody owns; a model's word is nothing to a detector.
+    fn own_free(&mut self, id: IncidentId, keys: &[Key], soft: bool) {
+        for key in keys {
+            if self.owner(*key, soft).is_none() {
+                self.set_owner(*key, id, soft);
             }
         }
     }
@@ -271,6 +289,7 @@ impl<'a> Book<'a> {
             recommendation: prose(&finding.recommendation),
             cited: Vec::new(),
             keys: Vec::new(),
+            keys_omitted: 0,
             evidence: Vec::new(),
             entities: Vec::new(),
             entities_omitted: 0,
@@ -282,14 +301,18 @@ impl<'a> Book<'a> {
             query: finding.query.clone(),
             before,
             next_seq: 0,
+            must_know: 0,
             told: BTreeMap::new(),
-            muted_by: None,
+            // What comes after an incident that is muted is muted, too.
+            muted_by: before.and_then(|(id, _)| self.incident(id)?.muted_by.clone()),
+            outgrown: None,
         };
-        absorb(&mut incident, &finding.cited, &finding.evidence, &finding.entities);
-        incident.muted_by = mutes::muted_by(&incident, &self.mutes, self.now).map(|mute| mute.id.clone());
+        self.templates_omitted += absorb(&mut incident, &finding.cited, &finding.evidence, &finding.entities);
         let announced = incident.route == Route::Alert;
         self.incidents.insert(id, Slot::new(incident));
+        self.check_mute(id);
         self.list_keys(id, &finding.keys());
+        self.list_keys(id, finding.mark().as_slice());
         self.opened += 1;
         let audience = if announced { Audience::All } else { Audience::Named(&[]) };
         self.emit(id, EventKind::Fired, finding.last, &audience);
@@ -297,17 +320,15 @@ impl<'a> Book<'a> {
     }
 
     fn join(&mut self, id: IncidentId, finding: &Grounded) {
-        self.forget_ended_mute(id);
+        self.check_mute(id);
         self.list_keys(id, &finding.keys());
+        self.list_keys(id, finding.mark().as_slice());
         let now = self.now;
         let Some(slot) = self.incidents.get_mut(&id) else { return };
         let incident = slot.change();
         let from = incident.rank;
         let announced = incident.route == Route::Alert;
-        incident.touched = incident.touched.max(now);
-        incident.count = incident.count.saturating_add(finding.count);
-        incident.first = incident.first.min(finding.first);
-        incident.last = incident.last.max(finding.last);
+        touch(incident, finding.count, finding.first, finding.last, now);
         incident.route = incident.route.max(finding.route);
         let claimed = claimed_by(&finding.by);
         if !incident.claimed_by.contains(&claimed) {
@@ -316,7 +337,7 @@ impl<'a> Book<'a> {
         if !incident.profiles.contains(&finding.profile) {
             incident.profiles.push(finding.profile.clone());
         }
-        absorb(incident, &finding.cited, &finding.evidence, &finding.entities);
+        self.templates_omitted += absorb(incident, &finding.cited, &finding.evidence, &finding.entities);
         if rank(finding) > from {
             incident.rank = rank(finding);
             incident.title.clone_from(&finding.title);
@@ -333,7 +354,7 @@ impl<'a> Book<'a> {
         } else if to > from {
             self.escalate(id, from, finding.last);
         } else {
-            self.grew(id, finding.last);
+            self.grew(id, finding.last, &self.news(id, finding));
         }
     }
 
@@ -362,36 +383,59 @@ impl<'a> Book<'a> {
         self.tell_missing(id, finding.last);
     }
 
-    fn forget_ended_mute(&mut self, id: IncidentId) {
-        let now = self.now;
-        let Some(slot) = self.incidents.get_mut(&id) else { return };
-        let Some(by) = &slot.row.muted_by else { return };
-        if !self.mutes.iter().any(|mute| mute.id == *by && mute.until.is_none_or(|until| until > now)) {
-            slot.change().muted_by = None;
+    /// Notes which mute holds an incident back now, for lists.
+    fn check_mute(&mut self, id: IncidentId) {
+        let Some(incident) = self.incident(id) else { return };
+        let by = mutes::holding(incident, &self.mutes, self.now).map(|mute| mute.id.clone());
+        if incident.muted_by != by
+            && let Some(slot) = self.incidents.get_mut(&id)
+        {
+            slot.change().muted_by = by;
         }
     }
 
     fn escalate(&mut self, id: IncidentId, from: Rank, data: Timestamp) {
+        self.check_mute(id);
         if let Some(slot) = self.incidents.get_mut(&id)
             && slot.row.muted_by.is_some()
         {
-            slot.change().muted_by = None; // a mute ends when what it holds back becomes worse
+            let incident = slot.change(); // a mute ends when what it holds back becomes worse
+            incident.outgrown = incident.muted_by.take();
         }
         self.emit(id, EventKind::Escalated { from }, data, &Audience::All);
     }
 
-    fn grew(&mut self, id: IncidentId, data: Timestamp) {
+    fn grew(&mut self, id: IncidentId, data: Timestamp, news: &[Arc<str>]) {
         self.tell_missing(id, data);
-        self.emit(id, EventKind::Grew, data, &Audience::Amending);
+        if !news.is_empty() {
+            self.emit(id, EventKind::Grew { news: true }, data, &Audience::Named(news));
+        }
+        self.emit(id, EventKind::Grew { news: false }, data, &Audience::Amending);
     }
 
-    /// A channel that was never told, or not how bad it is, and to which nothing is on its way (its row died, it is new,
-    /// a mute ended), is told now (R9).
+    /// The channels that have never heard of something that a finding is about. What a root came to stand for by
+    /// generalising they have heard of.
+    fn news(&self, id: IncidentId, finding: &Grounded) -> Vec<Arc<str>> {
+        let Some(incident) = self.incident(id) else { return Vec::new() };
+        // What is not even listed can never be known to be told.
+        let listed = |key: &Key| incident.keys.contains(key);
+        let heard = |channel: &Arc<str>| {
+            let known = incident.told.get(channel).map(|told| &*told.known).unwrap_or_default();
+            let cited = finding.cited.iter().filter(|cited| cited.anomalous);
+            let mut templates = cited.map(|cited| cited.keys().filter(listed).collect::<Vec<_>>());
+            templates.all(|keys| keys.is_empty() || keys.iter().any(|key| known.contains(key)))
+                && finding.mark().filter(listed).is_none_or(|mark| known.contains(&mark))
+        };
+        self.eligible(incident).filter(|channel| !heard(channel)).collect()
+    }
+
+    /// A channel that was never told, or not all that it must know, and to which nothing is on its way (its row died, it is
+    /// new, a mute ended), is told now (R9).
     fn tell_missing(&mut self, id: IncidentId, data: Timestamp) {
         let Some(incident) = self.incident(id) else { return };
         let missing: Vec<_> = self
             .eligible(incident)
-            .filter(|channel| incident.told.get(channel).is_none_or(|told| told.rank < incident.rank))
+            .filter(|channel| incident.told.get(channel).is_none_or(|told| told.knows < incident.must_know))
             .filter(|channel| !self.has_open_row(id, channel))
             .collect();
         if !missing.is_empty() {
@@ -400,7 +444,7 @@ impl<'a> Book<'a> {
     }
 
     fn eligible(&self, incident: &Incident) -> impl Iterator<Item = Arc<str>> + use<'_> {
-        let told = incident.route == Route::Alert && incident.muted_by.is_none();
+        let told = incident.route == Route::Alert && mutes::holding(incident, &self.mutes, self.now).is_none();
         let severity = incident.rank.severity;
         let channels = self.policy.channels.iter().filter(move |channel| told && severity >= channel.min_severity);
         channels.map(|channel| channel.name.clone())
@@ -423,19 +467,23 @@ impl<'a> Book<'a> {
             Audience::Told | Audience::Amending => {
                 let amending = matches!(audience, Audience::Amending);
                 let heard = |channel: &&crate::notifier::Channel| {
-                    let own = incident.told.get(&channel.name).is_some_and(|told| told.own.is_some());
-                    let waiting = || self.rows_of(id, &channel.name).any(|row| row.state.is_open());
-                    (channel.amends || !amending) && (own || waiting())
+                    let told = incident.told.get(&channel.name);
+                    let ours = told.is_some_and(|told| if amending { told.receipt.is_some() } else { told.own });
+                    (channel.amends || !amending) && (ours || self.has_open_row(id, &channel.name))
                 };
                 self.policy.channels.iter().filter(heard).map(|channel| channel.name.clone()).collect()
             }
         };
         let (seq, rank) = (incident.next_seq, incident.rank);
-        if channels.is_empty() && kind == EventKind::Grew {
+        if channels.is_empty() && kind == (EventKind::Grew { news: false }) {
             return; // nobody would see it, and every pass would write one
         }
         if let Some(slot) = self.incidents.get_mut(&id) {
-            slot.change().next_seq += 1;
+            let incident = slot.change();
+            incident.next_seq += 1;
+            if matches!(kind, EventKind::Fired | EventKind::Escalated { .. }) {
+                incident.must_know = incident.next_seq;
+            }
         }
         for channel in channels {
             self.enqueue(id, seq, channel, &kind, rank, data);
@@ -490,16 +538,12 @@ impl<'a> Book<'a> {
         let leaf = Key::of_leaf(scope, leaf);
         self.end_stale(&[root, leaf], first);
         let Some(id) = self.owner(root, true).or_else(|| self.owner(leaf, true)) else { return };
-        self.forget_ended_mute(id);
+        self.check_mute(id);
         let now = self.now;
         if let Some(slot) = self.incidents.get_mut(&id) {
-            let incident = slot.change();
-            incident.touched = incident.touched.max(now);
-            incident.count = incident.count.saturating_add(count);
-            incident.first = incident.first.min(first);
-            incident.last = incident.last.max(last);
+            touch(slot.change(), count, first, last, now);
         }
-        self.grew(id, last);
+        self.grew(id, last, &[]);
     }
 
     /// The keys that [`Book::moved`] may give to open incidents; `snapshot` has those.
@@ -531,13 +575,20 @@ impl<'a> Book<'a> {
                 })
                 .collect();
             for (id, scope) in found {
+                let key = Key::of_root(&scope, step.to);
                 if let Some(slot) = self.incidents.get_mut(&id) {
-                    for cited in slot.change().cited.iter_mut().filter(|cited| cited.scope == scope && concerned(cited))
-                    {
+                    let incident = slot.change();
+                    for cited in incident.cited.iter_mut().filter(|cited| cited.scope == scope && concerned(cited)) {
+                        // Whoever has heard of the template has heard of what it has become.
+                        let before: Vec<Key> = cited.keys().collect();
+                        for told in incident.told.values_mut().filter(|told| !told.known.contains(&key)) {
+                            if before.iter().any(|key| told.known.contains(key)) {
+                                told.known.push(key);
+                            }
+                        }
                         cited.root = step.to;
                     }
                 }
-                let key = Key::of_root(&scope, step.to);
                 if asked.contains(&key) {
                     self.give(key, id);
                 }
@@ -588,36 +639,44 @@ impl<'a> Book<'a> {
                 incident.claimed_by.push(by.clone());
             }
         }
-        absorb(incident, &before.cited, &before.evidence, &before.entities);
+        self.templates_omitted += absorb(incident, &before.cited, &before.evidence, &before.entities);
         if before.rank > from {
             incident.title.clone_from(&before.title);
             incident.category = before.category;
             incident.explanation.clone_from(&before.explanation);
             incident.recommendation.clone_from(&before.recommendation);
         }
-        let told_less = |channel: &Arc<str>| incident.told.get(channel).is_none_or(|told| told.rank < before.rank);
 
-        // R8: open rows of the one that ends go out under the survivor; above what it told, that is an escalation.
-        let unclaimed = |row: &OutboxRow| row.incident == ending && row.send.is_none() && row.state.is_open();
-        let open: Vec<_> =
-            self.outbox.iter().filter(|(_, slot)| unclaimed(&slot.row)).map(|(key, _)| key.clone()).collect();
-        let channels: Vec<_> =
-            open.iter().map(|key| key.channel.clone()).collect::<BTreeSet<_>>().into_iter().collect();
-        let louder = channels.iter().any(told_less);
-        for key in &open {
-            if let Some(slot) = self.outbox.get_mut(key) {
+        for (channel, told) in &before.told {
+            if let Some(heard) = incident.told.get_mut(channel) {
+                hear(&mut heard.known, &told.known);
+            }
+        }
+
+        // R8: what is not on its way yet goes out under the survivor; above what that told, it is an escalation.
+        let unknown = self.not_told(&before);
+        for slot in self.outbox.values_mut() {
+            if slot.row.incident == ending && slot.row.send.is_none() && slot.row.state.is_open() {
                 slot.change().state = OutboxState::Superseded;
             }
         }
-        let last = before.last;
-        if !channels.is_empty() {
-            let kind = if louder { EventKind::Escalated { from } } else { EventKind::Reminded };
-            self.emit(survivor, kind, last, &Audience::Named(&channels));
-        }
         if before.rank > from {
-            self.escalate(survivor, from, last);
+            self.escalate(survivor, from, before.last);
+        } else if !unknown.is_empty() {
+            self.emit(survivor, EventKind::Grew { news: true }, before.last, &Audience::Named(&unknown));
         }
-        self.emit(ending, EventKind::Merged { into: survivor }, last, &Audience::Amending);
+        self.emit(ending, EventKind::Merged { into: survivor }, before.last, &Audience::Amending);
+    }
+
+    /// The channels that must hear of an incident and neither know all they must nor have a message about it on its way.
+    fn not_told(&self, incident: &Incident) -> Vec<Arc<str>> {
+        let knows =
+            |channel: &Arc<str>| incident.told.get(channel).is_some_and(|told| told.knows >= incident.must_know);
+        let sending = |channel: &Arc<str>| {
+            let mut rows = self.rows_of(incident.id, channel).filter(|row| row.state.is_open() && row.send.is_some());
+            rows.any(|row| row.seq + 1 >= incident.must_know)
+        };
+        self.eligible(incident).filter(|channel| !knows(channel) && !sending(channel)).collect()
     }
 
     /// Ends an incident that has not been seen for a window.
@@ -649,8 +708,8 @@ impl<'a> Book<'a> {
     fn owed_channels(&self, incident: &Incident) -> Vec<Arc<str>> {
         let remind = self.policy.remind_after(incident.rank.severity);
         let owed = |channel: &Arc<str>| {
-            let sending = self.rows_of(incident.id, channel).filter(|row| row.state.is_open() && row.send.is_some());
-            let formed = sending.map(|row| row.created).max();
+            let open = self.rows_of(incident.id, channel).filter(|row| row.state.is_open());
+            let formed = open.filter_map(|row| self.announcing.get(&row.send?)).max().copied();
             let said = incident.told.get(channel).map(|told| told.at).max(formed);
             said.is_some_and(|said| incident.touched.since(said) >= remind)
         };
@@ -680,6 +739,9 @@ impl<'a> Book<'a> {
         writes.extend(self.keys.into_values().filter_map(Slot::written).map(Write::Key));
         writes.extend(self.events.into_iter().map(Write::Event));
         writes.extend(self.outbox.into_values().filter_map(Slot::written).map(Write::Outbox));
+        let omitted =
+            [("incident_keys_omitted", self.keys_omitted), ("incident_templates_omitted", self.templates_omitted)];
+        writes.extend(omitted.into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| Write::Count(name.to_owned(), n)));
         writes
     }
 }
@@ -710,14 +772,36 @@ fn claimed_by(by: &By) -> String {
     }
 }
 
-/// Adds what is new, within bounds; what does not fit is counted.
-fn absorb(incident: &mut Incident, cited: &[Cited], evidence: &[Evidence], entities: &[Entity]) {
+/// Adds keys that a channel has heard of.
+pub(super) fn hear(known: &mut Vec<Key>, keys: &[Key]) {
+    for key in keys {
+        if !known.contains(key) && known.len() < 2 * MAX_KEYS {
+            known.push(*key);
+        }
+    }
+}
+
+/// Counts occurrences.
+fn touch(incident: &mut Incident, count: u64, first: Timestamp, last: Timestamp, now: Timestamp) {
+    // A time from before the clock was set back would keep it open.
+    incident.touched = if ago(now, incident.touched) == Duration::MAX { now } else { incident.touched.max(now) };
+    incident.count = incident.count.saturating_add(count);
+    incident.first = incident.first.min(first);
+    incident.last = incident.last.max(last);
+}
+
+/// Adds what is new, within bounds. Entities that do not fit are counted in the incident; answers how many templates did
+/// not.
+fn absorb(incident: &mut Incident, cited: &[Cited], evidence: &[Evidence], entities: &[Entity]) -> u64 {
+    let mut omitted = 0;
     for new in cited {
         let same = |old: &&mut Cited| old.scope == new.scope && old.root == new.root && old.leaf == new.leaf;
         if let Some(old) = incident.cited.iter_mut().find(same) {
             old.anomalous |= new.anomalous;
         } else if incident.cited.len() < MAX_CITED {
             incident.cited.push(new.clone());
+        } else {
+            omitted += 1;
         }
     }
     for new in evidence {
@@ -740,4 +824,5 @@ fn absorb(incident: &mut Incident, cited: &[Cited], evidence: &[Evidence], entit
         }
     }
     incident.entities.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value)));
+    omitted
 }

@@ -11,15 +11,20 @@
 //! A message is formed once (R7): until it is delivered, superseded by nothing, it is repeated as it was, so that the
 //! deduplication store and a human recognise it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use logwarden_detectors::Severity;
 
 use crate::{
     Timestamp,
-    decide::{Policy, view},
+    decide::{Policy, ago, book::hear, mutes, view},
+    dedup::Outcome,
     finding::Key,
-    incident::{Incident, IncidentId, Rank, Status, Told},
+    incident::{Event, EventKind, Incident, IncidentId, Rank, Status, Told},
     ledger::{
         ChannelState, Outbox, OutboxKey, OutboxRow, OutboxState, ProcessId, Query, Sending, Snapshot, Versioned, Write,
     },
@@ -35,14 +40,21 @@ const SLACK: Duration = Duration::from_secs(45);
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
 /// Critical messages that go out one by one before a rollup takes the rest.
 const SINGLE_CRITICAL: usize = 5;
-/// Incidents shown in a rollup.
+/// Incidents shown in a rollup, and incidents that one stands for at most.
 const ROLLUP_TOP: usize = 10;
+const ROLLUP_MOST: usize = 500;
+/// How long a rollup is preferred after one was sent.
+const STORM: Duration = Duration::from_secs(300);
+/// No channel is held for longer than this without another attempt.
+const MAX_HOLD: Duration = Duration::from_secs(6 * 3600);
+/// So long nobody else says what may have arrived, for its own next attempt to come first: two passes of a timer.
+const UNCLEAR: Duration = Duration::from_secs(600);
 /// Messages about the same thing on several hosts list at most so many.
 const MAX_HOSTS: usize = 20;
 
 /// What must be read before [`next`] and [`settle`].
 pub fn query(channel: &Arc<str>) -> Query {
-    Query { outbox: Outbox::Channel(channel.clone()), channels: true, events: true, ..Query::default() }
+    Query { outbox: Outbox::Channel(channel.clone()), channels: true, events: true, mutes: true, ..Query::default() }
 }
 
 /// A message that is ours to send.
@@ -58,10 +70,12 @@ pub struct Turn {
     pub channel: Versioned<ChannelState>,
     /// When it was claimed.
     pub at: Timestamp,
-    /// How old the event is.
-    pub age: Duration,
+    /// When the latest event was decided that it announces: the window counts back from there (R6).
+    pub event: Timestamp,
     /// How long the claim lasts.
     pub lease: Duration,
+    /// A send that begins later may end after the claim: it is not begun.
+    pub send_by: Timestamp,
 }
 
 /// What to do next for a channel.
@@ -100,25 +114,33 @@ pub fn next(
         // It is given back as soon as that message is out; at the latest it lapses.
         return Next::Nothing { writes, at: Some(until.min(now.plus(LOOK_AGAIN))) };
     }
-    let not_before = state.row.hold_until.max(paced(channel, &state.row, now));
+    let not_before = held(&state.row, now).max(paced(channel, &state.row, now));
 
     // What can never be said any more.
     let mut rows: BTreeMap<OutboxKey, Versioned<OutboxRow>> = BTreeMap::new();
+    let mut dead: BTreeSet<IncidentId> = BTreeSet::new();
     let mut open: Vec<_> =
         snapshot.outbox.iter().filter(|row| row.row.channel == channel.name && row.row.state.is_open()).collect();
     open.sort_by_key(|row| (row.row.incident, row.row.first_seq));
     for row in open {
-        let incident = snapshot.incidents.get(&row.row.incident).map(|incident| &incident.row);
+        let incident = snapshot.incidents.get(&row.row.incident);
         // Before it stands what is still to be told: whether it has something to say is known afterwards.
         let waits = rows.last_key_value().is_some_and(|(before, _)| before.incident == row.row.incident);
         let end = match incident {
             None => continue, // nothing can be said about it now, and nothing must be lost
-            Some(incident) if row.row.send.is_none() && !waits => pointless(policy, snapshot, &row.row, incident, now),
+            Some(incident) if row.row.send.is_none() && !waits => {
+                pointless(policy, snapshot, channel, &row.row, &incident.row, now)
+            }
             Some(_) => None,
         };
-        match end {
-            Some(end) => writes.push(set_state(row, end, row.row.send)),
-            None => {
+        match (end, incident) {
+            (Some(end), Some(incident)) => {
+                if matches!(end, OutboxState::Dead { .. }) && dead.insert(incident.row.id) {
+                    writes.extend(untold(incident, &channel.name));
+                }
+                writes.push(set_state(row, end, row.row.send));
+            }
+            _ => {
                 rows.insert(row.row.key(), row.clone());
             }
         }
@@ -132,7 +154,7 @@ pub fn next(
     let retry = snapshot.sendings.iter().filter(|sending| !sending.row.done && sending.row.channel == channel.name);
     let retry = retry.map(|sending| {
         let rows: Vec<_> = sending.row.rows.iter().filter_map(|key| rows.get(key)).cloned().collect();
-        let ready = rows.iter().map(|row| ready_at(&row.row.state)).max().unwrap_or(now);
+        let ready = rows.iter().map(|row| ready_at(&row.row, now)).max().unwrap_or(now);
         (sending, rows, ready)
     });
     let mut at: Option<Timestamp> = None;
@@ -166,20 +188,18 @@ pub fn next(
     }
     let mut fresh = Vec::new();
     for row in lowest.into_values().filter(|row| row.row.send.is_none()) {
-        let ready = ready_at(&row.row.state);
+        let ready = ready_at(&row.row, now);
         if ready > now {
             at = Some(at.map_or(ready, |at| at.min(ready)));
             continue;
         }
-        let Some(incident) = snapshot.incidents.get(&row.row.incident) else { continue };
-        fresh.push(Fresh {
-            row: row.clone(),
-            incident: &incident.row,
-            occasion: occasion(snapshot, channel, &row.row, &incident.row),
-        });
+        let Some(incident) = snapshot.incidents.get(&row.row.incident).map(|incident| &incident.row) else { continue };
+        let Some(speech) = speech(snapshot, channel, &row.row, incident) else { continue };
+        fresh.push(Fresh { row: row.clone(), incident, speech });
     }
     fresh.sort_by_key(|fresh| {
-        (std::cmp::Reverse(fresh.announces()), std::cmp::Reverse(fresh.incident.rank.severity), fresh.row.row.created)
+        let announces = fresh.speech.announces();
+        (std::cmp::Reverse(announces), std::cmp::Reverse(fresh.incident.rank.severity), fresh.row.row.created)
     });
     let Some((first, others)) = fresh.split_first() else { return Next::Nothing { writes, at } };
     let (sending, rows) = form(policy, channel, &state.row, first, others, now, random);
@@ -190,12 +210,75 @@ pub fn next(
 struct Fresh<'a> {
     row: Versioned<OutboxRow>,
     incident: &'a Incident,
-    occasion: Occasion,
+    speech: Speech,
 }
 
-impl Fresh<'_> {
+/// What a row has to say in its channel, and how.
+#[derive(Debug)]
+struct Speech {
+    occasion: Occasion,
+    how: How,
+}
+
+#[derive(Debug)]
+enum How {
+    /// A new message, if no other host has told it.
+    Announce,
+    /// Our own message is edited.
+    Amend(Receipt),
+    /// A short new message about our own one, which cannot be edited.
+    Follow,
+}
+
+impl Speech {
     fn announces(&self) -> bool {
-        matches!(self.occasion, Occasion::Fired | Occasion::Escalated | Occasion::Reminded)
+        matches!(self.how, How::Announce)
+    }
+}
+
+/// What a row has to say now; `None` when nothing is left. The latest moment decides: what is an edit where our message
+/// stands is an announcement where nobody heard of it, and nothing where another host has told it.
+fn speech(snapshot: &Snapshot, channel: &Channel, row: &OutboxRow, incident: &Incident) -> Option<Speech> {
+    let told = incident.told.get(&channel.name);
+    let has = |wanted: &dyn Fn(&EventKind) -> bool| events(snapshot, row).any(|event| wanted(&event.kind));
+    let receipt = told.and_then(|told| told.receipt.clone()).filter(|_| channel.amends);
+    let speak = |occasion, how| Some(Speech { occasion, how });
+    let heard = || told.is_some_and(|told| incident.keys.iter().all(|key| told.known.contains(key)));
+    let news = |kind: &EventKind| kind.is_announcement() && (*kind != EventKind::Grew { news: true } || !heard());
+    if has(&news) {
+        let louder = if has(&|kind| *kind == EventKind::Fired) {
+            Some(Occasion::Fired)
+        } else if has(&|kind| matches!(kind, EventKind::Escalated { .. })) {
+            Some(Occasion::Escalated)
+        } else if has(&|kind| *kind == EventKind::Reminded) {
+            Some(Occasion::Reminded)
+        } else {
+            None
+        };
+        // Whoever was never told hears of it for the first time, whatever the event.
+        return match (told, louder, receipt) {
+            (None, ..) => speak(Occasion::Fired, How::Announce),
+            (Some(_), Some(occasion), _) => speak(occasion, How::Announce),
+            (Some(_), None, Some(receipt)) => speak(Occasion::Grew, How::Amend(receipt)),
+            (Some(_), None, None) => speak(Occasion::Grew, How::Announce),
+        };
+    }
+    if told.is_none_or(|told| !told.own) {
+        return None; // only our own message is amended, explained or called quiet (R4)
+    }
+    let occasion = if has(&|kind| *kind == EventKind::Quiet) {
+        Occasion::Quiet
+    } else if has(&|kind| matches!(kind, EventKind::Merged { .. })) {
+        Occasion::Merged
+    } else if has(&|kind| *kind == EventKind::Explained) {
+        Occasion::Explained
+    } else {
+        Occasion::Grew
+    };
+    match (occasion, receipt) {
+        (occasion, Some(receipt)) => speak(occasion, How::Amend(receipt)),
+        (Occasion::Quiet | Occasion::Explained, None) => speak(occasion, How::Follow),
+        _ => None,
     }
 }
 
@@ -230,8 +313,16 @@ fn paced(channel: &Channel, state: &ChannelState, now: Timestamp) -> Timestamp {
     gap.max(full.map_or(Timestamp::MIN, |first| first.plus(minute)))
 }
 
-fn ready_at(state: &OutboxState) -> Timestamp {
-    match state {
+/// Until when the channel is held; not at all when the clock was set back since, or nobody can have meant it.
+fn held(state: &ChannelState, now: Timestamp) -> Timestamp {
+    let set_back = state.sent.last().is_some_and(|last| ago(now, *last) == Duration::MAX);
+    if set_back || state.hold_until.since(now) > MAX_HOLD { Timestamp::MIN } else { state.hold_until }
+}
+
+/// When a row may be claimed; at once when it was made before the clock was set back.
+fn ready_at(row: &OutboxRow, now: Timestamp) -> Timestamp {
+    match &row.state {
+        _ if ago(now, row.created) == Duration::MAX => Timestamp::MIN,
         OutboxState::Pending { next_at } => *next_at,
         OutboxState::Claimed { until } => *until,
         _ => Timestamp::MIN,
@@ -246,19 +337,16 @@ fn set_state(row: &Versioned<OutboxRow>, state: OutboxState, send: Option<SendId
 fn pointless(
     policy: &Policy,
     snapshot: &Snapshot,
+    channel: &Channel,
     row: &OutboxRow,
     incident: &Incident,
     now: Timestamp,
 ) -> Option<OutboxState> {
-    let told = incident.told.get(&row.channel);
-    let announces = announces(snapshot, row);
-    if matches!(incident.status, Status::Merged { .. }) && announces {
+    let announces = || events(snapshot, row).any(|event| event.kind.is_announcement());
+    if matches!(incident.status, Status::Merged { .. }) && announces() {
         return Some(OutboxState::Superseded); // it goes out under the survivor (R8)
     }
-    if !announces && told.is_none_or(|told| told.own.is_none()) {
-        return Some(OutboxState::Superseded); // only our own message is amended, explained or called quiet (R4)
-    }
-    if incident.muted_by.is_some() {
+    if mutes::holding(incident, &snapshot.mutes, now).is_some() || speech(snapshot, channel, row, incident).is_none() {
         return Some(OutboxState::Superseded);
     }
     if now.since(row.created) > policy.give_up_after(incident.rank.severity) {
@@ -267,11 +355,14 @@ fn pointless(
     None
 }
 
-fn announces(snapshot: &Snapshot, row: &OutboxRow) -> bool {
-    events(snapshot, row).any(|event| event.kind.is_announcement())
+/// Notes that a channel must be told anew, because what it should have known will not be sent (R9).
+fn untold(incident: &Versioned<Incident>, channel: &Arc<str>) -> Option<Write> {
+    let mut incident = incident.clone();
+    incident.row.told.get_mut(channel)?.knows = 0;
+    Some(Write::Incident(Box::new(incident)))
 }
 
-fn events<'a>(snapshot: &'a Snapshot, row: &'a OutboxRow) -> impl Iterator<Item = &'a crate::incident::Event> + 'a {
+fn events<'a>(snapshot: &'a Snapshot, row: &'a OutboxRow) -> impl Iterator<Item = &'a Event> + 'a {
     let of = snapshot.events.iter().filter(|event| event.incident == row.incident);
     of.filter(|event| (row.first_seq..=row.seq).contains(&event.seq))
 }
@@ -286,41 +377,6 @@ fn announced_at(snapshot: &Snapshot, rows: &[Versioned<OutboxRow>]) -> Option<Ti
     rows.iter().map(latest).max()
 }
 
-/// Why the row's events are spoken of now, for a reader of this channel.
-fn occasion(snapshot: &Snapshot, channel: &Channel, row: &OutboxRow, incident: &Incident) -> Occasion {
-    use crate::incident::EventKind;
-    let told = incident.told.get(&channel.name);
-    let mut best = Occasion::Grew;
-    for event in events(snapshot, row) {
-        let this = match &event.kind {
-            EventKind::Fired => Occasion::Fired,
-            EventKind::Escalated { .. } => Occasion::Escalated,
-            EventKind::Reminded => Occasion::Reminded,
-            EventKind::Explained => Occasion::Explained,
-            EventKind::Grew => Occasion::Grew,
-            EventKind::Quiet => Occasion::Quiet,
-            EventKind::Merged { .. } => Occasion::Merged,
-        };
-        let weight = |occasion| match occasion {
-            Occasion::Fired => 6,
-            Occasion::Escalated => 5,
-            Occasion::Reminded => 4,
-            Occasion::Quiet => 3,
-            Occasion::Merged => 2,
-            Occasion::Explained => 1,
-            Occasion::Grew => 0,
-        };
-        if weight(this) > weight(best) {
-            best = this;
-        }
-    }
-    match best {
-        // Whoever was never told hears of it for the first time, whatever the event.
-        Occasion::Escalated | Occasion::Reminded if told.is_none() => Occasion::Fired,
-        best => best,
-    }
-}
-
 /// Forms the message: one incident, the same on several hosts, or a rollup.
 fn form(
     policy: &Policy,
@@ -332,18 +388,20 @@ fn form(
     random: u128,
 ) -> (Sending, Vec<Versioned<OutboxRow>>) {
     let id = SendId(random);
-    let announcing = || std::iter::once(first).chain(others).filter(|fresh| fresh.announces());
+    let announcing = || std::iter::once(first).chain(others).filter(|fresh| fresh.speech.announces());
     let critical = announcing().filter(|fresh| fresh.incident.rank.severity == Severity::Critical).count();
     let waiting = announcing().count();
-    let storm = waiting >= policy.rollup_at || state.rollup_until.is_some_and(|until| until > now);
+    let storming = state.rollup_until.is_some_and(|until| until > now && until.since(now) <= STORM);
+    let storm = waiting >= policy.rollup_at || storming;
     // In a storm, too, the first critical ones go out one by one.
     let rollup = storm && waiting > 1 && !(1..=SINGLE_CRITICAL).contains(&critical);
     let root = |incident: &Incident| incident.cited.first().map(|cited| cited.root);
     let same_thing = |other: &&Fresh<'_>| {
-        first.announces() && other.occasion == first.occasion && root(other.incident) == root(first.incident)
+        let alike = other.speech.announces() && other.speech.occasion == first.speech.occasion;
+        first.speech.announces() && alike && root(other.incident) == root(first.incident)
     };
     let members: Vec<&Fresh<'_>> = if rollup {
-        announcing().collect()
+        announcing().take(ROLLUP_MOST).collect()
     } else {
         std::iter::once(first).chain(others.iter().filter(same_thing).take(MAX_HOSTS - 1)).collect()
     };
@@ -353,11 +411,15 @@ fn form(
             let rank = keys.entry(*key).or_insert(member.incident.rank);
             *rank = (*rank).max(member.incident.rank);
         }
+        if member.incident.keys_omitted > 0 {
+            // Nobody else can have told what is not even listed.
+            keys.insert(Key::of_incident(member.incident.id), member.incident.rank);
+        }
     }
-    let asks_dedup = first.announces();
-    let amend = (!asks_dedup && channel.amends)
-        .then(|| first.incident.told.get(&channel.name).and_then(|told| told.own.clone()))
-        .flatten();
+    let amend = match &first.speech.how {
+        How::Amend(receipt) => Some(receipt.clone()),
+        How::Announce | How::Follow => None,
+    };
     let body = if rollup {
         let count = |severity| members.iter().filter(|m| m.incident.rank.severity == severity).count() as u64;
         Body::Rollup(Rollup {
@@ -369,9 +431,10 @@ fn form(
         })
     } else {
         let incidents = members.iter().map(|member| view::view(policy, member.incident)).collect();
-        Body::Incidents { occasion: first.occasion, incidents, summary: None }
+        Body::Incidents { occasion: first.speech.occasion, incidents, summary: None }
     };
-    let window = if first.occasion == Occasion::Reminded { policy.window / 2 } else { policy.window };
+    let reminds = members.iter().all(|member| member.speech.occasion == Occasion::Reminded);
+    let window = if reminds { policy.window / 2 } else { policy.window };
     let sending = Sending {
         id,
         channel: channel.name.clone(),
@@ -380,9 +443,10 @@ fn form(
         message: Message { id, at: now, body, possible_repeat: false },
         form: Form::Full,
         amend,
+        tells: members.iter().map(|member| (member.incident.id, member.incident.next_seq)).collect(),
         data: view::latest(members.iter().map(|member| member.row.row.data)),
         window,
-        asks_dedup,
+        asks_dedup: first.speech.announces(),
         attempts: 0,
         failing_since: None,
         done: false,
@@ -413,7 +477,7 @@ fn claim(
     state.row.sent.retain(|at| *at <= now && now.since(*at) < Duration::from_secs(60));
     state.row.sent.push(now);
     if let Body::Rollup(_) = sending.row.message.body {
-        state.row.rollup_until = Some(now.plus(Duration::from_secs(300)));
+        state.row.rollup_until = Some(now.plus(STORM));
     }
     let send = Some(sending.row.id);
     writes.push(Write::Channel(state.clone()));
@@ -426,8 +490,9 @@ fn claim(
     Next::Send(Box::new(Turn {
         writes,
         at: now,
-        age: now.since(event),
+        event,
         lease,
+        send_by: now.plus(SLACK),
         sending: Versioned { version: sending.version + 1, row: sending.row },
         rows: rows.into_iter().map(after).collect(),
         channel: Versioned { version: state.version + 1, row: state.row },
@@ -439,12 +504,34 @@ fn claim(
 pub enum Ended {
     /// The channel confirmed it.
     Delivered(Receipt),
-    /// Another host told it there.
-    Repeat(Receipt),
+    /// Another host told it there, so long ago.
+    Repeat(Receipt, Duration),
     /// Another host is about to tell some of it.
     Wait(Duration),
     /// Not delivered.
     Failed(NotifyError),
+}
+
+/// What the deduplication store is told of a send (D4).
+pub fn outcome(turn: &Turn, sent: &Result<Receipt, NotifyError>) -> Outcome {
+    match sent {
+        Ok(receipt) => Outcome::Delivered { receipt: receipt.clone() },
+        Err(NotifyError::Unreachable { ambiguous: true, .. }) => Outcome::Unclear { hold: UNCLEAR + turn.lease },
+        Err(_) => Outcome::Failed,
+    }
+}
+
+/// How long to wait after a failure that may pass.
+fn retry_after(sending: &Sending, error: &NotifyError, random: u64) -> Duration {
+    match error {
+        NotifyError::RateLimited { retry_after, .. } | NotifyError::Banned { retry_after, .. } => {
+            (*retry_after).min(MAX_HOLD) + jitter(random)
+        }
+        NotifyError::Unreachable { retry_after, .. } => {
+            backoff(sending.attempts, random).max(retry_after.unwrap_or_default().min(MAX_HOLD))
+        }
+        _ => Duration::ZERO,
+    }
 }
 
 /// Decides what the channel's answer changes. The writes need the versions of the turn: if somebody else has claimed the
@@ -476,17 +563,16 @@ pub fn settle(
             // Told counts from when it was said (R6). An attempt before may have said it already: then from when it was
             // formed, since a reminder that comes early is better than one that comes late.
             let said = if turn.sending.row.message.possible_repeat { turn.sending.row.message.at } else { turn.at };
-            told(snapshot, turn, Some(receipt), said, &mut writes);
+            told(snapshot, turn, &Said::ByUs(receipt, said), &mut writes);
             sending.row.done = true;
             state.row.failures = 0;
             state.row.delivered_at = Some(now);
         }
-        Ended::Repeat(receipt) => {
+        Ended::Repeat(receipt, ago) => {
             let repeat = OutboxState::Repeat { receipt: receipt.clone(), at: now };
             all(&repeat, &mut writes);
             unsent(&mut state.row, turn);
-            // Somebody told it at some time in the window before the event, or since.
-            told(snapshot, turn, None, turn.at.minus(turn.age), &mut writes);
+            told(snapshot, turn, &Said::ByAnother(now.minus(*ago)), &mut writes);
             sending.row.done = true;
         }
         Ended::Wait(wait) => {
@@ -499,7 +585,7 @@ pub fn settle(
             let since = *sending.row.failing_since.get_or_insert(now);
             let too_long = now.since(since) > policy.give_up_after(severity);
             let dead = |reason: String| OutboxState::Dead { reason, at: now };
-            let backoff = backoff(sending.row.attempts, random);
+            let wait = retry_after(&turn.sending.row, error, random);
             let mut pending_after = |wait: Duration, hold: bool| {
                 if hold {
                     state.row.hold_until = state.row.hold_until.max(now.plus(wait));
@@ -515,14 +601,14 @@ pub fn settle(
                     sending.row.done = true;
                     dead(format!("given up after {} hours", policy.give_up_after(severity).as_secs() / 3600))
                 }
-                NotifyError::Unreachable { retry_after, ambiguous, .. } => {
+                NotifyError::Unreachable { ambiguous, .. } => {
                     sending.row.message.possible_repeat |= *ambiguous;
                     // Whatever is wrong concerns the next message, too: the channel waits, not only this one.
-                    pending_after(backoff.max(retry_after.unwrap_or_default()), true)
+                    pending_after(wait, true)
                 }
-                NotifyError::RateLimited { retry_after, .. } | NotifyError::Banned { retry_after, .. } => {
+                NotifyError::RateLimited { .. } | NotifyError::Banned { .. } => {
                     sending.row.attempts = sending.row.attempts.saturating_sub(1);
-                    pending_after(*retry_after + jitter(random), true)
+                    pending_after(wait, true)
                 }
                 NotifyError::ContentRefused { .. } if sending.row.form == Form::Full => {
                     sending.row.form = Form::Reduced;
@@ -533,23 +619,24 @@ pub fn settle(
                     dead(format!("refused twice: {reason}"))
                 }
                 NotifyError::NotAmendable { .. } => {
-                    let worth_a_new_one = matches!(
-                        &sending.row.message.body,
-                        Body::Incidents { occasion: Occasion::Explained | Occasion::Quiet, .. }
-                    );
-                    if worth_a_new_one && sending.row.amend.is_some() {
-                        sending.row.amend = None;
-                        pending_after(Duration::ZERO, false)
-                    } else {
-                        sending.row.done = true;
-                        OutboxState::Superseded
-                    }
+                    // Our message is gone: what the rows have to say without it is decided anew.
+                    sending.row.done = true;
+                    pending_after(Duration::ZERO, false)
                 }
             };
             if !matches!(error, NotifyError::ContentRefused { .. } | NotifyError::NotAmendable { .. }) {
                 state.row.failures = state.row.failures.saturating_add(1);
             }
-            all(&next, &mut writes);
+            let amendable = !matches!(error, NotifyError::NotAmendable { .. });
+            let send = Some(turn.sending.row.id).filter(|_| amendable);
+            writes.extend(turn.rows.iter().map(|row| set_state(row, next.clone(), send)));
+            if !amendable {
+                forget_receipts(snapshot, turn, &mut writes);
+            }
+            if let OutboxState::Dead { .. } = next {
+                let incidents = turn.rows.iter().filter_map(|row| snapshot.incidents.get(&row.row.incident));
+                writes.extend(incidents.filter_map(|incident| untold(incident, &turn.sending.row.channel)));
+            }
         }
     }
     writes.push(Write::Channel(state));
@@ -564,29 +651,51 @@ fn unsent(state: &mut ChannelState, turn: &Turn) {
     }
 }
 
+/// Who has said a message, and since when that counts.
+enum Said<'a> {
+    ByUs(&'a Receipt, Timestamp),
+    ByAnother(Timestamp),
+}
+
 /// Notes in the incidents what the channel knows now.
-fn told(snapshot: &Snapshot, turn: &Turn, receipt: Option<&Receipt>, said: Timestamp, writes: &mut Vec<Write>) {
-    let channel = &turn.sending.row.channel;
-    for row in &turn.rows {
-        let Some(known) = snapshot.incidents.get(&row.row.incident) else { continue };
-        let mut incident = known.clone();
-        let rank = turn
-            .sending
-            .row
-            .keys
-            .iter()
-            .filter(|(key, _)| incident.row.keys.contains(key))
-            .map(|(_, rank)| *rank)
-            .max()
-            .unwrap_or(incident.row.rank);
-        let before = incident.row.told.get(channel);
-        // An amendment is no announcement: the channel was told when it was told, and no louder.
-        let amended = before.filter(|_| !turn.sending.row.asks_dedup);
-        let at = amended.map_or(said, |before| before.at);
-        let rank = amended.map_or(rank, |before| before.rank);
-        let own = receipt.cloned().or_else(|| before.and_then(|before| before.own.clone()));
-        incident.row.told.insert(channel.clone(), Told { rank, at, own });
+fn told(snapshot: &Snapshot, turn: &Turn, said: &Said<'_>, writes: &mut Vec<Write>) {
+    let sending = &turn.sending.row;
+    // A message about several incidents cannot be edited for one of them.
+    let alone = sending.tells.len() == 1;
+    for (id, knows) in &sending.tells {
+        let Some(mut incident) = snapshot.incidents.get(id).cloned() else { continue };
+        let before = incident.row.told.get(&sending.channel).cloned();
+        let kept = before.as_ref().and_then(|before| before.receipt.clone());
+        let knows = before.as_ref().map_or(*knows, |before| before.knows.max(*knows));
+        let mut known = before.as_ref().map(|before| before.known.clone()).unwrap_or_default();
+        let said_now = sending.keys.iter().map(|(key, _)| *key).filter(|key| incident.row.keys.contains(key));
+        hear(&mut known, &said_now.collect::<Vec<_>>());
+        let told = match (said, before) {
+            (Said::ByUs(receipt, at), _) if sending.asks_dedup => {
+                Told { knows, known, at: *at, own: true, receipt: alone.then(|| (*receipt).clone()) }
+            }
+            // An amendment is no announcement: the channel was told when it was told.
+            (Said::ByUs(receipt, at), before) => {
+                let at = before.map_or(*at, |before| before.at);
+                let receipt = if sending.amend.is_some() { Some((*receipt).clone()) } else { kept };
+                Told { knows, known, at, own: true, receipt }
+            }
+            (Said::ByAnother(at), None) => Told { knows, known, at: *at, own: false, receipt: None },
+            (Said::ByAnother(at), Some(before)) => Told { knows, known, at: before.at.max(*at), ..before },
+        };
+        incident.row.told.insert(sending.channel.clone(), told);
         writes.push(Write::Incident(Box::new(incident)));
+    }
+}
+
+/// Notes that our message is gone.
+fn forget_receipts(snapshot: &Snapshot, turn: &Turn, writes: &mut Vec<Write>) {
+    for (id, _) in &turn.sending.row.tells {
+        let Some(mut incident) = snapshot.incidents.get(id).cloned() else { continue };
+        if let Some(told) = incident.row.told.get_mut(&turn.sending.row.channel) {
+            told.receipt = None;
+            writes.push(Write::Incident(Box::new(incident)));
+        }
     }
 }
 

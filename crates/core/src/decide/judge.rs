@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use crate::{
     Timestamp,
-    decide::{Policy, book::Book},
+    decide::{Policy, ago, book::Book},
     finding::{Grounded, Key},
     ledger::{BenignVerdict, Job, JobState, ProcessId, Query, Snapshot, Summary, Versioned, Write},
 };
 
-/// How long a job may be worked at before anybody else may take it.
+/// How long a job may be worked at at most before anybody else may take it.
 pub const LEASE: Duration = Duration::from_secs(15 * 60);
 /// Attempts that may fail for the model's fault before only the detectors count.
 pub const MAX_ATTEMPTS: u32 = 3;
@@ -33,18 +33,21 @@ pub enum Next {
     },
 }
 
-/// Chooses the next job: the newest, so that what happens now is explained first; what has waited too long is shed.
-pub fn next(policy: &Policy, snapshot: &Snapshot, process: ProcessId, now: Timestamp) -> Next {
+/// Chooses the next job and leases it until `until`: the newest, so that what happens now is explained first; what has
+/// waited too long is shed.
+pub fn next(policy: &Policy, snapshot: &Snapshot, process: ProcessId, until: Timestamp, now: Timestamp) -> Next {
     let mut writes = Vec::new();
     let mut best: Option<&Versioned<Job>> = None;
     let mut at: Option<Timestamp> = None;
     for job in &snapshot.jobs {
         let ready = match &job.row.state {
+            // Made before the clock was set back.
+            JobState::Waiting { .. } if ago(now, job.row.created) == Duration::MAX => now,
             JobState::Waiting { not_before } => *not_before,
-            JobState::Leased { owner, until } if *owner != process => *until,
-            JobState::Leased { .. } | JobState::Analysed | JobState::DetectorsOnly { .. } | JobState::Shed { .. } => {
-                continue;
-            }
+            // Our own, too: whoever worked at it has been stopped.
+            JobState::Leased { until, .. } if until.since(now) <= LEASE => *until,
+            JobState::Leased { .. } => now,
+            JobState::Analysed | JobState::DetectorsOnly { .. } | JobState::Shed { .. } => continue,
         };
         if now.since(job.row.created) > policy.shed_after {
             let reason = format!("waited longer than {} hours", policy.shed_after.as_secs() / 3600);
@@ -58,7 +61,7 @@ pub fn next(policy: &Policy, snapshot: &Snapshot, process: ProcessId, now: Times
     }
     match best {
         Some(job) => {
-            let state = JobState::Leased { owner: process, until: now.plus(LEASE) };
+            let state = JobState::Leased { owner: process, until: until.min(now.plus(LEASE)) };
             let row = Job { state, ..job.row.clone() };
             writes.push(Write::Job(Versioned { version: job.version, row: row.clone() }));
             Next::Work { writes, job: Versioned { version: job.version + 1, row } }

@@ -1,12 +1,12 @@
 //! What time alone changes: incidents become quiet, and those that go on are told again.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use logwarden_detectors::Route;
 
 use crate::{
     Timestamp,
-    decide::{Policy, book::Book},
+    decide::{Policy, ago, book::Book},
     incident::{Incident, Status},
     ledger::{Snapshot, Write},
     source::SourceId,
@@ -28,7 +28,8 @@ pub fn tick(
     let mut quiet = Vec::new();
     let mut reminders: BTreeMap<_, Vec<Arc<str>>> = BTreeMap::new();
     for incident in book.firing().filter(|incident| incident.source == *source) {
-        if known_until.since(incident.touched) >= policy.window {
+        let set_back = ago(now, incident.touched) == Duration::MAX;
+        if set_back || known_until.since(incident.touched) >= policy.window {
             quiet.push(incident.id);
         } else if incident.route == Route::Alert {
             let due: Vec<_> =
@@ -51,6 +52,7 @@ pub fn tick(
 fn is_due(policy: &Policy, incident: &Incident, channel: &Arc<str>, now: Timestamp) -> bool {
     incident.status == Status::Firing
         && incident.told.get(channel).is_some_and(|told| {
-            incident.touched > told.at && now.since(told.at) >= policy.remind_after(incident.rank.severity)
+            let set_back = ago(now, told.at) == Duration::MAX;
+            (incident.touched > told.at || set_back) && ago(now, told.at) >= policy.remind_after(incident.rank.severity)
         })
 }

@@ -14,6 +14,9 @@ use crate::{
     notifier::{Notifier, NotifyError, Receipt},
 };
 
+/// A channel that has failed is waited for so long; what is due later is left for the next run.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// What deliver did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeliverReport {
@@ -21,8 +24,10 @@ pub struct DeliverReport {
     pub sent: u64,
     /// Messages that another host had told.
     pub repeats: u64,
-    /// Attempts that failed; their messages wait.
+    /// Attempts that failed.
     pub failed: u64,
+    /// Messages that wait in channels that have failed.
+    pub waiting: u64,
     /// Channels that will take nothing until somebody acts.
     pub broken: u64,
 }
@@ -32,7 +37,8 @@ impl DeliverReport {
     pub fn add(&mut self, other: Self) {
         self.sent += other.sent;
         self.repeats += other.repeats;
-        self.failed = other.failed.max(self.failed);
+        self.failed += other.failed;
+        self.waiting = other.waiting;
         self.broken = other.broken.max(self.broken);
     }
 }
@@ -51,12 +57,17 @@ impl Pipeline {
             report.sent += run.sent;
             report.repeats += run.repeats;
             report.failed += run.failed;
+            report.waiting += run.waiting;
             report.broken += run.broken;
         }
         Ok(report)
     }
 
-    async fn deliver_to(&self, notifier: &Arc<dyn Notifier>, until: Timestamp) -> Result<DeliverReport, PipelineError> {
+    async fn deliver_to(
+        &self,
+        notifier: &Arc<dyn Notifier>,
+        mut until: Timestamp,
+    ) -> Result<DeliverReport, PipelineError> {
         let channel = notifier.channel();
         let query = deliver::query(&channel.name);
         let mut report = DeliverReport::default();
@@ -76,13 +87,24 @@ impl Pipeline {
                     let _ = self.commit(writes).await?; // on a conflict the next run finds the same
                     match at.filter(|at| *at <= until) {
                         Some(at) => self.env.sleep_until(at.max(now.plus(Duration::from_millis(10)))).await,
-                        None => return Ok(report),
+                        None => {
+                            let held = snapshot.channels.iter().any(|state| {
+                                state.row.name == channel.name && (state.row.failures > 0 || state.row.broken.is_some())
+                            });
+                            let open = snapshot.outbox.iter().filter(|row| row.row.state.is_open()).count() as u64;
+                            report.waiting = if held { open } else { 0 };
+                            return Ok(report);
+                        }
                     }
                 }
                 Next::Send(mut turn) => {
                     let writes = std::mem::take(&mut turn.writes);
                     if self.commit(writes).await? == Committed::Done {
+                        let failed = report.failed;
                         self.take_turn(notifier, &turn, &mut report).await?;
+                        if report.failed > failed {
+                            until = until.min(self.env.now().plus(PATIENCE));
+                        }
                     }
                 }
             }
@@ -102,9 +124,10 @@ impl Pipeline {
             epoch: turn.sending.version,
             channel: notifier.channel().destination,
             keys: &sending.keys,
-            age: turn.age,
+            age: self.env.now().since(turn.event),
             window: sending.window,
             lease: turn.lease,
+            held: Duration::ZERO,
         };
         let asks = sending.asks_dedup && !sending.keys.is_empty();
         let standing = match asks {
@@ -116,15 +139,20 @@ impl Pipeline {
         };
         let ended = match standing {
             Standing::Delivered { receipt } => Ended::Delivered(receipt),
-            Standing::Repeat { receipt } => Ended::Repeat(receipt),
+            Standing::Repeat { receipt, ago } => Ended::Repeat(receipt, ago),
             Standing::Pending { wait } => Ended::Wait(wait),
+            // The machine slept, perhaps: somebody else may have it now.
+            Standing::First if self.env.now() > turn.send_by => {
+                if asks && let Err(error) = self.dedup.settle(&claim, &Outcome::Failed).await {
+                    tracing::warn!(error = %chain(&error), "deduplication is degraded; its claim will lapse");
+                }
+                Ended::Wait(Duration::ZERO)
+            }
             Standing::First => {
                 let sent = self.send(notifier, turn).await;
                 if asks {
-                    let outcome = match &sent {
-                        Ok(receipt) => Outcome::Delivered { receipt: receipt.clone() },
-                        Err(_) => Outcome::Failed,
-                    };
+                    let outcome = deliver::outcome(turn, &sent);
+                    let claim = Claim { held: self.env.now().since(turn.at), ..claim };
                     if let Err(error) = self.dedup.settle(&claim, &outcome).await {
                         tracing::warn!(error = %chain(&error), "deduplication is degraded; its claim will lapse");
                     }
@@ -138,7 +166,7 @@ impl Pipeline {
         self.settle_turn(notifier, turn, &ended).await?;
         match ended {
             Ended::Delivered(_) => report.sent += 1,
-            Ended::Repeat(_) => report.repeats += 1,
+            Ended::Repeat(..) => report.repeats += 1,
             Ended::Wait(_) => {}
             Ended::Failed(error) => {
                 report.failed += 1;

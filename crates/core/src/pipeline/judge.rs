@@ -18,6 +18,11 @@ use crate::{
 
 /// How long a job waits when the model cannot be reached and does not say for how long.
 const RETRY: Duration = Duration::from_secs(60);
+/// How much longer than the work may last a job is leased: for the commit that settles it.
+const SETTLING: Duration = Duration::from_secs(30);
+/// Answers in a row that cannot be used before the model is asked no more about a segment. As long as it goes on like
+/// that, one is enough for the next segment.
+const MAX_NONSENSE: u32 = 4;
 /// Jobs looked at when one is chosen.
 const LOOK_AT: usize = 256;
 
@@ -63,20 +68,22 @@ impl Pipeline {
     pub async fn judge(&self, until: Timestamp) -> Result<JudgeReport, PipelineError> {
         let mut report = JudgeReport::default();
         let Some(classifier) = &self.classifier else { return Ok(report) };
+        let mut nonsense = 0;
         loop {
             if self.env.now() >= until {
                 return Ok(report);
             }
             let query = Query { jobs: Jobs::Open { limit: LOOK_AT }, ..Query::default() };
             let snapshot = self.ledger.read(&query).await.map_err(PipelineError::Ledger)?;
-            match judge::next(&self.policy, &snapshot, self.process, self.env.now()) {
+            let leased = until.plus(SETTLING);
+            match judge::next(&self.policy, &snapshot, self.process, leased, self.env.now()) {
                 Next::Nothing { writes, .. } => {
                     let _ = self.commit(writes).await?;
                     return Ok(report);
                 }
                 Next::Work { writes, job } => {
                     if self.commit(writes).await? == Committed::Done
-                        && !self.work_at(classifier, &job, until, &mut report).await?
+                        && !self.work_at(classifier, &job, until, &mut nonsense, &mut report).await?
                     {
                         return Ok(report);
                     }
@@ -91,6 +98,7 @@ impl Pipeline {
         classifier: &Arc<dyn Classifier>,
         job: &Versioned<Job>,
         until: Timestamp,
+        nonsense: &mut u32,
         report: &mut JudgeReport,
     ) -> Result<bool, PipelineError> {
         let query = Query { segments: vec![job.row.segment], ..Query::default() };
@@ -107,7 +115,7 @@ impl Pipeline {
         };
         let keys: Vec<Key> = segment.findings.iter().flat_map(Grounded::keys).collect();
         let answer = {
-            let work = self.ask(classifier, job, &segment, report).fuse();
+            let work = self.ask(classifier, job, &segment, nonsense, report).fuse();
             let late = self.env.sleep_until(until).fuse();
             pin_mut!(work, late);
             select_biased! {
@@ -181,6 +189,7 @@ impl Pipeline {
         classifier: &Arc<dyn Classifier>,
         job: &Versioned<Job>,
         segment: &Segment,
+        nonsense: &mut u32,
         report: &mut JudgeReport,
     ) -> Result<Result<Answers, ClassifyError>, PipelineError> {
         let Some(profile) = self.profiles.get(&job.row.profile).cloned() else {
@@ -208,10 +217,18 @@ impl Pipeline {
         let mut answers = Answers { fingerprint, ..Answers::default() };
         while let Some(digest) = waiting.pop() {
             match classifier.classify(&digest).await {
-                Ok(judgement) => answers.take(&digest, judgement, report),
+                Ok(judgement) => {
+                    *nonsense = 0;
+                    answers.take(&digest, judgement, report);
+                }
                 Err(error @ (ClassifyError::TooLarge { .. } | ClassifyError::Unusable { .. })) => {
                     report.calls += 1;
+                    *nonsense += u32::from(matches!(error, ClassifyError::Unusable { .. }));
                     match digest.split() {
+                        _ if *nonsense >= MAX_NONSENSE => {
+                            answers.unusable = Some(format!("{}; {nonsense} times in a row", chain(&error)));
+                            waiting.clear();
+                        }
                         Some((worse, rest)) => waiting.extend([rest, worse]),
                         // A single row that the model cannot cope with: the detectors have looked at it.
                         None => answers.unusable = Some(chain(&error)),

@@ -1,7 +1,7 @@
 //! Troubles of logwarden itself, told through the same incidents, channels and deduplication as everything else: "no
 //! alert" must never look like "not working".
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use logwarden_detectors::{By, Category, ProfileName, Route, Severity};
 use logwarden_templates::{Origin, RootId};
@@ -10,6 +10,7 @@ use super::{Pipeline, PipelineError};
 use crate::{
     decide::book::Book,
     finding::{Cited, Grounded, Scope},
+    ledger::{Query, Versioned, Write},
     source::SourceId,
 };
 
@@ -52,6 +53,11 @@ pub enum Trouble {
         /// Why; free of secrets.
         reason: String,
     },
+    /// Something had to be left out, since a bound was reached.
+    LeftOut {
+        /// What and how much.
+        what: String,
+    },
     /// The model cannot be used until somebody acts.
     ModelUnusable {
         /// Why.
@@ -63,6 +69,7 @@ pub enum Trouble {
 
 impl Trouble {
     fn finding(&self, tenant: Arc<str>, host: Arc<str>, program: &str, now: crate::Timestamp) -> Grounded {
+        let all = String::new();
         let (name, subject, severity, title, explanation, recommendation) = match self {
             Self::SourceUnreadable { source, reason, times } => (
                 "source-unreadable",
@@ -96,6 +103,14 @@ impl Trouble {
                 format!("{reason}. Its messages are kept until it works again."),
                 format!("Give it a new address, then run `{program} test-alert {channel}`."),
             ),
+            Self::LeftOut { what } => (
+                "left-out",
+                &all,
+                Severity::Low,
+                "logwarden had to leave something out".to_owned(),
+                format!("{what}. Nothing that detectors know was missed; lists and what is learned are incomplete."),
+                "Give it fewer sources, or raise `max_templates`.".to_owned(),
+            ),
             Self::ModelUnusable { reason, hint } => (
                 "model-unusable",
                 reason,
@@ -118,6 +133,7 @@ impl Trouble {
             explanation,
             recommendation,
             cited: vec![cited],
+            discriminator: String::new(),
             evidence: Vec::new(),
             entities: Vec::new(),
             query: None,
@@ -129,7 +145,41 @@ impl Trouble {
     }
 }
 
+/// Counters of what was left out, and what they count.
+const LOSSES: [(&str, &str); 4] = [
+    ("templates_evicted", "templates forgotten because there are too many"),
+    ("incident_templates_omitted", "templates not listed in an incident that has too many"),
+    ("incident_keys_omitted", "things that an incident is about, not remembered because they are too many"),
+    ("counters_omitted", "counts under names that are too many"),
+];
+/// Where it is noted what of that was told.
+const TOLD: &str = "losses";
+
 impl Pipeline {
+    /// Tells what was left out since that was told last.
+    pub(super) async fn report_losses(&self) -> Result<(), PipelineError> {
+        let query = Query { counters: true, values: vec![TOLD.to_owned()], ..Query::default() };
+        let snapshot = self.ledger.read(&query).await.map_err(PipelineError::Ledger)?;
+        let told = snapshot.values.get(TOLD);
+        let before: BTreeMap<String, u64> =
+            told.and_then(|told| serde_json::from_value(told.row.clone()).ok()).unwrap_or_default();
+        let counted = LOSSES.iter().filter_map(|(name, what)| Some((*name, *what, *snapshot.counters.get(*name)?)));
+        let counted: Vec<(&str, &str, u64)> = counted.collect();
+        let new =
+            counted.iter().map(|(name, what, n)| (what, n.saturating_sub(before.get(*name).copied().unwrap_or(0))));
+        let new: Vec<String> = new.filter(|(_, n)| *n > 0).map(|(what, n)| format!("{n} {what}")).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.report_trouble(&[Trouble::LeftOut { what: new.join("; ") }]).await?;
+        let now: BTreeMap<&str, u64> = counted.iter().map(|(name, _, n)| (*name, *n)).collect();
+        let version = told.map_or(0, |told| told.version);
+        let row = serde_json::to_value(now).unwrap_or_default();
+        // Told by another process at the same time: then it is told there.
+        let _ = self.commit(vec![Write::Value(TOLD.to_owned(), Versioned { version, row })]).await?;
+        Ok(())
+    }
+
     /// Tells about troubles of our own.
     ///
     /// # Errors

@@ -30,6 +30,12 @@ pub const PROMISES: &[Promise] = &[
     }),
     ("told counts from the reservation (R6)", |store, env| Box::pin(told_counts_from_the_reservation(store, env))),
     ("a failed claim frees only itself (R10)", |store, env| Box::pin(a_failed_claim_frees_only_itself(store, env))),
+    ("what has arrived counts, whoever says it", |store, env| {
+        Box::pin(what_has_arrived_counts_whoever_says_it(store, env))
+    }),
+    ("what is unclear is kept for its own next attempt", |store, env| {
+        Box::pin(what_is_unclear_is_kept_for_its_own_next_attempt(store, env))
+    }),
     ("a lease expires", |store, env| Box::pin(a_lease_expires(store, env))),
     ("a settled message is not sent again", |store, env| Box::pin(a_settled_message_is_not_sent_again(store, env))),
     ("of racers one is first", |store, env| Box::pin(of_racers_one_is_first(store, env))),
@@ -58,7 +64,16 @@ fn high(keys: &[u64]) -> Vec<(Key, Rank)> {
 }
 
 fn claim(id: u128, epoch: u64, keys: &[(Key, Rank)]) -> Claim<'_> {
-    Claim { id: SendId(id), epoch, channel: CHANNEL, keys, age: Duration::ZERO, window: HOUR, lease: LEASE }
+    Claim {
+        id: SendId(id),
+        epoch,
+        channel: CHANNEL,
+        keys,
+        age: Duration::ZERO,
+        window: HOUR,
+        lease: LEASE,
+        held: LEASE,
+    }
 }
 
 fn delivered(receipt: &str) -> Outcome {
@@ -79,45 +94,51 @@ async fn tell(store: &dyn DedupStore, claim: &Claim<'_>, receipt: &str) {
     settle(store, claim, &delivered(receipt)).await;
 }
 
-fn repeat(receipt: &str) -> Standing {
-    Standing::Repeat { receipt: Receipt(receipt.into()) }
+fn repeat(receipt: &str, ago: Duration) -> Standing {
+    Standing::Repeat { receipt: Receipt(receipt.into()), ago }
 }
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Within the window `Repeat` with the receipt of who told it, afterwards `First`.
 pub async fn told_keys_are_repeats(store: &dyn DedupStore, env: &FakeEnv) {
     let keys = high(&[1, 2]);
     tell(store, &claim(1, 1, &keys), "r1").await;
-    assert_eq!(reserve(store, &claim(2, 1, &keys)).await, repeat("r1"));
-    assert_eq!(reserve(store, &claim(3, 1, &keys[..1])).await, repeat("r1"));
+    assert_eq!(reserve(store, &claim(2, 1, &keys)).await, repeat("r1", Duration::ZERO));
+    assert_eq!(reserve(store, &claim(3, 1, &keys[..1])).await, repeat("r1", Duration::ZERO));
     env.advance(HOUR);
-    assert_eq!(reserve(store, &claim(4, 1, &keys)).await, repeat("r1"));
+    assert_eq!(reserve(store, &claim(4, 1, &keys)).await, repeat("r1", HOUR));
     env.advance(Duration::from_nanos(1));
     tell(store, &claim(5, 1, &keys), "r2").await;
-    assert_eq!(reserve(store, &claim(6, 1, &keys)).await, repeat("r2"));
+    assert_eq!(reserve(store, &claim(6, 1, &keys)).await, repeat("r2", Duration::ZERO));
 }
 
 /// One key that was not told makes the whole message new.
 pub async fn partly_told_is_not_told(store: &dyn DedupStore, env: &FakeEnv) {
     tell(store, &claim(1, 1, &high(&[1])), "r1").await;
-    env.advance(Duration::from_secs(1));
+    env.advance(SECOND);
     tell(store, &claim(2, 1, &high(&[1, 2])), "r2").await;
-    assert_eq!(reserve(store, &claim(3, 1, &high(&[2]))).await, repeat("r2"));
-    env.advance(Duration::from_secs(1));
+    assert_eq!(reserve(store, &claim(3, 1, &high(&[2]))).await, repeat("r2", Duration::ZERO));
+    env.advance(SECOND);
     tell(store, &claim(4, 1, &high(&[3])), "r3").await;
-    assert_eq!(reserve(store, &claim(5, 1, &high(&[1, 3]))).await, repeat("r3"), "told by two; the latest answers");
+    let by_two = repeat("r3", SECOND);
+    assert_eq!(reserve(store, &claim(5, 1, &high(&[1, 3]))).await, by_two, "the latest answers, since the earliest");
 }
 
 /// A higher rank is news, a lower one is not; a detector ranks before any model.
 pub async fn rank_decides(store: &dyn DedupStore, env: &FakeEnv) {
     let at = |detector, severity| vec![(rows::key(1), Rank { detector, severity })];
     tell(store, &claim(1, 1, &at(false, Severity::Critical)), "model").await;
-    assert_eq!(reserve(store, &claim(2, 1, &at(false, Severity::Low))).await, repeat("model"));
-    env.advance(Duration::from_secs(1));
+    assert_eq!(reserve(store, &claim(2, 1, &at(false, Severity::Low))).await, repeat("model", Duration::ZERO));
+    env.advance(SECOND);
     tell(store, &claim(3, 1, &at(true, Severity::Low)), "detector low").await;
-    assert_eq!(reserve(store, &claim(4, 1, &at(false, Severity::Critical))).await, repeat("detector low"));
-    env.advance(Duration::from_secs(1));
+    assert_eq!(
+        reserve(store, &claim(4, 1, &at(false, Severity::Critical))).await,
+        repeat("detector low", Duration::ZERO)
+    );
+    env.advance(SECOND);
     tell(store, &claim(5, 1, &at(true, Severity::High)), "detector high").await;
-    assert_eq!(reserve(store, &claim(6, 1, &at(true, Severity::High))).await, repeat("detector high"));
+    assert_eq!(reserve(store, &claim(6, 1, &at(true, Severity::High))).await, repeat("detector high", Duration::ZERO));
     assert_eq!(reserve(store, &claim(7, 1, &at(true, Severity::Critical))).await, Standing::First);
 }
 
@@ -126,8 +147,12 @@ pub async fn the_window_counts_back_from_the_event(store: &dyn DedupStore, env: 
     let keys = high(&[1]);
     tell(store, &claim(1, 1, &keys), "r1").await;
     env.advance(3 * HOUR);
-    assert_eq!(reserve(store, &Claim { age: 2 * HOUR, ..claim(2, 1, &keys) }).await, repeat("r1"));
-    assert_eq!(reserve(store, &Claim { age: 4 * HOUR, ..claim(3, 1, &keys) }).await, repeat("r1"), "told after it");
+    assert_eq!(reserve(store, &Claim { age: 2 * HOUR, ..claim(2, 1, &keys) }).await, repeat("r1", 3 * HOUR));
+    assert_eq!(
+        reserve(store, &Claim { age: 4 * HOUR, ..claim(3, 1, &keys) }).await,
+        repeat("r1", 3 * HOUR),
+        "told after it"
+    );
     assert_eq!(reserve(store, &Claim { age: HOUR, ..claim(4, 1, &keys) }).await, Standing::First);
 }
 
@@ -138,27 +163,67 @@ pub async fn told_counts_from_the_reservation(store: &dyn DedupStore, env: &Fake
     env.advance(LEASE / 2);
     settle(store, &claim(1, 1, &keys), &delivered("r1")).await;
     env.advance(HOUR - LEASE / 2);
-    assert_eq!(reserve(store, &claim(2, 1, &keys)).await, repeat("r1"));
+    assert_eq!(reserve(store, &claim(2, 1, &keys)).await, repeat("r1", HOUR));
     env.advance(Duration::from_nanos(1));
     assert_eq!(reserve(store, &claim(3, 1, &keys)).await, Standing::First);
 }
 
-/// `Failed` of an older epoch changes nothing; that of the claim's own frees it; a late `Delivered` counts.
+/// `Failed` of an older epoch changes nothing; that of the claim's own frees it.
 pub async fn a_failed_claim_frees_only_itself(store: &dyn DedupStore, env: &FakeEnv) {
     let keys = high(&[1]);
     assert_eq!(reserve(store, &claim(1, 1, &keys)).await, Standing::First);
-    env.advance(LEASE + Duration::from_secs(1));
+    env.advance(LEASE + SECOND);
     assert_eq!(reserve(store, &claim(1, 2, &keys)).await, Standing::First, "the lease is over");
     settle(store, &claim(1, 1, &keys), &Outcome::Failed).await;
-    settle(store, &claim(1, 1, &keys), &delivered("old")).await;
+    settle(store, &claim(1, 1, &keys), &Outcome::Unclear { hold: Duration::ZERO }).await;
     assert!(matches!(reserve(store, &claim(2, 1, &keys)).await, Standing::Pending { .. }), "epoch 2 still holds it");
     settle(store, &claim(1, 2, &keys), &Outcome::Failed).await;
     assert_eq!(reserve(store, &claim(2, 1, &keys)).await, Standing::First);
-    // Nobody took it over: what arrived late has arrived.
-    env.advance(LEASE * 2);
-    settle(store, &claim(2, 1, &keys), &delivered("late")).await;
-    assert_eq!(reserve(store, &claim(3, 1, &keys)).await, repeat("late"));
     settle(store, &claim(77, 1, &keys), &Outcome::Failed).await;
+}
+
+/// What has arrived has arrived: late, overtaken, or when nobody knows of the claim any more. It counts from its own
+/// reservation, which then only the sender remembers.
+pub async fn what_has_arrived_counts_whoever_says_it(store: &dyn DedupStore, env: &FakeEnv) {
+    let late = high(&[1]);
+    assert_eq!(reserve(store, &claim(1, 1, &late)).await, Standing::First);
+    env.advance(LEASE * 2);
+    settle(store, &claim(1, 1, &late), &delivered("late")).await;
+    assert_eq!(reserve(store, &claim(2, 1, &late)).await, repeat("late", LEASE * 2));
+
+    let overtaken = high(&[3]);
+    assert_eq!(reserve(store, &claim(3, 1, &overtaken)).await, Standing::First);
+    env.advance(LEASE);
+    assert_eq!(reserve(store, &claim(3, 2, &overtaken)).await, Standing::First);
+    settle(store, &claim(3, 1, &overtaken), &delivered("overtaken")).await;
+    let again = Standing::Delivered { receipt: Receipt("overtaken".into()) };
+    assert_eq!(reserve(store, &claim(3, 3, &overtaken)).await, again);
+    assert_eq!(reserve(store, &claim(4, 1, &overtaken)).await, repeat("overtaken", LEASE));
+    settle(store, &claim(3, 2, &overtaken), &Outcome::Failed).await;
+    assert_eq!(reserve(store, &claim(4, 1, &overtaken)).await, repeat("overtaken", LEASE), "it did arrive");
+
+    let unknown = high(&[5]);
+    settle(store, &claim(5, 1, &unknown), &delivered("unknown")).await;
+    assert_eq!(reserve(store, &claim(6, 1, &unknown)).await, repeat("unknown", LEASE), "said within a lease");
+}
+
+/// While nobody knows whether a message arrived, nobody else says it, but for so long as was asked; its own next attempt
+/// may go on at once.
+pub async fn what_is_unclear_is_kept_for_its_own_next_attempt(store: &dyn DedupStore, env: &FakeEnv) {
+    let keys = high(&[1, 2]);
+    let hold = LEASE * 3;
+    assert_eq!(reserve(store, &claim(1, 1, &keys)).await, Standing::First);
+    settle(store, &claim(1, 1, &keys), &Outcome::Unclear { hold }).await;
+    env.advance(LEASE * 2);
+    assert_eq!(reserve(store, &claim(2, 1, &high(&[2, 3]))).await, Standing::Pending { wait: LEASE });
+    assert_eq!(reserve(store, &claim(1, 2, &keys)).await, Standing::First);
+    settle(store, &claim(1, 2, &keys), &Outcome::Unclear { hold }).await;
+    env.advance(hold);
+    assert_eq!(reserve(store, &claim(2, 1, &high(&[2, 3]))).await, Standing::First, "it never came back");
+    settle(store, &claim(2, 1, &high(&[2, 3])), &Outcome::Failed).await;
+    assert_eq!(reserve(store, &claim(1, 3, &keys)).await, Standing::First);
+    settle(store, &claim(1, 3, &keys), &delivered("r1")).await;
+    assert_eq!(reserve(store, &claim(2, 2, &high(&[2]))).await, repeat("r1", Duration::ZERO));
 }
 
 /// While it runs, overlapping claims wait; the same claim asked again is told the same.
@@ -224,11 +289,24 @@ pub async fn a_clock_set_back_repeats_and_never_swallows(store: &dyn DedupStore,
     assert_eq!(reserve(store, &claim(2, 1, &high(&[2]))).await, Standing::First);
     let now = env.now();
     env.set(now.minus(Duration::from_secs(2)));
-    assert_eq!(reserve(store, &claim(3, 1, &high(&[1]))).await, repeat("r1"), "a small step changes nothing");
+    assert_eq!(
+        reserve(store, &claim(3, 1, &high(&[1]))).await,
+        repeat("r1", Duration::ZERO),
+        "a small step changes nothing"
+    );
     env.set(now.minus(24 * HOUR));
     assert_eq!(reserve(store, &claim(4, 1, &high(&[2]))).await, Standing::First);
     tell(store, &claim(5, 1, &high(&[1])), "r2").await;
-    assert_eq!(reserve(store, &claim(6, 1, &high(&[1]))).await, repeat("r2"));
+    assert_eq!(reserve(store, &claim(6, 1, &high(&[1]))).await, repeat("r2", Duration::ZERO));
+}
+
+/// A claim as the model of random histories remembers it.
+struct Held {
+    epoch: u64,
+    about: Vec<u64>,
+    at: Timestamp,
+    until: Timestamp,
+    sending: bool,
 }
 
 /// A thousand random histories beside a model that remembers everything.
@@ -238,7 +316,7 @@ pub async fn random_histories_match_the_model(store: &dyn DedupStore, env: &Fake
         // Each has a channel of its own, so that one store serves all.
         let channel = ChannelHash(history + 100);
         let mut told: Vec<(u64, Severity, Timestamp, String)> = Vec::new();
-        let mut held: BTreeMap<u128, (u64, Vec<u64>, Severity, Timestamp)> = BTreeMap::new();
+        let mut held: BTreeMap<u128, Held> = BTreeMap::new();
         let mut settled: BTreeMap<u128, String> = BTreeMap::new();
         for step in 0..12 {
             env.advance(Duration::from_secs(dice.below(50 * 60)) / (1 + dice.below(60) as u32));
@@ -258,10 +336,11 @@ pub async fn random_histories_match_the_model(store: &dyn DedupStore, env: &Fake
                 });
                 let wait = held
                     .iter()
-                    .filter(|(other, (held_epoch, keys, ..))| {
-                        if **other == id { *held_epoch != epoch } else { keys.iter().any(|key| about.contains(key)) }
+                    .filter(|(other, held)| match **other == id {
+                        true => held.epoch != epoch && held.sending,
+                        false => held.about.iter().any(|key| about.contains(key)),
                     })
-                    .map(|(_, (.., at))| at.plus(LEASE).since(now))
+                    .map(|(_, held)| held.until.since(now))
                     .max()
                     .unwrap_or_default();
                 let standing = reserve(store, &claim).await;
@@ -274,18 +353,31 @@ pub async fn random_histories_match_the_model(store: &dyn DedupStore, env: &Fake
                     assert_eq!(standing, Standing::Pending { wait }, "{context}");
                 } else {
                     assert_eq!(standing, Standing::First, "{context}");
-                    held.insert(id, (epoch, about, severity, now));
+                    held.insert(id, Held { epoch, about, at: now, until: now.plus(LEASE), sending: true });
                 }
             } else {
                 let receipt = format!("{id}/{step}");
-                let failed = dice.below(3) == 0;
-                settle(store, &claim, &if failed { Outcome::Failed } else { delivered(&receipt) }).await;
-                if held.get(&id).is_some_and(|(held_epoch, ..)| *held_epoch == epoch)
-                    && let Some((_, keys, rank, at)) = held.remove(&id)
-                    && !failed
-                {
-                    told.extend(keys.iter().map(|key| (*key, rank, at, receipt.clone())));
-                    settled.insert(id, receipt);
+                let ours = held.get(&id).is_some_and(|held| held.epoch == epoch);
+                match dice.below(3) {
+                    0 => {
+                        settle(store, &claim, &Outcome::Failed).await;
+                        held.retain(|known, _| *known != id || !ours);
+                    }
+                    1 => {
+                        settle(store, &claim, &Outcome::Unclear { hold: 5 * LEASE }).await;
+                        if let Some(held) = held.get_mut(&id).filter(|_| ours) {
+                            (held.until, held.sending) = (now.plus(5 * LEASE), false);
+                        }
+                    }
+                    _ => {
+                        settle(store, &claim, &delivered(&receipt)).await;
+                        let at = match held.remove(&id) {
+                            Some(held) if ours => held.at,
+                            _ => now.minus(LEASE),
+                        };
+                        told.extend(about.iter().map(|key| (*key, severity, at, receipt.clone())));
+                        settled.insert(id, receipt);
+                    }
                 }
             }
         }

@@ -60,6 +60,7 @@ pub fn incident(n: u64, at: Timestamp) -> Incident {
         recommendation: None,
         cited: Vec::new(),
         keys: vec![key(n)],
+        keys_omitted: 0,
         evidence: Vec::new(),
         entities: Vec::new(),
         entities_omitted: 0,
@@ -71,8 +72,10 @@ pub fn incident(n: u64, at: Timestamp) -> Incident {
         query: None,
         before: None,
         next_seq: 1,
+        must_know: 1,
         told: BTreeMap::new(),
         muted_by: None,
+        outgrown: None,
     }
 }
 
@@ -108,6 +111,7 @@ pub fn sending(n: u64, channel: &str, rows: Vec<OutboxKey>, at: Timestamp) -> Se
         message: Message { id, at, body: Body::Notice(notice), possible_repeat: false },
         form: Form::Full,
         amend: None,
+        tells: Vec::new(),
         data: at,
         window: Duration::from_secs(3600),
         asks_dedup: true,

@@ -1,13 +1,18 @@
 use std::{
     collections::BTreeMap,
+    future::Future as _,
+    pin::pin,
     sync::{Arc, Mutex},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use futures::executor::block_on;
+use futures::{executor::block_on, task::noop_waker};
 use logwarden_core::{
     Line, LineId, ProfileName, Severity, Stream, Timestamp,
+    classifier::{Capacity, Classifier, ClassifyError, Judgement},
+    digest::Digest,
     env::Env,
     ledger::{Incidents, Jobs, Query},
     message::{Body, Message, Occasion},
@@ -302,4 +307,85 @@ fn secrets_are_nowhere_in_the_ledger_and_whoever_talks_to_the_model_is_told() {
     assert!(!String::from_utf8_lossy(&carry.open[0].text).contains(secret));
     let sent = format!("{:?}", channel.sent.lock().unwrap());
     assert!(sent.contains("Log text contains"), "{sent}");
+}
+
+impl World {
+    /// A pass that may take its time; the clock moves to whatever it waits for.
+    fn long_pass(&self, budget: Duration) -> logwarden_core::pipeline::PassReport {
+        let mut pass = pin!(self.pipeline.pass(self.env.now().plus(budget)));
+        let waker = noop_waker();
+        let mut context = Context::from_waker(&waker);
+        for _ in 0..10_000 {
+            match pass.as_mut().poll(&mut context) {
+                Poll::Ready(report) => return report.unwrap(),
+                Poll::Pending => drop(self.env.advance_to_next()),
+            }
+        }
+        panic!("the pass does not end");
+    }
+}
+
+#[test]
+fn a_dead_channel_keeps_no_pass_waiting() {
+    let good = Recorder::new("good", false);
+    let dead = Recorder::new("dead", false);
+    let away = || NotifyError::Unreachable {
+        channel: "dead".into(),
+        ambiguous: false,
+        retry_after: None,
+        cause: "refused".into(),
+    };
+    dead.errors.lock().unwrap().extend((0..100).map(|_| away()));
+    let world = world(&[good.clone(), dead.clone()]);
+    world.oom();
+    let began = world.env.now();
+    let report = world.long_pass(Duration::from_secs(240));
+    let took = world.env.now().since(began);
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    assert_eq!((report.deliver.sent, report.deliver.waiting), (1, 1));
+    assert!(report.is_incomplete());
+
+    dead.errors.lock().unwrap().clear();
+    world.env.advance(Duration::from_secs(300));
+    let report = world.long_pass(Duration::from_secs(240));
+    assert_eq!((report.deliver.sent, report.deliver.waiting), (1, 0));
+    assert!(!report.is_incomplete());
+}
+
+/// A model that answers nothing that could be used.
+#[derive(Debug, Default)]
+struct Nonsense(Mutex<u64>);
+
+#[async_trait]
+impl Classifier for Nonsense {
+    fn capacity(&self) -> Capacity {
+        Capacity { row_tokens: 10_000, chars_per_token: 4.0, rows: 50 }
+    }
+
+    fn fingerprint(&self) -> String {
+        "nonsense".into()
+    }
+
+    async fn classify(&self, _: &Digest) -> Result<Judgement, ClassifyError> {
+        *self.0.lock().unwrap() += 1;
+        Err(ClassifyError::Unusable { reason: "not JSON".into() })
+    }
+}
+
+#[test]
+fn a_model_that_answers_nonsense_is_not_asked_for_ever() {
+    let channel = Recorder::new("channel", false);
+    let model = Arc::new(Nonsense::default());
+    let (env, source) = (FakeEnv::new(Timestamp::from_secs(1_795_233_600), 1), Lines::new());
+    let builder = Pipeline::builder().env(Arc::new(env.clone())).source(source.clone()).host("web-1");
+    let pipeline = builder.notifier(channel.clone()).classifier(model.clone()).build().unwrap();
+    let world = World { env, source, pipeline };
+    for word in ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"] {
+        world.source.push(world.env.now(), &format!("app: {word} {word} {word} is what {word} says"));
+    }
+    world.oom();
+    let report = world.long_pass(Duration::from_secs(240));
+    assert_eq!((*model.0.lock().unwrap(), report.judge.detectors_only), (4, 1), "{:?}", report.judge);
+    assert!(report.judge.reason.unwrap().contains("4 times in a row"));
+    assert_eq!(channel.occasions(), [Occasion::Fired]);
 }

@@ -40,7 +40,8 @@ fn of_several_processes_one_speaks_and_a_restart_forgets_nothing() {
     let hosts: Vec<_> = (0..4).map(|_| open(dir.path(), &env)).collect();
     let keys = [(rows::key(1), rows::rank(Severity::High))];
     let (age, window, lease) = (Duration::ZERO, Duration::from_secs(3600), Duration::from_secs(60));
-    let claim = |id| Claim { id: SendId(id), epoch: 1, channel: ChannelHash(1), keys: &keys, age, window, lease };
+    let (channel, held) = (ChannelHash(1), Duration::ZERO);
+    let claim = |id| Claim { id: SendId(id), epoch: 1, channel, keys: &keys, age, window, lease, held };
     for round in 0..20_u128 {
         let claims: Vec<_> = (0..4).map(|host| claim(round << 8 | host)).collect();
         let asked = hosts.iter().zip(&claims).map(|(host, claim)| host.reserve(claim));
@@ -55,7 +56,7 @@ fn of_several_processes_one_speaks_and_a_restart_forgets_nothing() {
     drop(hosts);
     let again = open(dir.path(), &env);
     assert_eq!(block_on(again.reserve(&claim(1 << 50))).unwrap(), Standing::Delivered { receipt: receipt.clone() });
-    assert_eq!(block_on(again.reserve(&claim(2 << 50))).unwrap(), Standing::Repeat { receipt });
+    assert_eq!(block_on(again.reserve(&claim(2 << 50))).unwrap(), Standing::Repeat { receipt, ago: Duration::ZERO });
 }
 
 #[test]
@@ -74,6 +75,7 @@ fn a_damaged_store_is_set_aside_and_speaks_again() {
         age: Duration::MAX,
         window: Duration::MAX,
         lease: Duration::MAX,
+        held: Duration::MAX,
     };
     assert_eq!(block_on(store.reserve(&claim)).unwrap(), Standing::First);
     assert!(matches!(block_on(store.reserve(&Claim { id: SendId(2), ..claim })).unwrap(), Standing::Pending { .. }));

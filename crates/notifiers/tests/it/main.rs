@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests, too")]
 
+mod contract;
 mod failures;
 mod golden;
 mod hostile;

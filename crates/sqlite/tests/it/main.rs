@@ -168,7 +168,7 @@ fn damage_found_after_an_unclean_end_is_set_aside() {
     let middle = bytes.len() / 2 / 4096 * 4096;
     bytes[middle..middle + 4096].fill(0xa5);
     fs::write(&path, &bytes).unwrap();
-    // Its end was clean, so that nobody looks at every page. The first who stumbles over it leaves word.
+    // Its end was clean, so that nobody looks at every page for a day. The first who stumbles over it leaves word.
     let (database, opened) = open(&path, &V1);
     assert_eq!(opened.set_aside, None);
     let sum =
@@ -180,4 +180,29 @@ fn damage_found_after_an_unclean_end_is_set_aside() {
     assert!(texts(&database).is_empty() && fs::read(aside).unwrap() == bytes);
     drop(database);
     assert_eq!(open(&path, &V1).1, Opened::default(), "once");
+}
+
+#[test]
+fn every_page_is_looked_at_once_a_day() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let fill = |connection: &Connection| -> Result<Kept<()>, Error> {
+        for n in 0..2_000 {
+            connection.execute("INSERT INTO thing (text) VALUES (?1)", [format!("{n} some text that fills pages")])?;
+        }
+        Ok(Kept::Yes(()))
+    };
+    block_on(open(&path, &V1).0.write(fill)).unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2 / 4096 * 4096;
+    bytes[middle..middle + 4096].fill(0xa5);
+    fs::write(&path, &bytes).unwrap();
+    assert_eq!(open(&path, &V1).1, Opened::default(), "it was checked today");
+    let checked = dir.path().join("a.db.checked");
+    let today: i64 = fs::read_to_string(&checked).unwrap().parse().unwrap();
+    for long_ago in [today - 24 * 3600 - 1, today + 3600] {
+        fs::write(&checked, long_ago.to_string()).unwrap();
+        fs::write(&path, &bytes).unwrap();
+        assert!(open(&path, &V1).1.set_aside.is_some());
+    }
 }
