@@ -63,7 +63,9 @@ struct Source<'a> {
 struct Who {
     host: Option<Vec<u8>>,
     program: Option<Vec<u8>>,
-    origin: u32,
+    name: Origin,
+    /// Its number, once it has a row.
+    origin: Option<u32>,
     own: bool,
     /// The program in the leaves' identity, and its part of their keys.
     identity: Arc<str>,
@@ -245,11 +247,11 @@ impl<'m, 'a> Fold<'m, 'a> {
             None => **own == *origin.service,
         });
         let identity: Arc<str> = identity(program.as_deref().unwrap_or_default()).into();
-        let origin = self.origin(origin);
         self.streams[at].who = Some(Who {
             host: parsed.host.map(<[u8]>::to_vec),
             program: parsed.program.map(<[u8]>::to_vec),
-            origin,
+            origin: self.by_origin.get(&origin).copied(),
+            name: origin,
             own,
             key: self.closure.keyed().program(identity.as_bytes()),
             identity,
@@ -273,7 +275,7 @@ impl<'m, 'a> Fold<'m, 'a> {
         };
         self.who(at, &parsed);
         let source = &self.streams[at];
-        let (origin, program) = source.who.as_ref().map_or((0, 0), |who| (who.origin, who.key));
+        let (mut origin, program) = source.who.as_ref().map_or((None, 0), |who| (who.origin, who.key));
         let message: &[u8] = match &parsed.body {
             Body::Text(text) => {
                 self.masked.line(program, text);
@@ -299,21 +301,18 @@ impl<'m, 'a> Fold<'m, 'a> {
             text: &text,
             first_line,
         };
-        let hot = self.masked.key.wrapping_add((u64::from(origin) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let row = match self.hot.get(&hot) {
+        let row = match origin.and_then(|origin| self.hot.get(&hot(self.masked.key, origin))) {
             Some(row) => *row,
             None => {
                 let (leaf, nameless) = self.leaf(at, message, &text, seen.time, event.lines);
-                if nameless {
-                    self.delta.counts.crowded += event.lines;
-                    let nobody = self.origin(Origin::default());
-                    self.row(nobody, leaf, &seen)
-                } else if self.rows.len() < self.miner.config().max_rows || self.by_leaf.contains_key(&(origin, leaf)) {
+                let room = self.rows.len() < self.miner.config().max_rows;
+                if !nameless && (room || origin.is_some_and(|origin| self.by_leaf.contains_key(&(origin, leaf)))) {
+                    let origin = *origin.get_or_insert_with(|| self.intern(at));
                     let row = self.row(origin, leaf, &seen);
                     if self.hot.len() >= HOT {
                         self.hot.clear();
                     }
-                    self.hot.insert(hot, row);
+                    self.hot.insert(hot(self.masked.key, origin), row);
                     row
                 } else {
                     self.delta.counts.crowded += event.lines;
@@ -335,6 +334,16 @@ impl<'m, 'a> Fold<'m, 'a> {
             self.rows.push(Building::new(origin, leaf, &named, seen, self.miner.config()));
             (self.rows.len() - 1) as u32
         })
+    }
+
+    /// The number of the origin that a stream's line is from.
+    fn intern(&mut self, at: usize) -> u32 {
+        let name = self.streams[at].who.as_ref().map(|who| who.name.clone()).unwrap_or_default();
+        let origin = self.origin(name);
+        if let Some(who) = &mut self.streams[at].who {
+            who.origin = Some(origin);
+        }
+        origin
     }
 
     fn origin(&mut self, origin: Origin) -> u32 {
@@ -365,10 +374,16 @@ impl<'m, 'a> Fold<'m, 'a> {
             return (known, false);
         }
         let max = self.miner.budget(&identity);
-        let made = self.made.entry(identity.clone()).or_insert(0);
-        *made += 1;
-        let made = *made;
         let full = self.delta.new.len() >= self.miner.budget_of_all();
+        let made = match full {
+            // Not one more name is remembered.
+            true => max,
+            false => {
+                let made = self.made.entry(identity.clone()).or_insert(0);
+                *made += 1;
+                *made
+            }
+        };
         // Should programs' names flood as well, the coarsest form has none.
         let identity: Arc<str> = if full { "".into() } else { identity };
         if full || made > max {
@@ -483,6 +498,11 @@ impl<'m, 'a> Fold<'m, 'a> {
             victims.iter().filter(|at| !kept.contains(*at)).map(|at| self.closure.leaf(*at).leaf).collect();
         self.delta.counts.evicted = self.delta.evicted.len() as u64;
     }
+}
+
+/// Where a key's row for an origin is looked up.
+fn hot(key: u64, origin: u32) -> u64 {
+    key.wrapping_add((u64::from(origin) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
 /// The program in a leaf's identity: as it is, but for numbers that tell instances apart (`worker-17`, `kworker/0:1`).
