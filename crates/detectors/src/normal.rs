@@ -60,6 +60,9 @@ pub(crate) fn compare(
         departures.findings.extend(errors(delta, covered));
         return departures;
     }
+    // At the very first look everything is new, which says nothing about any of it: a model would be told that each row
+    // stands out.
+    let first = baseline == Baseline::Warming && memory.source().first.is_none();
     // A thousand templates are tested 288 times a day.
     let probability = settings.false_alarms_per_day / 288_000.0;
     let returned: HashSet<LeafId> = delta.returned.iter().copied().collect();
@@ -69,7 +72,7 @@ pub(crate) fn compare(
         let benign = covered.contains(&(number as usize));
         match known {
             // A leaf below a general root has been seen in another form, an evicted one before.
-            None if row.root == row.leaf.as_root() && !returned.contains(&row.leaf) => {
+            None if !first && row.root == row.leaf.as_root() && !returned.contains(&row.leaf) => {
                 departures.signals.push(signal(SignalKind::Novel, number, 3.0));
                 if baseline == Baseline::Learned && !benign && row.level >= Some(Level::Error) {
                     new_errors.entry(&row.origin).or_default().push(number);

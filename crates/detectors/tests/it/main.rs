@@ -5,7 +5,7 @@ mod gates;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use logwarden_detectors::{
-    Detection, EntityKind, Finding, Memory, RuleSet, Settings, Severity, SignalKind, detect, detect_lines,
+    Detection, EntityKind, Finding, Memory, RuleSet, Settings, Severity, SignalKind, SourceRow, detect, detect_lines,
 };
 use proptest::prelude::*;
 
@@ -120,7 +120,8 @@ fn a_new_error_pages_nobody_while_warming_up_and_somebody_afterwards() {
     for (warm_up_lines, findings) in [(50_000, 0), (0, 1)] {
         let settings = Settings { warm_up_lines, warm_up: Duration::from_secs(86_400), ..Settings::default() };
         let now = Timestamp::from_secs(START + 60);
-        let detection = detect(&delta, &Memory::default(), &RuleSet::builtin(), &settings, now);
+        let source = SourceRow { first: Some(Timestamp::from_secs(START - 60)), lines: 1, ..SourceRow::default() };
+        let detection = detect(&delta, &Memory::new(source, Vec::new()), &RuleSet::builtin(), &settings, now);
         assert_eq!(detection.findings.len(), findings, "{:?}", titles(&detection));
         assert!(detection.signals.iter().any(|signal| signal.kind == SignalKind::Novel));
     }
@@ -329,4 +330,12 @@ proptest! {
         }
         prop_assert_eq!(run().0, titles, "the same again");
     }
+
+#[test]
+fn at_the_very_first_look_new_is_no_signal() {
+    let lines = vec!["2026-11-21 04:00:00 ERROR the frobnicator has lost its grip".to_owned()];
+    let delta = fold(&Miner::new(Config::default()), START, &lines);
+    let now = Timestamp::from_secs(START + 60);
+    let detection = detect(&delta, &Memory::default(), &RuleSet::builtin(), &Settings::default(), now);
+    assert!(detection.signals.is_empty(), "{:?}", detection.signals);
 }
