@@ -27,6 +27,9 @@ pub(crate) struct Position {
     pub(crate) offset: u64,
     /// The first bytes, at most [`HEAD`], hashed: so many, and what they hash to.
     pub(crate) head: (u64, String),
+    /// Since when, in seconds, its name leads elsewhere and everything in it is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) gone: Option<i64>,
 }
 
 impl Positions {

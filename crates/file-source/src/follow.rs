@@ -2,7 +2,8 @@
 //!
 //! A file is who it is by device, inode and its first bytes, not by its name. When its name leads to another file, the
 //! rest of the old one is read first, wherever it is now: under another name beside it, or compressed. A file that is
-//! shorter than its offset, or begins differently, was truncated and is read from its beginning.
+//! shorter than its offset, or begins differently, was emptied: the rest of what it held is read from the copy that
+//! `copytruncate` left beside it, if there is one, then the file from its beginning.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,11 +12,12 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::UNIX_EPOCH,
 };
 
 use async_trait::async_trait;
 use logwarden_core::{
-    Line, LineId, ProfileName, Stream,
+    Line, LineId, ProfileName, Stream, Timestamp,
     source::{Budget, Cursor, LogSource, Page, Problem, ProblemKind, QueryInfo, Seen, SourceError, SourceId},
     templates::{Clock, Zone},
 };
@@ -24,6 +26,9 @@ use crate::{
     cursor::{HEAD, Position, Positions},
     lines, open,
 };
+
+/// Seconds for which a file that was rotated away is still looked at.
+const LINGER: i64 = 600;
 
 /// Files that belong together.
 #[derive(Clone, Debug)]
@@ -132,11 +137,30 @@ impl<'a> Reading<'a> {
         }
         current.sort_by(|a, b| a.1.cmp(&b.1));
         current.dedup_by(|a, b| (a.2.dev(), a.2.ino()) == (b.2.dev(), b.2.ino()));
-        // What was rotated away is read to its end first.
-        for position in std::mem::take(&mut self.known) {
-            let still_there =
-                current.iter().any(|(_, _, meta)| (meta.dev(), meta.ino()) == (position.device, position.inode));
-            if still_there { self.next.push(position) } else { self.rotated(position) }
+        let at = |position: &Position| {
+            current.iter().find(|(_, _, meta)| (meta.dev(), meta.ino()) == (position.device, position.inode))
+        };
+        let mut gone = Vec::new();
+        for mut position in std::mem::take(&mut self.known) {
+            let Some((group, path, meta)) = at(&position) else {
+                gone.push(position);
+                continue;
+            };
+            if was_emptied(path, meta, &position) {
+                gone.extend(copy_of(&position));
+                (position.generation, position.offset, position.head) =
+                    (position.generation + 1, 0, Default::default());
+            }
+            position.group = *group;
+            self.next.push(position);
+        }
+        // What was rotated or copied away is read to its end first.
+        for position in gone {
+            match at(&position) {
+                None => self.rotated(position),
+                Some(_) if self.next.iter().all(|known| known.inode != position.inode) => self.next.push(position),
+                Some(_) => {}
+            }
         }
         for (group, path, meta) in current {
             self.current(group, &path, &meta);
@@ -173,20 +197,15 @@ impl<'a> Reading<'a> {
         let at = self.next.iter().position(|known| (known.device, known.inode) == identity);
         let mut position = match at.map(|at| self.next.remove(at)) {
             Some(mut known) => {
-                known.path = name.clone();
-                let replaced = meta.len() < known.offset || !head_matches(&mut file, &known.head);
-                if replaced {
-                    known.generation += 1;
-                    known.offset = 0;
-                    known.head = (0, String::new());
-                }
+                (known.path, known.gone) = (name.clone(), None);
                 known
             }
             None => {
                 let from_start = !self.first || self.inner.groups[group].from_start;
                 let offset = if from_start { 0 } else { last_line_end(&mut file, meta.len()) };
                 let (device, inode) = identity;
-                Position { path: name.clone(), group, device, inode, generation: 0, offset, head: (0, String::new()) }
+                let head = (0, String::new());
+                Position { path: name.clone(), group, device, inode, generation: 0, offset, head, gone: None }
             }
         };
         if position.head.0 < HEAD {
@@ -197,7 +216,8 @@ impl<'a> Reading<'a> {
             return self.problem(&name, ProblemKind::Retry, cause);
         }
         let mut reader = BufReader::with_capacity(256 * 1024, &file);
-        self.take(&mut position, &mut reader, false);
+        let written = self.written(&file);
+        self.take(&mut position, &mut reader, false, written);
         drop(reader);
         self.held().insert(identity, file);
         self.next.push(position);
@@ -214,41 +234,56 @@ impl<'a> Reading<'a> {
             return self.next.push(position);
         }
         let held = self.held().remove(&identity);
-        if let Some(mut file) = held {
-            let done = match file.seek(SeekFrom::Start(position.offset)) {
-                Ok(_) => self.take(&mut position, &mut BufReader::new(&file), true),
-                Err(cause) => {
-                    self.problem(&position.path.clone(), ProblemKind::Gap { lines: None }, cause);
-                    true
-                }
-            };
-            if !done {
+        let done = match held {
+            Some(mut file) => {
+                let done = match file.seek(SeekFrom::Start(position.offset)) {
+                    Ok(_) => {
+                        let written = self.written(&file);
+                        self.take(&mut position, &mut BufReader::new(&file), true, written)
+                    }
+                    Err(cause) => {
+                        return self.problem(&position.path.clone(), ProblemKind::Gap { lines: None }, cause);
+                    }
+                };
                 self.held().insert(identity, file);
-                self.next.push(position);
+                done
             }
-            return;
-        }
-        let reader = find_rotated(&position);
-        let Some(mut reader) = reader else {
-            let error = SourceError::Gap {
-                subject: position.path.clone(),
-                reason:
-                    "the file was rotated away and cannot be found beside its old name; lines written to it after the \
-                         last read are missing"
-                        .to_owned(),
-            };
-            self.page.problems.push(Problem { subject: position.path, kind: ProblemKind::Gap { lines: None }, error });
-            return;
+            None => match find_rotated(&position) {
+                Some(mut reader) => self.take(&mut position, &mut *reader, true, self.budget.now),
+                None if position.gone.is_some() => return, // it was read to its end
+                None => {
+                    let reason = "the file was rotated away and cannot be found beside its old name; lines written to it \
+                                  after the last read are missing";
+                    let error = SourceError::Gap { subject: position.path.clone(), reason: reason.to_owned() };
+                    let (subject, kind) = (position.path, ProblemKind::Gap { lines: None });
+                    return self.page.problems.push(Problem { subject, kind, error });
+                }
+            },
         };
-        let done = self.take(&mut position, &mut *reader, true);
-        if !done {
+        let now = self.budget.now;
+        if done && position.gone.is_none() {
+            position.gone = Some(now.secs());
+        }
+        // Its writer may not have noticed yet that the name leads to another file.
+        if position.gone.is_none_or(|since| now.secs().saturating_sub(since) < LINGER) {
             self.next.push(position);
+        } else {
+            self.held().remove(&identity);
         }
     }
 
-    /// Takes lines from `reader`, which stands at the position. `ended`: nothing will be appended any more, so that a
+    /// When a file was last written: lines that name no time are not younger, and in one that has been quiet for a while
+    /// no event is unfinished.
+    fn written(&self, file: &File) -> Timestamp {
+        let modified = file.metadata().and_then(|meta| meta.modified()).ok();
+        let since = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let nanos = since.and_then(|since| i64::try_from(since.as_nanos()).ok());
+        nanos.map_or(self.budget.now, |nanos| Timestamp::from_nanos(nanos).min(self.budget.now))
+    }
+
+    /// Takes lines from `reader`, which stands at the position; the file was `written` last then. `ended`: nothing will be appended any more, so that a
     /// last line without an end counts. Returns whether everything was read.
-    fn take(&mut self, position: &mut Position, reader: &mut dyn BufRead, ended: bool) -> bool {
+    fn take(&mut self, position: &mut Position, reader: &mut dyn BufRead, ended: bool, written: Timestamp) -> bool {
         let group = &self.inner.groups[position.group.min(self.inner.groups.len() - 1)];
         let mut labels = group.labels.clone();
         labels.insert("filename".to_owned(), position.path.clone());
@@ -274,7 +309,7 @@ impl<'a> Reading<'a> {
             cut += taken.cut;
             self.page.lines.push(Line {
                 id: LineId::of(&parts),
-                time: self.budget.now,
+                time: written,
                 clock: Clock::Arrival,
                 stream: stream.clone(),
                 text: taken.text,
@@ -327,42 +362,65 @@ fn is_packed(path: &Path) -> bool {
     path.extension().is_some_and(|extension| ["gz", "zst", "xz", "bz2"].iter().any(|packed| extension == *packed))
 }
 
+/// Whether a file no longer holds what was read from it.
+fn was_emptied(path: &Path, meta: &fs::Metadata, position: &Position) -> bool {
+    // A file that cannot be opened now is told about when it is read.
+    meta.len() < position.offset || File::open(path).is_ok_and(|mut file| !head_matches(&mut file, &position.head))
+}
+
+/// The copy that was made of a file before it was emptied, read as far as the file was.
+fn copy_of(position: &Position) -> Option<Position> {
+    let fits = |path: &Path, meta: &fs::Metadata| match is_packed(path) {
+        true => open::file(path).is_ok_and(|reader| begins(reader, &position.head)),
+        false => {
+            meta.len() >= position.offset
+                && File::open(path).is_ok_and(|mut file| head_matches(&mut file, &position.head))
+        }
+    };
+    // Without its beginning nothing tells whose copy a file is.
+    let beside = if position.head.0 > 0 { beside(Path::new(&position.path)) } else { Vec::new() };
+    let others = beside.into_iter().filter(|(_, meta)| (meta.dev(), meta.ino()) != (position.device, position.inode));
+    let (_, copy) = others.take(8).find(|(path, meta)| fits(path, meta))?;
+    Some(Position { device: copy.dev(), inode: copy.ino(), generation: 0, ..position.clone() })
+}
+
+/// Files beside one that may be what became of it, by their names; the newest first.
+fn beside(path: &Path) -> Vec<(PathBuf, fs::Metadata)> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let stem = name.split('.').next().unwrap_or_default();
+    let entries = path.parent().and_then(|directory| fs::read_dir(directory).ok()).into_iter().flatten().flatten();
+    let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(stem));
+    let mut found: Vec<_> = ours.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?))).collect();
+    found.retain(|(_, meta)| meta.is_file());
+    found.sort_by_key(|(path, meta)| (std::cmp::Reverse(meta.mtime()), path.clone()));
+    found
+}
+
+/// Whether an unpacked stream has that beginning.
+fn begins(mut reader: impl Read, head: &(u64, String)) -> bool {
+    let mut bytes = Vec::new();
+    head.0 > 0 && (&mut reader).take(head.0).read_to_end(&mut bytes).is_ok() && hash(&bytes) == head.1
+}
+
 /// The rest of a rotated file: the file with its inode beside its old name, or a compressed one with its beginning.
 fn find_rotated(position: &Position) -> Option<Box<dyn BufRead>> {
     let old = Path::new(&position.path);
-    let stem = old.file_name()?.to_string_lossy().into_owned();
-    let stem = stem.split('.').next().unwrap_or(&stem).to_owned();
-    let mut packed = Vec::new();
     for entry in fs::read_dir(old.parent()?).ok()?.flatten() {
-        let path = entry.path();
         let Ok(meta) = entry.metadata() else { continue };
         if (meta.dev(), meta.ino()) == (position.device, position.inode) && meta.len() >= position.offset {
-            let mut file = File::open(&path).ok()?;
+            let mut file = File::open(entry.path()).ok()?;
             if head_matches(&mut file, &position.head) {
                 file.seek(SeekFrom::Start(position.offset)).ok()?;
                 return Some(Box::new(BufReader::new(file)));
             }
         }
-        if is_packed(&path) && entry.file_name().to_string_lossy().starts_with(&stem) {
-            packed.push((meta.mtime(), path));
-        }
     }
-    packed.sort();
-    for (_, path) in packed.into_iter().rev().take(4) {
-        let Ok(mut reader) = open::file(&path) else { continue };
-        let mut beginning = Vec::new();
-        let read = (&mut reader).take(position.head.0).read_to_end(&mut beginning);
-        if read.is_err() || position.head.0 == 0 || hash(&beginning) != position.head.1 {
+    for (path, _) in beside(old).into_iter().filter(|(path, _)| is_packed(path)).take(4) {
+        if !open::file(&path).is_ok_and(|reader| begins(reader, &position.head)) {
             continue;
         }
-        let rest = position.offset.saturating_sub(position.head.0);
-        if position.offset < position.head.0 {
-            // Read less than the beginning: start again.
-            let mut reader = open::file(&path).ok()?;
-            io::copy(&mut (&mut reader).take(position.offset), &mut io::sink()).ok()?;
-            return Some(reader);
-        }
-        if io::copy(&mut (&mut reader).take(rest), &mut io::sink()).ok()? == rest {
+        let mut reader = open::file(&path).ok()?;
+        if io::copy(&mut (&mut reader).take(position.offset), &mut io::sink()).ok()? == position.offset {
             return Some(reader);
         }
     }
