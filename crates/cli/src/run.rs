@@ -29,21 +29,24 @@ pub(crate) async fn run(common: &Common) -> Result<u8, Failure> {
     let wired = setup.wire(Some(&state_dir), true).await?;
     say_warnings(&setup, &wired);
 
-    let pass = wired.pipeline.pass(began.plus(setup.config.pass_budget));
+    let pass = wired.pipeline.pass_telling(began.plus(setup.config.pass_budget), &say_ingest);
     let report = tokio::select! {
-        report = pass => report.map_err(|error| {
-            Failure::failed("the pass failed").because(&error).hint(format!("run `{}`; nothing is lost", program::command("doctor")))
-        })?,
-        () = stop::asked() => {
-            warn!("stopped before the end; nothing is lost, the next pass goes on from here");
-            return Ok(1);
-        }
+        report = pass => Some(report),
+        () = stop::asked() => None,
     };
-    say_report(&report);
+    keep_calibration(&setup, &wired).await;
+    let Some(report) = report else {
+        warn!("stopped before the end; nothing is lost, the next pass goes on from here");
+        return Ok(1);
+    };
+    let report = report.map_err(|error| {
+        Failure::failed("the pass failed")
+            .because(&error)
+            .hint(format!("run `{}`; nothing is lost", program::command("doctor")))
+    })?;
+    say_judge(&report);
+    say_deliver(&report);
     say_new(&wired, began).await;
-    if let Err(error) = wired.keep_calibration(&*setup.env).await {
-        warn!(error = %chain(&error), "what was measured about the model could not be kept");
-    }
     let took = setup.env.now().since(began);
     let seconds = took.as_millis() as f64 / 1000.0;
     if report.is_incomplete() {
@@ -66,7 +69,7 @@ pub(crate) async fn watch(common: &Common) -> Result<u8, Failure> {
     let report = |pass: PassReport| {
         if pass.ingest.iter().any(|ingest| ingest.read > 0 || ingest.is_incomplete())
             || pass.judge != Default::default()
-            || pass.deliver != Default::default()
+            || pass.deliver.is_news()
         {
             // The same trouble in every round is said once.
             let now: Vec<String> = pass.ingest.iter().filter_map(trouble).collect();
@@ -82,14 +85,18 @@ pub(crate) async fn watch(common: &Common) -> Result<u8, Failure> {
     };
     let grace = std::time::Duration::from_secs(20);
     let ended = wired.pipeline.watch(setup.config.watch_every, grace, &report, stop::asked()).await;
-    if let Err(error) = wired.keep_calibration(&*setup.env).await {
-        warn!(error = %chain(&error), "what was measured about the model could not be kept");
-    }
+    keep_calibration(&setup, &wired).await;
     ended.map_err(|error| {
         Failure::failed("cannot go on").because(&error).hint(format!("run `{}`", program::command("doctor")))
     })?;
     info!("watch ends");
     Ok(0)
+}
+
+async fn keep_calibration(setup: &Setup, wired: &Wired) {
+    if let Err(error) = wired.keep_calibration(&*setup.env).await {
+        warn!(error = %chain(&error), "what was measured about the model could not be kept");
+    }
 }
 
 fn trouble(ingest: &IngestReport) -> Option<String> {
@@ -131,39 +138,49 @@ pub(crate) fn say_warnings(setup: &Setup, wired: &Wired) {
 }
 
 pub(crate) fn say_report(report: &PassReport) {
-    for ingest in &report.ingest {
-        for (query, lines) in &ingest.per_query {
-            info!(source = %ingest.source, lines, query = ?query, "read");
-        }
-        match &ingest.outcome {
-            SourceOutcome::Done | SourceOutcome::Finished => {}
-            SourceOutcome::OutOfTime => warn!(source = %ingest.source, "time is up; the rest is read in the next pass"),
-            SourceOutcome::Busy { until } => {
-                info!(source = %ingest.source, %until, "another process reads this source; nothing to do");
-            }
-            SourceOutcome::Failed { reason, hint } => {
-                let hint = hint.clone().unwrap_or_else(|| program::command("doctor"));
-                error!(source = %ingest.source, reason = %reason, hint, "cannot read");
-            }
-        }
-        for problem in &ingest.problems {
-            error!(source = %ingest.source, "{problem}");
-        }
-        info!(
-            source = %ingest.source,
-            lines = ingest.read,
-            new_templates = ingest.new_templates,
-            findings = ingest.opened,
-            repeats_suppressed = ingest.joined,
-            duplicates = ingest.duplicates,
-            late = ingest.late,
-            "source done"
-        );
+    report.ingest.iter().for_each(say_ingest);
+    say_judge(report);
+    if report.deliver.is_news() {
+        say_deliver(report);
     }
+}
+
+fn say_ingest(ingest: &IngestReport) {
+    let source = ingest.source.0.as_str();
+    for (query, lines) in &ingest.per_query {
+        info!(source, lines, query = ?query, "read");
+    }
+    match &ingest.outcome {
+        SourceOutcome::Done | SourceOutcome::Finished => {}
+        SourceOutcome::OutOfTime => warn!(source, "time is up; the rest is read in the next pass"),
+        SourceOutcome::Busy { until } => {
+            info!(source, %until, "another process reads this source; nothing to do");
+        }
+        SourceOutcome::Failed { reason, hint } => {
+            let hint = hint.clone().unwrap_or_else(|| format!("run `{}`", program::command("doctor")));
+            error!(source, reason, hint, "cannot read");
+        }
+    }
+    for problem in &ingest.problems {
+        error!(source, reason = problem.as_str(), "cannot read all of it");
+    }
+    info!(
+        source,
+        lines = ingest.read,
+        new_templates = ingest.new_templates,
+        findings = ingest.opened,
+        repeats_suppressed = ingest.joined,
+        duplicates = ingest.duplicates,
+        late = ingest.late,
+        "source done"
+    );
+}
+
+fn say_judge(report: &PassReport) {
     let judge = &report.judge;
     if *judge != Default::default() {
         info!(
-            model = %judge.model,
+            model = judge.model,
             analysed = judge.analysed,
             detectors_only = judge.detectors_only,
             waiting = judge.waiting,
@@ -175,13 +192,17 @@ pub(crate) fn say_report(report: &PassReport) {
         );
     }
     if let Some(reason) = &judge.reason {
-        warn!(reason = %reason, "the model was not used for everything; findings of the detectors go out all the same");
+        warn!(reason, "the model was not used for everything; findings of the detectors go out all the same");
     }
+}
+
+fn say_deliver(report: &PassReport) {
     let deliver = &report.deliver;
     info!(
         sent = deliver.sent,
         repeats_suppressed = deliver.repeats,
         failed = deliver.failed,
+        waiting = deliver.waiting,
         broken = deliver.broken,
         "alerts"
     );

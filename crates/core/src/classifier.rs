@@ -116,6 +116,10 @@ pub trait Classifier: fmt::Debug + Send + Sync {
     /// Identifies model and prompt without asking them; verdicts are remembered per this value.
     fn fingerprint(&self) -> String;
 
+    /// Learns what [`Self::capacity`] and [`Self::fingerprint`] depend on, as far as that costs next to nothing; called
+    /// before rows are planned. What fails here fails again, with its reason, in [`Self::classify`].
+    async fn prepare(&self) {}
+
     /// Judges a digest.
     ///
     /// # Errors

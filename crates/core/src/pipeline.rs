@@ -209,9 +209,24 @@ impl Pipeline {
     ///
     /// When the ledger cannot be used. Everything else is in the report.
     pub async fn pass(&self, deadline: Timestamp) -> Result<PassReport, PipelineError> {
+        self.pass_telling(deadline, &|_| {}).await
+    }
+
+    /// As [`Self::pass`]; `read` is told about each source as soon as it has been read, since the rest may take minutes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::pass`].
+    pub async fn pass_telling(
+        &self,
+        deadline: Timestamp,
+        read: &(dyn Fn(&IngestReport) + Send + Sync),
+    ) -> Result<PassReport, PipelineError> {
         let mut report = PassReport::default();
         for number in 0..self.sources.len() {
-            report.ingest.push(self.ingest(number, deadline).await?);
+            let ingest = self.ingest(number, deadline).await?;
+            read(&ingest);
+            report.ingest.push(ingest);
         }
         // The next pass may be another process's, and sooner than our ownership would lapse.
         self.disown().await?;
@@ -307,7 +322,7 @@ impl Pipeline {
     async fn keep_delivering(&self, report: &(dyn Fn(PassReport) + Send + Sync)) -> PipelineError {
         loop {
             match self.deliver(self.env.now().plus(IDLE)).await {
-                Ok(deliver) if deliver != DeliverReport::default() => {
+                Ok(deliver) if deliver.is_news() => {
                     report(PassReport { deliver, ..PassReport::default() });
                 }
                 Ok(_) => {}

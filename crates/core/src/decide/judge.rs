@@ -155,8 +155,13 @@ pub fn settle(
             writes.push(count("lines_detectors_only"));
             writes.push(settled(job, JobState::DetectorsOnly { reason: reason.clone() }));
         }
-        Judged::Later { at } => writes.push(settled(job, JobState::Waiting { not_before: *at })),
+        // Nothing will be explained for a while: what can be told without is told now.
+        Judged::Later { at } => {
+            book.release(segment_keys);
+            writes.push(settled(job, JobState::Waiting { not_before: *at }));
+        }
         Judged::Failed { at, .. } => {
+            book.release(segment_keys);
             let row =
                 Job { state: JobState::Waiting { not_before: *at }, attempts: job.row.attempts + 1, ..job.row.clone() };
             writes.push(Write::Job(Versioned { version: job.version, row }));

@@ -37,7 +37,11 @@ pub fn view(policy: &Policy, incident: &Incident) -> IncidentView {
         first: incident.first,
         last: incident.last,
         count: incident.count,
-        evidence_omitted: incident.count.saturating_sub(evidence.len() as u64),
+        // Where there are no lines at all, none are missing.
+        evidence_omitted: match evidence.len() as u64 {
+            0 => 0,
+            shown => incident.count.saturating_sub(shown),
+        },
         evidence,
         explanation: incident.explanation.as_ref().map(prose),
         comment: incident.comment.as_ref().map(prose),

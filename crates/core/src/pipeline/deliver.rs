@@ -33,6 +33,11 @@ pub struct DeliverReport {
 }
 
 impl DeliverReport {
+    /// Whether anything was tried: what waits and what is broken stays so for many runs.
+    pub fn is_news(&self) -> bool {
+        self.sent + self.repeats + self.failed > 0
+    }
+
     /// Adds the numbers of another run.
     pub fn add(&mut self, other: Self) {
         self.sent += other.sent;

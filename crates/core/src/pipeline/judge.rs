@@ -23,6 +23,8 @@ const SETTLING: Duration = Duration::from_secs(30);
 /// Answers in a row that cannot be used before the model is asked no more about a segment. As long as it goes on like
 /// that, one is enough for the next segment.
 const MAX_NONSENSE: u32 = 4;
+/// How long something must have waited for a model that is away before it is told: two passes of five minutes.
+const AWAY: Duration = Duration::from_secs(540);
 /// Jobs looked at when one is chosen.
 const LOOK_AT: usize = 256;
 
@@ -82,8 +84,9 @@ impl Pipeline {
                     return Ok(report);
                 }
                 Next::Work { writes, job } => {
+                    let oldest = snapshot.jobs.iter().map(|job| job.row.created).min().unwrap_or(job.row.created);
                     if self.commit(writes).await? == Committed::Done
-                        && !self.work_at(classifier, &job, until, &mut nonsense, &mut report).await?
+                        && !self.work_at(classifier, &job, oldest, until, &mut nonsense, &mut report).await?
                     {
                         return Ok(report);
                     }
@@ -92,11 +95,13 @@ impl Pipeline {
         }
     }
 
-    /// Works at one job. `false` when the classifier is away, so that trying the next job makes no sense.
+    /// Works at one job; the oldest one waits since `oldest`. `false` when the classifier is away, so that trying the next
+    /// job makes no sense.
     async fn work_at(
         &self,
         classifier: &Arc<dyn Classifier>,
         job: &Versioned<Job>,
+        oldest: Timestamp,
         until: Timestamp,
         nonsense: &mut u32,
         report: &mut JudgeReport,
@@ -132,15 +137,20 @@ impl Pipeline {
             Err(ClassifyError::Resting { until: again, .. }) if now >= until => (Judged::Later { at: again }, false),
             Err(ClassifyError::Resting { reason, .. }) => (self.plain(job, &segment, reason, now), true),
             Err(error @ ClassifyError::Misconfigured { .. }) => {
+                let mut told = chain(&error);
                 if let ClassifyError::Misconfigured { reason, hint } = &error {
+                    told.extend(hint.iter().map(|hint| format!(" (hint: {hint})")));
                     let hint = hint.clone().unwrap_or_else(|| format!("Run `{} doctor`.", self.policy.program));
                     self.report_trouble(&[Trouble::ModelUnusable { reason: reason.clone(), hint }]).await?;
                 }
-                (self.plain(job, &segment, chain(&error), now), true)
+                (self.plain(job, &segment, told, now), true)
             }
-            Err(ClassifyError::Unavailable { retry_after, ref cause, ref origin }) => {
-                let reason = format!("the model at {origin} is not available: {cause}");
-                tracing::warn!(reason, "the model is away; its segments wait, the detectors' alerts go out");
+            Err(ref error @ ClassifyError::Unavailable { retry_after, ref origin, .. }) => {
+                let reason = chain(error);
+                if now.since(oldest) >= AWAY {
+                    let trouble = Trouble::ModelAway { origin: origin.clone(), reason: reason.clone(), since: oldest };
+                    self.report_trouble(&[trouble]).await?;
+                }
                 report.reason = Some(reason);
                 (Judged::Later { at: now.plus(retry_after.unwrap_or(RETRY)) }, false)
             }
@@ -197,6 +207,7 @@ impl Pipeline {
             return Ok(Err(ClassifyError::Misconfigured { reason, hint: None }));
         };
         let rows = self.rows_of(job, segment);
+        classifier.prepare().await;
         let fingerprint = classifier.fingerprint();
         let leaves = rows.iter().map(|number| segment.rows[*number as usize].row.leaf).collect();
         let query =

@@ -58,6 +58,15 @@ pub enum Trouble {
         /// What and how much.
         what: String,
     },
+    /// The model has been away for a while.
+    ModelAway {
+        /// Its server.
+        origin: String,
+        /// Why; free of secrets.
+        reason: String,
+        /// Since when something waits for it.
+        since: crate::Timestamp,
+    },
     /// The model cannot be used until somebody acts.
     ModelUnusable {
         /// Why.
@@ -110,6 +119,18 @@ impl Trouble {
                 "logwarden had to leave something out".to_owned(),
                 format!("{what}. Nothing that detectors know was missed; lists and what is learned are incomplete."),
                 "Give it fewer sources, or raise `max_templates`.".to_owned(),
+            ),
+            Self::ModelAway { origin, reason, since } => (
+                "model-away",
+                origin,
+                Severity::Medium,
+                "logwarden works without its model".to_owned(),
+                format!(
+                    "{reason}. What came since {} is not explained yet. The detectors go on finding what they know, and the \
+                     rest is made up for when the model is back.",
+                    crate::Timestamp::from_secs(since.secs()),
+                ),
+                format!("Run `{program} doctor`."),
             ),
             Self::ModelUnusable { reason, hint } => (
                 "model-unusable",

@@ -8,7 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::{executor::block_on, task::noop_waker};
+use futures::{FutureExt, executor::block_on, task::noop_waker};
 use logwarden_core::{
     Line, LineId, ProfileName, Severity, Stream, Timestamp,
     classifier::{Capacity, Classifier, ClassifyError, Judgement},
@@ -141,6 +141,26 @@ impl Notifier for Recorder {
         let mut sent = self.sent.lock().unwrap();
         sent.push((message.clone(), amend.cloned()));
         Ok(amend.cloned().unwrap_or(Receipt(sent.len().to_string())))
+    }
+}
+
+/// A model that is always away.
+#[derive(Debug)]
+struct Away;
+
+#[async_trait]
+impl Classifier for Away {
+    fn capacity(&self) -> Capacity {
+        Capacity { row_tokens: 1000, chars_per_token: 2.0, rows: 10 }
+    }
+
+    fn fingerprint(&self) -> String {
+        "away".into()
+    }
+
+    async fn classify(&self, _: &Digest) -> Result<Judgement, ClassifyError> {
+        let cause = "connection refused".into();
+        Err(ClassifyError::Unavailable { origin: "http://gpu-box:11434".into(), retry_after: None, cause })
     }
 }
 
@@ -285,6 +305,38 @@ fn a_source_that_cannot_be_read_twice_is_told_and_nothing_is_lost() {
     *world.source.down.lock().unwrap() = false;
     assert_eq!(world.pass().ingest[0].read, 1);
     assert_eq!(channel.occasions(), [Occasion::Fired, Occasion::Fired]);
+}
+
+#[test]
+fn a_model_that_stays_away_is_told_once_and_delays_no_alert() {
+    let channel = Recorder::new("channel", false);
+    let env = FakeEnv::new(Timestamp::from_secs(1_795_233_600), 1);
+    let source = Lines::new();
+    let builder = Pipeline::builder().env(Arc::new(env.clone())).source(source.clone()).host("web-1");
+    let pipeline = builder.notifier(channel.clone()).classifier(Arc::new(Away)).build().unwrap();
+    let pass = || {
+        let mut pass = std::pin::pin!(pipeline.pass(env.now().plus(Duration::from_secs(60))));
+        loop {
+            match pass.as_mut().now_or_never() {
+                Some(report) => return report.unwrap(),
+                // Whatever it waits for has come.
+                None => env.advance_to_next().map_or_else(|| panic!("it waits for nothing"), drop),
+            }
+        }
+    };
+    source.push(env.now(), OOM);
+    let report = pass();
+    assert_eq!(report.judge.waiting, 1);
+    let reason = report.judge.reason.unwrap();
+    assert_eq!(reason, "the model at http://gpu-box:11434 is not available: connection refused");
+    assert_eq!(channel.occasions(), [Occasion::Fired], "the detectors' alert");
+    for _ in 0..3 {
+        env.advance(Duration::from_secs(300));
+        source.push(env.now(), "app: an ordinary line");
+        assert!(!pass().is_incomplete());
+    }
+    let told = format!("{:?}", channel.sent.lock().unwrap());
+    assert_eq!(told.matches("logwarden works without its model").count(), 1, "{told}");
 }
 
 #[test]

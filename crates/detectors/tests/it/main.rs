@@ -330,6 +330,7 @@ proptest! {
         }
         prop_assert_eq!(run().0, titles, "the same again");
     }
+}
 
 #[test]
 fn at_the_very_first_look_new_is_no_signal() {
