@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use logwarden_core::{ProfileName, Severity, profile::Profile};
+use logwarden_ollama_client::BaseUrl;
 use logwarden_push_source::{Client, Network};
 
 use crate::secret::Secret;
@@ -63,6 +64,10 @@ pub struct Loki {
     pub headers: BTreeMap<String, String>,
     /// A certificate authority of one's own, PEM.
     pub ca_file: Option<PathBuf>,
+    /// A certificate with its key by which we say who we are, PEM.
+    pub identity: Option<Secret>,
+    /// A proxy on the way; there is none by default, whatever the environment says.
+    pub proxy: Option<String>,
     /// How far back the first pass looks.
     pub window: Duration,
     /// Lines per page at most.
@@ -117,8 +122,8 @@ pub struct Receiver {
 pub struct Model {
     /// Whether one is asked at all.
     pub enabled: bool,
-    /// `OLLAMA_HOST` in any of its forms.
-    pub host: Option<String>,
+    /// Where Ollama is, unless at its own default.
+    pub host: Option<BaseUrl>,
     /// Its name; otherwise the best installed one of the recommended list.
     pub name: Option<String>,
     /// The window.
@@ -129,6 +134,8 @@ pub struct Model {
     pub timeout: Option<Duration>,
     /// A bearer token for a proxy in front.
     pub bearer: Option<Secret>,
+    /// A certificate authority of one's own for that proxy, PEM.
+    pub ca_file: Option<PathBuf>,
     /// A cloud model that may be used although lines then leave the machine.
     pub allow_cloud: Option<String>,
     /// Calls per hour and day at most.

@@ -186,6 +186,23 @@ pub const SECTIONS: &[Section] = &[
                 r#""/etc/ssl/certs/my-ca.pem""#,
                 "A certificate authority of one's own, PEM.",
             ),
+            key(
+                "client_certificate_file",
+                "path",
+                "credential `loki-client-certificate`, else none",
+                "LOKI_CLIENT_CERTIFICATE",
+                r#""/etc/logwarden/loki-client.pem""#,
+                "The file with a certificate and its private key, one after the other, PEM, where the proxy in front of Loki \
+                 wants one. The variable holds both.",
+            ),
+            key(
+                "proxy",
+                "address",
+                "none",
+                "LOKI_PROXY",
+                r#""http://proxy:3128""#,
+                "A proxy on the way to Loki. Those that the environment names for everybody are not asked.",
+            ),
         ],
     },
     Section {
@@ -328,6 +345,14 @@ pub const SECTIONS: &[Section] = &[
                 "OLLAMA_BEARER_TOKEN",
                 r#""/etc/logwarden/ollama-bearer""#,
                 "The file with a bearer token for a proxy in front of Ollama. The variable holds the token itself.",
+            ),
+            key(
+                "ca_file",
+                "path",
+                "the system's",
+                "",
+                r#""/etc/ssl/certs/my-ca.pem""#,
+                "A certificate authority of one's own for that proxy, PEM.",
             ),
             key(
                 "allow_cloud",

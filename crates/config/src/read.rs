@@ -265,6 +265,12 @@ impl Reader<'_> {
         let bearer_file = bearer_file.filter(|_| from_file);
         let headers = table.map("headers").into_iter().map(|(name, found)| (name, found.value)).collect();
         let ca_file = table.string("ca_file", None).map(|found| PathBuf::from(found.value));
+        let certificate = "LOKI_CLIENT_CERTIFICATE";
+        let identity = self.secret(table, "client_certificate", "loki-client-certificate", certificate);
+        let proxy = table.string("proxy", Some("LOKI_PROXY"));
+        if let Some(found) = &proxy {
+            self.http(table, "proxy", found, "http://proxy:3128");
+        }
         table.finish();
         if let (Some(user), None) = (&user, &password) {
             table.refuse(
@@ -290,6 +296,8 @@ impl Reader<'_> {
             bearer_file,
             headers,
             ca_file,
+            identity,
+            proxy: proxy.map(|found| found.value),
             window: Duration::from_secs(60 * window.map_or(5, |found| found.value)),
             limit: limit.and_then(|found| u32::try_from(found.value).ok()).unwrap_or(500),
             settle: Duration::from_secs(settle.map_or(10, |found| found.value)),
@@ -434,12 +442,15 @@ impl Reader<'_> {
         let small =
             |name: &str| table.integer(name, None, 1..1_000_000_001).and_then(|found| u32::try_from(found.value).ok());
         let host = table.string("host", Some("OLLAMA_HOST"));
+        let mut address = None;
         if let Some(found) = &host {
-            if let Err(error) = BaseUrl::parse(&found.value) {
-                table.refuse(found, "host", format!("is {error}"), None);
-            } else if found.value.contains('@') && matches!(found.from, From::File(_)) {
-                let hint = "put the address into OLLAMA_HOST, or use model.bearer_file".to_owned();
-                table.refuse(found, "host", "has a password in it, which does not belong in this file", Some(hint));
+            match BaseUrl::parse(&found.value) {
+                Err(error) => table.refuse(found, "host", format!("is {error}"), None),
+                Ok(_) if found.value.contains('@') && matches!(found.from, From::File(_)) => {
+                    let hint = "put the address into OLLAMA_HOST, or use model.bearer_file".to_owned();
+                    table.refuse(found, "host", "has a password in it, which does not belong in this file", Some(hint));
+                }
+                Ok(parsed) => address = Some(parsed),
             }
         }
         let keep_alive = table.string("keep_alive", Some("OLLAMA_KEEP_ALIVE"));
@@ -457,12 +468,13 @@ impl Reader<'_> {
         }
         let model = Model {
             enabled: table.boolean("enabled", Some("MODEL_ENABLED")).unwrap_or(true),
-            host: host.map(|found| found.value),
+            host: address,
             name: table.string("name", Some("OLLAMA_MODEL")).map(|found| found.value),
             num_ctx: table.integer("num_ctx", None, 2048..1_048_577).and_then(|found| u32::try_from(found.value).ok()),
             keep_alive: keep_alive.map(|found| found.value),
             timeout: table.integer("timeout_seconds", None, 5..86_401).map(|found| Duration::from_secs(found.value)),
             bearer: self.secret(table, "bearer", "ollama-bearer", "OLLAMA_BEARER_TOKEN"),
+            ca_file: table.string("ca_file", None).map(|found| PathBuf::from(found.value)),
             allow_cloud: table.string("allow_cloud", None).map(|found| found.value),
             calls_per_hour: small("calls_per_hour"),
             calls_per_day: small("calls_per_day"),

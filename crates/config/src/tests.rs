@@ -57,7 +57,7 @@ fn the_env_file_of_the_tutorial_works_unchanged() {
     let queries: Vec<_> = loki.queries.iter().map(|query| query.query.as_str()).collect();
     assert_eq!(queries, [r#"{job="syslog"}"#, r#"{job="nginx"} |= "error""#, r#"{job="auth"} |~ "fail;ed""#]);
     assert_eq!((loki.url.as_str(), loki.window.as_secs(), loki.limit), ("http://localhost:3100", 300, 500));
-    assert_eq!(config.model.host.as_deref(), Some("http://localhost:11434"));
+    assert_eq!(config.model.host.map(|host| host.origin()).as_deref(), Some("http://localhost:11434"));
     assert_eq!(config.model.name.as_deref(), Some("llama3.1:8b"));
     assert_eq!(config.alerts.window.as_secs(), 3600);
     // Whoever wires the channels skips the placeholder; the empty one is off.
@@ -308,6 +308,7 @@ const SECRET_FILES: &[(&str, &str)] = &[
     ("/etc/logwarden/night-shift-old-secret", "old"),
     ("/etc/logwarden/loki-password", "x"),
     ("/etc/logwarden/loki-bearer", "x"),
+    ("/etc/logwarden/loki-client.pem", "x"),
     ("/etc/logwarden/ollama-bearer", "x"),
 ];
 

@@ -20,7 +20,7 @@ use logwarden_file_source::{Follow, Group, zone};
 use logwarden_ledger::{Options, SqliteLedger};
 use logwarden_loki_source::{Auth, Credential, Loki};
 use logwarden_notifiers::{AddressError, Discord, Slack, Webhook, grafana::Explore};
-use logwarden_ollama_client::{BaseUrl, Calibration, Ceilings, Exchange, Hours, KeepAlive, Ollama};
+use logwarden_ollama_client::{Calibration, Ceilings, Exchange, Hours, KeepAlive, Ollama};
 use logwarden_push_source::PushSource;
 use secrecy::SecretString;
 
@@ -326,14 +326,24 @@ fn loki(config: &crate::config::Loki) -> Result<Loki, WireError> {
         builder = builder.header(name.clone(), SecretString::from(value.clone()));
     }
     if let Some(path) = &config.ca_file {
-        let pem = std::fs::read(path).map_err(|error| {
-            WireError::usage(format!("loki.ca_file: cannot read {}", path.display()), None, Some(error.into()))
-        })?;
-        builder = builder.ca_pem(pem);
+        builder = builder.ca_pem(certificate("loki.ca_file", path)?);
+    }
+    if let Some(identity) = &config.identity {
+        builder = builder.identity_pem(identity.value.clone());
+    }
+    if let Some(proxy) = &config.proxy {
+        builder = builder.proxy(SecretString::from(proxy.clone()));
     }
     builder.build().map_err(|error| {
         let hint = error.hint().map(str::to_owned);
         WireError::usage("the [loki] settings cannot be used", hint, Some(error.into()))
+    })
+}
+
+fn certificate(key: &str, path: &Path) -> Result<Vec<u8>, WireError> {
+    std::fs::read(path).map_err(|error| {
+        let hint = "name a file in PEM form that this user may read".to_owned();
+        WireError::usage(format!("{key}: cannot read {}", path.display()), Some(hint), Some(error.into()))
     })
 }
 
@@ -369,14 +379,7 @@ fn ollama(
     redactor: &Arc<Redactor>,
     warnings: &mut Vec<String>,
 ) -> Result<Ollama, WireError> {
-    let host = config.host.clone().unwrap_or_default();
-    let base = BaseUrl::parse(&host).map_err(|error| {
-        WireError::usage(
-            "model.host (OLLAMA_HOST) cannot be used",
-            Some("for example http://127.0.0.1:11434".into()),
-            Some(error.into()),
-        )
-    })?;
+    let base = config.host.clone().unwrap_or_default();
     warnings.extend(base.notes().iter().map(|note| format!("OLLAMA_HOST: {note}")));
     let now = env.now();
     let mut builder = Ollama::builder(base, env).calibration(calibration).ceilings(Ceilings {
@@ -399,6 +402,9 @@ fn ollama(
     }
     if let Some(bearer) = &config.bearer {
         builder = builder.bearer(&bearer.value);
+    }
+    if let Some(path) = &config.ca_file {
+        builder = builder.ca_pem(certificate("model.ca_file", path)?);
     }
     match config.keep_alive.as_deref() {
         None => {}
@@ -428,7 +434,10 @@ fn ollama(
             Exchange::Response(text) => pipeline::Trail::response(&*trail, "model", &redactor.redact(text)),
         }));
     }
-    builder.build().map_err(|error| WireError::usage("the [model] settings cannot be used", None, Some(error.into())))
+    builder.build().map_err(|error| {
+        let hint = error.hint().map(str::to_owned);
+        WireError::usage("the [model] settings cannot be used", hint, Some(error.into()))
+    })
 }
 
 /// `22:00-06:00`, in this machine's time zone as it is now.

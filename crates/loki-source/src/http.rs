@@ -99,6 +99,10 @@ impl Http {
             .timeout(builder.timeout)
             .connect_timeout(builder.connect_timeout)
             .no_proxy();
+        if base.scheme() == "http" && builder.proxy.is_none() {
+            // Nothing is encrypted: the system's certificates need not be read, which takes longer than all the rest.
+            client = client.tls_certs_only([]);
+        }
         if let Some(pem) = &builder.ca_pem {
             let pem = reqwest::Certificate::from_pem_bundle(pem).ok().filter(|certificates| !certificates.is_empty());
             let hint = "it begins with `-----BEGIN CERTIFICATE-----`";
@@ -229,8 +233,10 @@ impl Http {
         if status == 200 {
             return self.body(response, self.max_body).await;
         }
+        let name = response.status().canonical_reason().unwrap_or("without a word");
         let body = self.body(response, MAX_ERROR_BODY).await.unwrap_or_default();
-        Err(failure::refused(&self.origin, &self.tenants, status, self.excerpt(&body)))
+        let excerpt = Some(self.excerpt(&body)).filter(|text| !text.is_empty()).unwrap_or_else(|| name.to_owned());
+        Err(failure::refused(&self.origin, &self.tenants, status, excerpt))
     }
 
     /// Reads a body up to `max` bytes.

@@ -21,6 +21,13 @@ pub struct BaseUrl {
 #[error("not an address of Ollama: expected something like `http://127.0.0.1:11434`, `gpu-box` or `10.0.0.5:11434`")]
 pub struct HostError;
 
+/// Ollama's own default: port 11434 of this machine.
+impl Default for BaseUrl {
+    fn default() -> Self {
+        Self::parse("").expect("nothing at all is Ollama's default")
+    }
+}
+
 impl BaseUrl {
     /// Reads an address as Ollama's own clients read `OLLAMA_HOST`; empty is Ollama's default.
     ///

@@ -78,9 +78,23 @@ pub enum BuildError {
         /// Its name.
         name: String,
     },
+    /// A file with certificates that holds none.
+    #[error("the certificate authority of Ollama's proxy is no PEM")]
+    Certificate,
     /// The TLS library refused.
     #[error("cannot set up connections to Ollama")]
     Tls(#[source] reqwest::Error),
+}
+
+impl BuildError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Header { .. } => Some("a token is one line of visible characters"),
+            Self::Certificate => Some("it begins with `-----BEGIN CERTIFICATE-----`"),
+            Self::Tls(_) => None,
+        }
+    }
 }
 
 /// Settings of an [`Ollama`]; all have defaults.
@@ -89,6 +103,7 @@ pub struct Builder {
     base: BaseUrl,
     env: Arc<dyn Env>,
     headers: Vec<(String, SecretString)>,
+    ca_pem: Option<Vec<u8>>,
     connect: Duration,
     settings: Settings,
     calibration: Calibration,
@@ -200,6 +215,12 @@ impl Builder {
         self.header("authorization", SecretString::from(format!("Bearer {}", token.expose_secret())))
     }
 
+    /// Certificates (PEM) that are trusted besides the system's, for a proxy before Ollama.
+    pub fn ca_pem(mut self, pem: Vec<u8>) -> Self {
+        self.ca_pem = Some(pem);
+        self
+    }
+
     /// Receives every prompt and every answer.
     pub fn trail(mut self, trail: Trail) -> Self {
         self.settings.trail = Some(trail);
@@ -216,7 +237,7 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// When a header is none, or TLS cannot be set up.
+    /// When a header or a certificate is none, or TLS cannot be set up.
     pub fn build(self) -> Result<Ollama, BuildError> {
         let mut headers = HeaderMap::new();
         if let Some((user, password)) = self.base.credentials() {
@@ -228,7 +249,14 @@ impl Builder {
             let key = HeaderName::try_from(name).map_err(|_| BuildError::Header { name: name.clone() })?;
             headers.insert(key, sensitive(name, value.expose_secret())?);
         }
-        let transport = Transport::new(self.base, headers, self.connect).map_err(BuildError::Tls)?;
+        let authorities = match &self.ca_pem {
+            Some(pem) => {
+                let read = reqwest::Certificate::from_pem_bundle(pem).ok();
+                read.filter(|certificates| !certificates.is_empty()).ok_or(BuildError::Certificate)?
+            }
+            None => Vec::new(),
+        };
+        let transport = Transport::new(self.base, headers, authorities, self.connect).map_err(BuildError::Tls)?;
         let inner = Inner {
             transport,
             env: self.env,
@@ -326,6 +354,7 @@ impl Ollama {
             base,
             env,
             headers: Vec::new(),
+            ca_pem: None,
             connect: Duration::from_secs(5),
             settings: Settings {
                 model: None,
@@ -401,6 +430,16 @@ impl Classifier for Ollama {
         };
         let text = format!("{model}\n{}", prompt::version(&plain_profile()));
         blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
+    }
+
+    /// Looks the model up, which tells its digest and its window; loads nothing.
+    async fn prepare(&self) {
+        let inner = &self.0;
+        if inner.gate().is_ok()
+            && let Err(refusal) = inner.look_up().await
+        {
+            tracing::debug!(error = %chain(&refusal), "the model could not be looked up");
+        }
     }
 
     async fn classify(&self, digest: &Digest) -> Result<Judgement, ClassifyError> {

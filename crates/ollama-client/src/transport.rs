@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::{
-    Client, Response,
+    Certificate, Client, Response,
     header::{CONTENT_TYPE, HeaderMap},
     redirect,
 };
@@ -27,13 +27,21 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    pub(crate) fn new(base: BaseUrl, headers: HeaderMap, connect: Duration) -> Result<Self, reqwest::Error> {
+    pub(crate) fn new(
+        base: BaseUrl,
+        headers: HeaderMap,
+        authorities: Vec<Certificate>,
+        connect: Duration,
+    ) -> Result<Self, reqwest::Error> {
         let client = Client::builder()
+            .tls_certs_merge(authorities)
             .redirect(redirect::Policy::none())
             .connect_timeout(connect)
             .user_agent(concat!("logwarden/", env!("CARGO_PKG_VERSION")))
             .http1_only();
         let client = if base.is_near() { client.no_proxy() } else { client };
+        // Where nothing is encrypted the system's certificates need not be read, which takes longer than all the rest.
+        let client = if base.is_plain() { client.tls_certs_only([]) } else { client };
         Ok(Self { client: client.build()?, base, headers })
     }
 
@@ -119,10 +127,19 @@ async fn read_capped(mut response: Response, most: usize) -> Result<Vec<u8>, Ref
 
 fn sending(error: reqwest::Error) -> Refusal {
     let connecting = error.is_connect() || error.is_timeout();
-    let error = error.without_url();
-    if connecting { Refusal::Unreachable(error.into()) } else { Refusal::Broken(error.into()) }
+    let cause = root(&error.without_url()).into();
+    if connecting { Refusal::Unreachable(cause) } else { Refusal::Broken(cause) }
 }
 
 pub(crate) fn broken(error: reqwest::Error) -> Refusal {
-    Refusal::Broken(error.without_url().into())
+    Refusal::Broken(root(&error.without_url()).into())
+}
+
+/// The innermost cause: what is around it says how the HTTP library is built.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    error.to_string()
 }
