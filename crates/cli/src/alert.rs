@@ -46,9 +46,9 @@ pub(crate) async fn test(common: &Common, channel: Option<&str>) -> Result<u8, F
     let host = setup::host();
     let notice = Notice {
         severity: Severity::Low,
-        title: "Test message from logwarden".to_owned(),
+        title: "Test message from logwarden, and this channel works".to_owned(),
         facts: vec![("Host".to_owned(), Untrusted::new(host))],
-        next_steps: vec!["Nothing to do: this channel works.".to_owned()],
+        next_steps: Vec::new(),
     };
     let (mut text, mut failed) = (String::new(), false);
     for notifier in chosen {
@@ -67,7 +67,8 @@ pub(crate) async fn test(common: &Common, channel: Option<&str>) -> Result<u8, F
     Ok(u8::from(failed))
 }
 
-fn hint(error: &NotifyError) -> &'static str {
+/// What to do about a channel that took nothing.
+pub(crate) fn hint(error: &NotifyError) -> &'static str {
     match error {
         NotifyError::Unreachable { .. } => "check the network, the proxy and the address' host; then try again",
         NotifyError::RateLimited { .. } | NotifyError::Banned { .. } => "wait; too many messages went there",

@@ -1,12 +1,13 @@
 //! `doctor`: is everything there that a pass needs, and if not, what to do.
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::{fmt::Write as _, fs, path::Path, process::Stdio, time::Duration};
 
 use logwarden_core::error::chain;
 use logwarden_loki_source::Standing;
 use logwarden_ollama_client::check::{Level, Machine};
 
 use crate::{
+    alert,
     args::{Common, Doctor},
     failure::Failure,
     output, program,
@@ -100,7 +101,12 @@ pub(crate) async fn doctor(common: &Common, args: &Doctor) -> Result<u8, Failure
             if args.offline {
                 for notifier in wired.pipeline.notifiers() {
                     let channel = notifier.channel();
-                    let what = format!("{} address, well-formed; not asked (--offline)", channel.vendor);
+                    let kind = match channel.vendor {
+                        "discord" => "the address of a Discord webhook",
+                        "slack" => "the address of a Slack webhook",
+                        _ => "the address of a webhook",
+                    };
+                    let what = format!("{kind}; nobody was asked (--offline)");
                     found.add(Mark::Good, &channel.name, &what, None);
                 }
             } else {
@@ -129,7 +135,7 @@ async fn online(wired: &logwarden_config::Wired, args: &Doctor, setup: &Setup, f
     match &wired.ollama {
         None => found.add(Mark::Good, "model", "switched off: findings come from the detectors alone", None),
         Some(ollama) => {
-            let machine = Machine { ram: memory(), gpu: 0, address: None };
+            let machine = Machine { ram: memory(), gpu: graphics().await, address: None };
             for note in ollama.check(&machine, args.probe).await {
                 let mark = match note.level {
                     Level::Good => Mark::Good,
@@ -147,7 +153,8 @@ async fn online(wired: &logwarden_config::Wired, args: &Doctor, setup: &Setup, f
                 found.add(Mark::Good, &channel.name, &format!("Discord knows the webhook ({})", reached.name), None);
             }
             Err(error) => {
-                let hint = format!("then try `{} {}`", program::command("test-alert"), channel.name);
+                let test = format!("{} {}", program::command("test-alert"), channel.name);
+                let hint = format!("{}; then try `{test}`", alert::hint(&error));
                 found.add(Mark::Bad, &channel.name, &chain(&error), Some(&hint));
             }
         }
@@ -249,6 +256,29 @@ fn memory() -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kib: u64 = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).unwrap_or(0);
     kib.saturating_mul(1024)
+}
+
+/// Bytes of memory of this machine's graphics cards; 0 without one, and where nobody tells.
+async fn graphics() -> u64 {
+    let cards = fs::read_dir("/sys/class/drm").into_iter().flatten().flatten();
+    // `card0`, not its outputs and not the same card under another name.
+    let is_card = |entry: &fs::DirEntry| {
+        entry.file_name().to_string_lossy().strip_prefix("card").is_some_and(|rest| !rest.contains('-'))
+    };
+    let of_amd = cards
+        .filter(is_card)
+        .filter_map(|card| fs::read_to_string(card.path().join("device/mem_info_vram_total")).ok());
+    let of_amd: u64 = of_amd.filter_map(|text| text.trim().parse::<u64>().ok()).fold(0, u64::saturating_add);
+    let mut nvidia = tokio::process::Command::new("nvidia-smi");
+    nvidia.args(["--query-gpu=memory.total", "--format=csv,noheader,nounits"]).kill_on_drop(true);
+    nvidia.stdin(Stdio::null()).stderr(Stdio::null());
+    let output = tokio::time::timeout(Duration::from_secs(3), nvidia.output()).await;
+    let text = output.ok().and_then(Result::ok).map(|output| output.stdout).unwrap_or_default();
+    let mib = String::from_utf8_lossy(&text)
+        .lines()
+        .filter_map(|line| line.trim().parse::<u64>().ok())
+        .fold(0, u64::saturating_add);
+    of_amd.saturating_add(mib.saturating_mul(1 << 20))
 }
 
 #[cfg(test)]

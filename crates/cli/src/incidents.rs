@@ -243,7 +243,7 @@ pub(crate) async fn forget(common: &Common, id: &str) -> Result<u8, Failure> {
     };
     let n = leaves.len() as u64;
     note(&ledger, leaves.into_iter().map(Write::Forget).collect()).await?;
-    let what = output::amount(n, "template is", "templates are");
-    output::write(format!("{what} forgotten: what is normal about them is learned anew\n").as_bytes())?;
+    let what = output::amount(n, "template is forgotten and", "templates are forgotten and");
+    output::write(format!("{what} learned anew\n").as_bytes())?;
     Ok(0)
 }

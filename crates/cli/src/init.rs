@@ -31,20 +31,20 @@ pub(crate) fn init(args: &Init) -> Result<u8, Failure> {
     };
     let mut files = vec![(dir.join("logwarden.toml"), keys::commented_file())];
     files.extend(units.all().into_iter().map(|(name, text)| (dir.join(name), text)));
-    if let Some((path, _)) = files.iter().find(|(path, _)| path.exists()) {
-        return Err(Failure::usage(format!("{} is there already; nothing was written", path.display()))
-            .hint("move it away, or name another directory: --dir DIR"));
+    if files.iter().all(|(path, _)| path.exists()) {
+        return Err(Failure::usage(format!("everything is in {} already; nothing was written", dir.display()))
+            .hint("move away what is to be written anew, or name another directory: --dir DIR"));
     }
     let mut text = String::new();
     for (path, content) in &files {
-        let written = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o644)
-            .open(path)
-            .and_then(|mut file| file.write_all(content.as_bytes()));
-        written.map_err(|error| failed(&error, path))?;
-        let _ = writeln!(text, "wrote {}", path.display());
+        let created = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(path);
+        let _ = match created.and_then(|mut file| file.write_all(content.as_bytes())) {
+            Ok(()) => writeln!(text, "wrote {}", path.display()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                writeln!(text, "kept  {}, which was there", path.display())
+            }
+            Err(error) => return Err(failed(&error, path)),
+        };
     }
     let (dir, program) = (dir.display(), program::name());
     // The unit that is enabled, and those that it needs.

@@ -68,7 +68,9 @@ pub(crate) fn parse(text: &str) -> Result<Url, AddressError> {
     if text.is_empty() {
         return Err(AddressError::Empty);
     }
-    if is_placeholder(text) {
+    // Whoever set the host to one nearby means it, even with the path of an example.
+    let near = Url::parse(text).is_ok_and(|url| is_near(&url)) && !text.to_ascii_lowercase().contains("your");
+    if !near && is_placeholder(text) {
         return Err(AddressError::Placeholder);
     }
     let url = Url::parse(text).map_err(|_| invalid("it is not a URL", "it starts with https://; copy it again"))?;
@@ -169,6 +171,7 @@ mod tests {
             "https://discord.com/api/webhooks/your-webhook-id/your-webhook-token",
             "https://hooks.slack.com/services/YOUR/WEBHOOK/URL",
             "https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX",
+            "http://127.0.0.1:9099/api/webhooks/YOUR_ID/YOUR_TOKEN",
             "https://hooks.slack.com/services/...",
             "<webhook url>",
             "changeme",
@@ -188,6 +191,7 @@ mod tests {
             "http://[::1]/x",
             "http://10.1.2.3/x",
             "http://fake-chat:8080/x",
+            "http://127.0.0.1:9099/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX",
             " 'http://localhost/x' ",
         ] {
             parse(right).unwrap();

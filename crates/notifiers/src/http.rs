@@ -104,7 +104,11 @@ pub(crate) fn json(request: RequestBuilder, payload: &impl serde::Serialize) -> 
 pub(crate) async fn send(channel: &Arc<str>, request: RequestBuilder) -> Result<Answer, NotifyError> {
     let mut response = request.send().await.map_err(|error| {
         let sent_nothing = error.is_connect() || error.is_builder();
-        unreachable(channel, !sent_nothing, None, error.without_url())
+        let cause = match error.is_timeout() && !error.is_connect() {
+            true => "no answer in time".to_owned(),
+            false => root(&error.without_url()),
+        };
+        unreachable(channel, !sent_nothing, None, cause)
     })?;
     let (status, headers) = (response.status(), response.headers().clone());
     let mut body = Vec::new();
@@ -126,6 +130,15 @@ pub(crate) async fn send(channel: &Arc<str>, request: RequestBuilder) -> Result<
     };
     let body = String::from_utf8_lossy(&body).into_owned();
     Ok(Answer { status, headers, body, whole })
+}
+
+/// The innermost cause: what is around it says how the HTTP library is built.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    error.to_string()
 }
 
 /// The error for what may work later.
