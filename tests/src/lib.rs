@@ -8,4 +8,5 @@ pub mod ollama;
 pub mod program;
 pub mod sample;
 pub mod slack;
+pub mod tls;
 pub mod webhook;

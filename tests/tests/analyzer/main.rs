@@ -1,9 +1,16 @@
 //! The analyzer from end to end: the real binary against doubles of Loki, Ollama and Discord.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod commands;
+mod faults;
+mod files;
+mod hostile;
+mod tls;
+
 use std::{
     path::{Path, PathBuf},
     process::{Output, Stdio},
+    time::Duration,
 };
 
 use logwarden_tests::{
@@ -13,7 +20,10 @@ use logwarden_tests::{
     program,
 };
 use tempfile::TempDir;
-use tokio::{io::AsyncWriteExt, process::Command};
+use tokio::{
+    io::AsyncWriteExt,
+    process::{Child, Command},
+};
 
 const OOM: &str = "kernel: Out of memory: Killed process 4242 (java) total-vm:8123456kB, anon-rss:4012345kB, \
                    file-rss:0kB, shmem-rss:0kB, UID:1000 pgtables:9000kB oom_score_adj:0";
@@ -43,6 +53,23 @@ struct World {
     loki: FakeLoki,
     discord: FakeDiscord,
     now: i64,
+}
+
+/// Waits until `done`, for at most half a minute.
+async fn until(what: &str, done: impl Fn() -> bool) {
+    for _ in 0..3000 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("waited in vain: {what}");
+}
+
+/// Asks a process to stop, as Ctrl-C and systemd do.
+fn signal(child: &Child, name: &str) {
+    let pid = child.id().unwrap().to_string();
+    assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());
 }
 
 impl World {
@@ -80,6 +107,11 @@ impl World {
 
     async fn run(&self) -> Output {
         self.command(&["run"]).output().await.unwrap()
+    }
+
+    /// Writes `logwarden.toml`, which is found in the current directory.
+    fn configure(&self, text: &str) {
+        std::fs::write(self.directory.path().join("logwarden.toml"), text).unwrap();
     }
 
     /// Messages in the channel, as a person reads them.
@@ -293,7 +325,11 @@ async fn init_writes_what_can_be_used_and_overwrites_nothing() {
     let doctor = world.command(&["doctor", "--offline", "--config", config.to_str().unwrap()]).output().await.unwrap();
     assert_eq!(doctor.status.code(), Some(0), "{}", out(&doctor));
     std::fs::write(&config, "# mine").unwrap();
-    assert_eq!(init().await.unwrap().status.code(), Some(2));
+    assert_eq!(init().await.unwrap().status.code(), Some(2), "everything is there");
+    std::fs::remove_file(directory.join("logwarden-analyzer.timer")).unwrap();
+    let again = init().await.unwrap();
+    assert_eq!(again.status.code(), Some(0), "{}", err(&again));
+    assert!(out(&again).contains("kept ") && directory.join("logwarden-analyzer.timer").exists(), "{}", out(&again));
     assert_eq!(std::fs::read_to_string(&config).unwrap(), "# mine");
 }
 

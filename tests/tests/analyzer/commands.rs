@@ -1,0 +1,196 @@
+//! Commands around the passes: what they print, and that they do it.
+
+use super::*;
+
+/// Times, sizes and places that differ from run to run.
+fn filters() -> Vec<(&'static str, &'static str)> {
+    vec![
+        (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
+        (r"/[^\s`]*/\.tmp\w+", "DIR"),
+        (r"\b[0-9a-f]{8}\b", "INCIDENT"),
+        (r"\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?( UTC|Z)?", "TIME"),
+        (r"\d{2}:\d{2}:\d{2} UTC", "TIME"),
+        (r"\d{2}:\d{2}:\d{2} kernel", "TIME kernel"),
+        (r"seconds=[\d.]+", "seconds=N"),
+        (r"\d+\.\d s", "N s"),
+        (r"(\*Host:\*+ )`[^`]+`", "$1`HOST`"),
+    ]
+}
+
+macro_rules! assert_reads {
+    ($name:expr, $text:expr) => {
+        insta::with_settings!({ filters => filters() }, { insta::assert_snapshot!($name, $text) });
+    };
+}
+
+#[tokio::test]
+async fn help_and_usage_read_well() {
+    let mut told = String::new();
+    let all = [
+        &["scan", "--help"][..],
+        &["run", "--help"],
+        &["doctor", "--help"],
+        &["scan"],
+        &["frobnicate"],
+        &["scan", "--fail-on", "bad", "x"],
+    ];
+    for arguments in all {
+        let output = analyzer().args(arguments).env("COLUMNS", "100").output().await.unwrap();
+        let code = output.status.code().unwrap();
+        told +=
+            &format!("$ logwarden-analyzer {}\n{}{}exit {code}\n\n", arguments.join(" "), out(&output), err(&output));
+    }
+    assert_reads!("help", told);
+}
+
+#[tokio::test]
+async fn doctor_reads_well_when_all_is_well_and_when_nothing_is() {
+    let world = World::new().await;
+    world.log(60, "a line");
+    let ollama = FakeOllama::start(Config::with(Model::new("qwen3:4b-instruct", Behaviour::Honest))).await;
+    let good = world.command(&["doctor", "--probe"]).env("OLLAMA_HOST", ollama.url()).output().await.unwrap();
+    let offline = world.command(&["doctor", "--offline"]).output().await.unwrap();
+    world.discord.with(|discord| discord.deleted = true);
+    let bad = world
+        .command(&["doctor"])
+        .env("LOKI_URL", NOBODY)
+        .env("LOG_FILES", "/nonexistent/syslog")
+        .env("SLACK_WEBHOOK_URL", "https://hooks.slack.com/services/YOUR/WEBHOOK/URL")
+        .output()
+        .await
+        .unwrap();
+    world.configure("[loki]\nqueries = [\"rate({a='b'}[1m])\"]\nlimt = 5\n[model]\nhours = \"late\"\n");
+    let wrong = world.command(&["doctor"]).env_remove("LOG_QUERIES").output().await.unwrap();
+    let told = [("all is well", good), ("offline", offline), ("nothing is", bad), ("a wrong configuration", wrong)];
+    let told: Vec<_> = told
+        .iter()
+        .map(|(what, output)| {
+            format!("# {what}: exit {}\n{}{}", output.status.code().unwrap(), out(output), err(output))
+        })
+        .collect();
+    // The memory of the machine decides about these.
+    let told = told.join("\n");
+    let remarks = ["8 GiB", "LLAMA_ARG", "it works; ", "everything is as it should be"];
+    let told: Vec<_> = told.lines().filter(|line| remarks.iter().all(|remark| !line.contains(remark))).collect();
+    assert_reads!("doctor", told.join("\n"));
+}
+
+#[tokio::test]
+async fn the_journal_of_a_run_reads_well() {
+    let world = World::new().await;
+    let ollama = FakeOllama::start(Config::with(Model::new("qwen3:4b-instruct", Behaviour::Honest))).await;
+    world.log(60, OOM);
+    let mut command = world.command(&["run"]);
+    command.env("OLLAMA_HOST", ollama.url()).env("JOURNAL_STREAM", "8:1");
+    let first = command.output().await.unwrap();
+    world.log(30, OOM);
+    let mut command = world.command(&["run"]);
+    let second = command.env("OLLAMA_HOST", ollama.url()).env("JOURNAL_STREAM", "8:1").output().await.unwrap();
+    let told = format!("{}\n{}", err(&first), err(&second));
+    for words in [
+        " INFO pass starts version=",
+        " INFO read source=\"loki http://",
+        "analysed=1",
+        "repeats_suppressed=1",
+        "pass complete",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_told_reads_well_in_both_chats() {
+    use logwarden_tests::slack::{self, FakeSlack, Slack};
+    let world = World::new().await;
+    let slack = FakeSlack::start(Slack::default()).await.unwrap();
+    let ollama = FakeOllama::start(Config::with(Model::new("qwen3:4b-instruct", Behaviour::Honest))).await;
+    world.log(60, OOM);
+    let mut command = world.command(&["run"]);
+    command.env("OLLAMA_HOST", ollama.url()).env("SLACK_WEBHOOK_URL", slack::url(&slack));
+    assert_eq!(command.output().await.unwrap().status.code(), Some(0));
+    let test = world.command(&["test-alert"]).env("SLACK_WEBHOOK_URL", slack::url(&slack)).output().await.unwrap();
+    let slack: Vec<_> = slack.with(|slack| slack.messages.iter().map(slack::readable).collect());
+    // Discord's own marks of time become what a reader sees.
+    let times = |told: &String| {
+        let (first, marks) = told.split_once("<t:").unwrap_or((told, ""));
+        let rest = marks.split("<t:").map(|mark| mark.split_once('>').map_or(mark, |(_, rest)| rest));
+        rest.fold(first.to_owned(), |text, rest| format!("{text}TIME{rest}"))
+    };
+    let discord: Vec<_> = world.told().iter().map(times).collect();
+    assert_reads!("chats", format!("{}\n{}\n{}", discord.join("\n"), slack.join("\n"), out(&test)));
+}
+
+#[tokio::test]
+async fn incidents_are_listed_shown_muted_and_forgotten() {
+    let world = World::new().await;
+    let empty = world.command(&["incidents"]).output().await.unwrap();
+    assert_eq!(empty.status.code(), Some(1));
+    assert!(err(&empty).contains("there is no state in"), "{}", err(&empty));
+    world.log(60, OOM);
+    assert_eq!(world.run().await.status.code(), Some(0));
+    let ask = async |arguments: &[&str]| {
+        let output = world.command(arguments).output().await.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", err(&output));
+        out(&output)
+    };
+    let list = ask(&["incidents"]).await;
+    let id = list.lines().nth(1).unwrap().split(' ').next().unwrap().to_owned();
+    let one = ask(&["incidents", &id]).await;
+    let json: serde_json::Value = serde_json::from_str(&ask(&["incidents", &id, "--format", "json"]).await).unwrap();
+    assert_eq!((json["severity"].as_str(), json["count"].as_u64()), (Some("critical"), Some(1)));
+
+    let muted = ask(&["mute", &id, "--for", "12h", "--reason", "known, being repaired"]).await;
+    let mutes = ask(&["mute", "--list"]).await;
+    world.log(40, &OOM.replace("4242", "4243"));
+    assert_eq!(world.run().await.status.code(), Some(0));
+    assert_eq!(world.told().len(), 1, "muted: {:#?}", world.told());
+    let mute = muted.split(' ').nth(2).unwrap();
+    let unmuted = ask(&["unmute", mute]).await;
+    let none = ask(&["mute", "--list"]).await;
+    let forgotten = ask(&["forget", &id]).await;
+    let wrong = world.command(&["incidents", "ffffffff"]).output().await.unwrap();
+    assert_eq!(wrong.status.code(), Some(2));
+    let told = [list, one, muted, mutes, unmuted, none, forgotten, err(&wrong)].join("\n");
+    for words in ["CRITICAL kernel on web-1", "known, being repaired", "nothing is muted", "forgotten and learned anew"]
+    {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn completions_are_there_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = analyzer().args(["completions", shell]).output().await.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        assert!(out(&output).contains("notify-failure"), "{shell}");
+    }
+}
+
+#[tokio::test]
+async fn replacing_only_the_command_of_an_existing_unit_works() {
+    // As systemd starts it: the tutorial's `.env` in the environment, a state directory, no configuration, no HOME.
+    let world = World::new().await;
+    world.log(60, OOM);
+    let output = analyzer()
+        .arg("run")
+        .current_dir("/")
+        .env("STATE_DIRECTORY", world.directory.path().join("state"))
+        .env("LOKI_URL", world.loki.url())
+        .env("LOG_QUERIES", r#"{job="syslog"};{job="nginx"} |= "error""#)
+        .env("QUERY_WINDOW_MINUTES", "5")
+        .env("QUERY_LIMIT", "500")
+        .env("OLLAMA_HOST", NOBODY)
+        .env("OLLAMA_MODEL", "gemma2:9b")
+        .env("DISCORD_WEBHOOK_URL", discord::url(&world.discord))
+        .env("SLACK_WEBHOOK_URL", "https://hooks.slack.com/services/YOUR/WEBHOOK/URL")
+        .env("DEDUP_WINDOW", "3600")
+        .env("DEDUP_FILE", "/tmp/alert_dedup.json")
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert_eq!(world.told().len(), 1, "{:#?}", world.told());
+    for words in ["DEDUP_FILE is no longer used", "channel `slack` is off"] {
+        assert!(err(&output).contains(words), "{words}: {}", err(&output));
+    }
+}
