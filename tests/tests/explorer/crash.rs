@@ -112,8 +112,11 @@ impl DedupStore for MarksFirst {
 /// What people in a channel see.
 #[derive(Debug, Default)]
 struct Wall {
-    announced: Mutex<Vec<(SendId, Occasion, Vec<(IncidentId, String)>)>>,
+    announced: Mutex<Vec<Announced>>,
 }
+
+/// One message, and the incidents in it with their titles.
+type Announced = (SendId, Occasion, Vec<(IncidentId, String)>);
 
 #[derive(Debug)]
 struct Poster {
