@@ -6,6 +6,7 @@ pub mod explorer;
 pub mod loki;
 pub mod ollama;
 pub mod program;
+pub mod receiver;
 pub mod sample;
 pub mod slack;
 pub mod tls;

@@ -7,6 +7,8 @@ use clap_complete::Shell;
 use logwarden_core::Severity;
 use logwarden_push_source::Network;
 
+use crate::shippers::Shipper;
+
 /// Reads logs, finds what is new, surging or known to be bad, and tells it.
 #[derive(Debug, Parser)]
 #[command(
@@ -91,10 +93,10 @@ impl Command {
     after_help = "\
 Examples:
   logwarden-receiver serve                         listens on 127.0.0.1:5000
-  logwarden-receiver serve --listen 0.0.0.0:5000 --insecure-allow 192.168.0.0/16
-                                                   takes logs from a network that you trust, as they are
-  logwarden-receiver doctor                        is everything set up, and what to paste into your shipper
+  logwarden-receiver doctor                        is all set up, and what to paste into shippers
   logwarden-receiver incidents                     what is going on
+  logwarden-receiver serve --listen 0.0.0.0:5000 --insecure-allow 192.168.0.0/16
+                                                   for a network that you trust
 
 Exit codes: 0 done, 1 failed and worth another run, 2 wrong usage or configuration.
 Environment variables such as RECEIVER_LISTEN, OLLAMA_HOST and DISCORD_WEBHOOK_URL are enough to run."
@@ -136,6 +138,12 @@ pub(crate) struct Serve {
     /// A network that may send without TLS and without saying who it is
     #[arg(long, value_name = "CIDR")]
     pub(crate) insecure_allow: Vec<Network>,
+    /// Take syslog over TCP, too, there; default: `receiver.syslog_tcp`, else not
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) syslog_tcp: Option<SocketAddr>,
+    /// Take syslog over UDP, too, there; default: `receiver.syslog_udp`, else not
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) syslog_udp: Option<SocketAddr>,
 }
 
 /// What both programs can do.
@@ -144,7 +152,7 @@ pub(crate) enum Shared {
     /// Rules of one's own
     #[command(subcommand)]
     Rules(Rules),
-    /// Checks everything that a pass depends on, and says what to do
+    /// Checks everything that is needed, and says what to do
     Doctor(Doctor),
     /// Sends a test message through every channel, or one
     TestAlert {
@@ -174,6 +182,18 @@ Examples:
     Forget {
         /// The template's id, or that of an incident
         id: String,
+    },
+    /// What was pushed and could not be read
+    #[command(after_help = "\
+Examples:
+  logwarden-analyzer quarantine
+  logwarden-analyzer quarantine show 12
+  logwarden-analyzer quarantine replay --all
+
+Lines that are replayed are folded by the receiver within half a minute, or at its next start.")]
+    Quarantine {
+        #[command(subcommand)]
+        command: Option<Quarantined>,
     },
     /// Tells that a systemd unit has failed; for OnFailure=
     NotifyFailure {
@@ -258,6 +278,47 @@ pub(crate) struct RulesTest {
     pub(crate) logs: Vec<PathBuf>,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum Quarantined {
+    /// Lists what is kept, newest first
+    List {
+        /// For people, or one JSON object per line
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Shows one body: who sent it, how, and its beginning
+    Show {
+        /// Its number
+        number: u64,
+        /// Write its bytes as they are, and nothing else
+        #[arg(long)]
+        raw: bool,
+    },
+    /// Reads bodies once more, for instance after an update
+    #[command(group = clap::ArgGroup::new("which").required(true))]
+    Replay {
+        /// Their numbers
+        #[arg(group = "which")]
+        numbers: Vec<u64>,
+        /// All that are kept
+        #[arg(long, group = "which")]
+        all: bool,
+        /// Take every line as it is, whatever it was meant to be
+        #[arg(long)]
+        as_text: bool,
+    },
+    /// Removes bodies for good
+    #[command(group = clap::ArgGroup::new("which").required(true))]
+    Remove {
+        /// Their numbers
+        #[arg(group = "which")]
+        numbers: Vec<u64>,
+        /// All that are kept
+        #[arg(long, group = "which")]
+        all: bool,
+    },
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
     /// Look only at this machine: no connection is made
@@ -266,6 +327,9 @@ pub(crate) struct Doctor {
     /// Also ask the model about three lines, which loads it
     #[arg(long, conflicts_with = "offline")]
     pub(crate) probe: bool,
+    /// Only print what to paste into this log shipper, so that it pushes here
+    #[arg(long, value_enum, value_name = "NAME", conflicts_with_all = ["offline", "probe"])]
+    pub(crate) shipper: Option<Shipper>,
 }
 
 #[derive(Debug, Args)]

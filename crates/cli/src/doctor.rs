@@ -1,17 +1,19 @@
 //! `doctor`: is everything there that a pass needs, and if not, what to do.
 
-use std::{fmt::Write as _, fs, path::Path, process::Stdio, time::Duration};
+use std::{fmt::Write as _, fs, io, path::Path, process::Stdio, sync::Arc, time::Duration};
 
-use logwarden_core::error::chain;
+use logwarden_core::{error::chain, ledger::Ledger, memory_ledger::MemoryLedger, templates::Zone};
 use logwarden_loki_source::Standing;
 use logwarden_ollama_client::check::{Level, Machine};
+use logwarden_push_source::{BuildError, Builder, PushSource, Receiver};
 
 use crate::{
     alert,
-    args::{Common, Doctor},
+    args::{Common, Doctor, Serve},
     failure::Failure,
-    output, program,
+    output, program, serve,
     setup::{self, Read, Setup},
+    shippers::{Shipper, Target},
 };
 
 /// How something stands; the worst last.
@@ -28,6 +30,8 @@ struct Findings {
     text: String,
     warnings: u64,
     bad: u64,
+    /// What comes after the verdict.
+    more: String,
 }
 
 impl Findings {
@@ -49,6 +53,13 @@ impl Findings {
         }
     }
 
+    fn add_failure(&mut self, area: &str, failure: &Failure) {
+        let mut text = Vec::new();
+        let _ = failure.write(&mut text);
+        let text = String::from_utf8_lossy(&text).replace("error: ", "").replace("  hint: ", "→ ");
+        self.add(Mark::Bad, area, text.trim_end(), None);
+    }
+
     fn close(mut self) -> Result<u8, Failure> {
         let line = match (self.bad, self.warnings) {
             (0, 0) => "everything is as it should be".to_owned(),
@@ -56,6 +67,7 @@ impl Findings {
             (bad, _) => format!("{} not work", output::amount(bad, "thing does", "things do")),
         };
         let _ = writeln!(self.text, "\n{line}");
+        self.text.push_str(&self.more);
         output::write(self.text.as_bytes())?;
         Ok(u8::from(self.bad > 0))
     }
@@ -63,6 +75,11 @@ impl Findings {
 
 /// Runs the command.
 pub(crate) async fn doctor(common: &Common, args: &Doctor) -> Result<u8, Failure> {
+    if let Some(shipper) = args.shipper {
+        let to = target(&setup::load(common)?);
+        output::write(shipper.configuration(&to).as_bytes())?;
+        return Ok(0);
+    }
     let mut found = Findings::default();
     let setup = match setup::read(common)? {
         Read::Good(setup) => setup,
@@ -86,13 +103,15 @@ pub(crate) async fn doctor(common: &Common, args: &Doctor) -> Result<u8, Failure
         found.add(Mark::Warning, "configuration", warning, None);
     }
     state(common, &setup, &mut found);
-    files(&setup, &mut found);
-    match setup.wire(None, true).await {
+    let pushed = program::name() == "logwarden-receiver";
+    if pushed {
+        listening(&setup, &mut found).await;
+    } else {
+        files(&setup, &mut found);
+    }
+    match setup.wire(None, !pushed).await {
         Err(failure) => {
-            let mut text = Vec::new();
-            let _ = failure.write(&mut text);
-            let text = String::from_utf8_lossy(&text).replace("error: ", "").replace("  hint: ", "→ ");
-            found.add(Mark::Bad, "configuration", text.trim_end(), None);
+            found.add_failure("configuration", &failure);
         }
         Ok(wired) => {
             for warning in &wired.warnings {
@@ -118,7 +137,49 @@ pub(crate) async fn doctor(common: &Common, args: &Doctor) -> Result<u8, Failure
             }
         }
     }
+    if pushed {
+        let to = target(&setup);
+        let _ = writeln!(
+            found.more,
+            "\nWhat to paste into a log shipper; `{}` prints one of them.",
+            program::command("doctor --shipper NAME")
+        );
+        for shipper in Shipper::ALL {
+            let _ = write!(found.more, "\n── {}\n\n{}", shipper.title(), shipper.configuration(&to));
+        }
+    }
     found.close()
+}
+
+/// Where shippers reach the receiver.
+fn target(setup: &Setup) -> Target {
+    let receiver = &setup.config.receiver;
+    Target::new(receiver.listen, &setup::host(), receiver.certificate.is_some(), !receiver.clients.is_empty())
+}
+
+/// Whether the receiver could listen, or does already.
+async fn listening(setup: &Setup, found: &mut Findings) {
+    let serve = Serve { listen: None, insecure_allow: Vec::new(), syslog_tcp: None, syslog_udp: None };
+    let listen = setup.config.receiver.listen;
+    let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(setup.env.random().into(), setup.env.random()));
+    let source = Arc::new(PushSource::new(ledger.clone(), Vec::new(), Zone::UTC));
+    let built = serve::guarded(Receiver::builder(ledger, source, setup.env.clone()), setup, &serve).map(Builder::build);
+    match built {
+        Err(failure) => found.add_failure("receiver", &failure),
+        Ok(Ok(receiver)) => {
+            let what = format!("{} is free; nothing listens there now", receiver.local_addr());
+            found.add(Mark::Good, "receiver", &what, None);
+        }
+        Ok(Err(BuildError::Bind { cause, .. })) if cause.kind() == io::ErrorKind::AddrInUse => {
+            let (mark, what) = match serve::asked(listen).await {
+                Some(answer) => (Mark::Good, format!("{listen} answers: {answer}")),
+                None => (Mark::Bad, format!("{listen} is taken by another program")),
+            };
+            let hint = "stop that one, or choose another port: receiver.listen";
+            found.add(mark, "receiver", &what, (mark == Mark::Bad).then_some(hint));
+        }
+        Ok(Err(error)) => found.add(Mark::Bad, "receiver", &chain(&error), error.hint().as_deref()),
+    }
 }
 
 async fn online(wired: &logwarden_config::Wired, args: &Doctor, setup: &Setup, found: &mut Findings) {

@@ -30,7 +30,11 @@ impl Failure {
     pub(crate) fn because(mut self, error: &dyn Error) -> Self {
         let mut cause = Some(error);
         while let Some(error) = cause {
-            self.causes.push(error.to_string());
+            let text = error.to_string();
+            // Said already, and more exactly.
+            if !self.what.starts_with(&text) {
+                self.causes.push(text);
+            }
             cause = error.source();
         }
         self

@@ -18,7 +18,7 @@ use crate::{
     args::{Color, Common, Format, Incidents as Args, Mute},
     failure::Failure,
     output::{self, grouped},
-    program, scan, setup,
+    program, scan, setup, why,
 };
 
 /// Incidents that are read at most.
@@ -55,6 +55,19 @@ fn unknown(id: &str) -> Failure {
         .hint(format!("`{}` lists them", program::command("incidents --all")))
 }
 
+/// How incidents live, as far as it is configured.
+fn policy(common: &Common) -> Policy {
+    let usual = Policy { program: program::name().to_owned(), ..Policy::default() };
+    match setup::read(common) {
+        Ok(setup::Read::Good(setup)) => {
+            let alerts = &setup.config.alerts;
+            let (remind_urgent, remind_other) = (alerts.remind_urgent, alerts.remind_other);
+            Policy { window: alerts.window, remind_urgent, remind_other, ..usual }
+        }
+        _ => usual,
+    }
+}
+
 /// `incidents`
 pub(crate) async fn list(common: &Common, args: &Args) -> Result<u8, Failure> {
     let ledger = setup::ledger(common)?;
@@ -69,8 +82,10 @@ pub(crate) async fn list(common: &Common, args: &Args) -> Result<u8, Failure> {
         let text = match args.format {
             Format::Json => json(&[incident]),
             Format::Text => {
-                let message = scan::message(&Policy::default(), incident, SystemEnv.now(), false);
-                render(&message, Form::Full, &output::style(Color::Auto))
+                let policy = policy(common);
+                let message = scan::message(&policy, incident, SystemEnv.now(), false);
+                let text = render(&message, Form::Full, &output::style(Color::Auto));
+                format!("{text}\n{}", why::no_new_message(&policy, incident))
             }
         };
         output::write(text.as_bytes())?;
@@ -83,6 +98,9 @@ pub(crate) async fn list(common: &Common, args: &Args) -> Result<u8, Failure> {
         Format::Json => json(&incidents),
         Format::Text => table(&incidents, args.all),
     };
+    if args.format == Format::Text && incidents.iter().any(|incident| incident.status == Status::Firing) {
+        text.push_str(&why::below_the_list(&policy(common)));
+    }
     for summary in &snapshot.summaries {
         match args.format {
             Format::Json => {

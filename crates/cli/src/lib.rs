@@ -15,15 +15,20 @@ mod fold;
 mod incidents;
 mod init;
 mod logging;
+mod notify;
 mod output;
 mod program;
+mod quarantine;
 mod reading;
 mod rules;
 mod run;
 mod scan;
 mod serve;
 mod setup;
+mod shippers;
 mod stop;
+mod tally;
+mod why;
 
 use std::{ffi::OsString, future::Future, io, process::ExitCode, time::Duration};
 
@@ -65,7 +70,7 @@ pub fn receiver(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let threads = std::thread::available_parallelism().map_or(2, usize::from).max(2);
     end(start(threads, async {
         match &args.command {
-            ReceiverCommand::Serve(serve) => serve::serve(common, serve).await,
+            ReceiverCommand::Serve(serve) => Box::pin(serve::serve(common, serve)).await,
             ReceiverCommand::Shared(command) => shared::<Receiver>(common, command).await,
         }
     }))
@@ -96,6 +101,7 @@ async fn shared<A: CommandFactory>(common: &Common, command: &Shared) -> Result<
         Shared::Mute(mute) => incidents::mute(common, mute).await,
         Shared::Unmute { id } => incidents::unmute(common, id).await,
         Shared::Forget { id } => incidents::forget(common, id).await,
+        Shared::Quarantine { command } => quarantine::quarantine(common, command.as_ref()).await,
         Shared::Init(init) => init::init(init),
         Shared::Completions { shell } => {
             let mut text = Vec::new();

@@ -2,11 +2,11 @@
 
 use std::{path::Path, sync::Mutex};
 
-use logwarden_config::Wired;
+use logwarden_config::{Config, Wired};
 use logwarden_core::{
     Timestamp,
     error::chain,
-    ledger::{Incidents, Query},
+    ledger::{Incidents, Ledger, Query},
     pipeline::{IngestReport, PassReport, SourceOutcome},
 };
 use tracing::{error, info, warn};
@@ -46,7 +46,7 @@ pub(crate) async fn run(common: &Common) -> Result<u8, Failure> {
     })?;
     say_judge(&report);
     say_deliver(&report);
-    say_new(&wired, began).await;
+    say_new(&*wired.ledger, began).await;
     let took = setup.env.now().since(began);
     let seconds = took.as_millis() as f64 / 1000.0;
     if report.is_incomplete() {
@@ -118,14 +118,19 @@ fn say_start(setup: &Setup, state_dir: &Path, what: &str) {
         loki = config.loki.as_ref().map_or("-", |loki| loki.url.as_str()),
         queries = config.loki.as_ref().map_or(0, |loki| loki.queries.len()),
         file_groups = config.files.len(),
-        model = match (&config.model.name, config.model.enabled) {
-            (_, false) => "off",
-            (None, true) => "the best installed one",
-            (Some(name), true) => name.as_str(),
-        },
+        model = model_name(config),
         channels = %channels.join(","),
         "{what}"
     );
+}
+
+/// The model as it is configured.
+pub(crate) fn model_name(config: &Config) -> &str {
+    match (&config.model.name, config.model.enabled) {
+        (_, false) => "off",
+        (None, true) => "the best installed one",
+        (Some(name), true) => name.as_str(),
+    }
 }
 
 pub(crate) fn say_warnings(setup: &Setup, wired: &Wired) {
@@ -208,10 +213,10 @@ fn say_deliver(report: &PassReport) {
     );
 }
 
-/// One line per incident that began in this pass.
-async fn say_new(wired: &Wired, began: Timestamp) {
+/// One line per incident that began since then.
+pub(crate) async fn say_new(ledger: &dyn Ledger, began: Timestamp) {
     let query = Query { incidents: Incidents::Latest { limit: 100 }, ..Query::default() };
-    let Ok(snapshot) = wired.ledger.read(&query).await else { return };
+    let Ok(snapshot) = ledger.read(&query).await else { return };
     for incident in snapshot.incidents.values().map(|versioned| &versioned.row) {
         if incident.opened >= began {
             // Debug escapes whatever the log said.

@@ -113,6 +113,14 @@ pub struct Receiver {
     pub insecure_allow: Vec<Network>,
     /// Who may send, once somebody is named here.
     pub clients: Vec<Client>,
+    /// Where it takes syslog over TCP.
+    pub syslog_tcp: Option<SocketAddr>,
+    /// Where it takes syslog over UDP.
+    pub syslog_udp: Option<SocketAddr>,
+    /// How long lines wait for others before the model is asked about them.
+    pub window: Duration,
+    /// So many lines wait no longer.
+    pub window_lines: u64,
     /// Profiles.
     pub profiles: Vec<ProfileName>,
 }

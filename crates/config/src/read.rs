@@ -376,15 +376,19 @@ impl Reader<'_> {
 
     fn receiver(&mut self, table: &Table<'_>, known: &BTreeSet<String>) -> Receiver {
         let usual = SocketAddr::from(([127, 0, 0, 1], 5000));
-        let listen = table.string("listen", Some("RECEIVER_LISTEN")).and_then(|found| match found.value.parse() {
-            Ok(address) => Some(address),
-            Err(_) => {
-                let hint =
-                    "an address of this machine and a port: 127.0.0.1:5000, 0.0.0.0:5000 or [::]:5000".to_owned();
-                table.refuse(&found, "listen", "is not an address to listen at", Some(hint));
-                None
-            }
-        });
+        let address = |name: &str, variable| {
+            table.string(name, variable).and_then(|found| match found.value.parse() {
+                Ok(address) => Some(address),
+                Err(_) => {
+                    let hint =
+                        "an address of this machine and a port: 127.0.0.1:5000, 0.0.0.0:5000 or [::]:5000".to_owned();
+                    table.refuse(&found, name, "is not an address to listen at", Some(hint));
+                    None
+                }
+            })
+        };
+        let listen = address("listen", Some("RECEIVER_LISTEN"));
+        let (syslog_tcp, syslog_udp) = (address("syslog_tcp", None), address("syslog_udp", None));
         let (chain, key) = (table.string("certificate_file", None), table.string("key_file", None));
         for (one, other, missing) in [(&chain, &key, "key_file"), (&key, &chain, "certificate_file")] {
             if let (Some(found), None) = (one, other) {
@@ -428,12 +432,19 @@ impl Reader<'_> {
             clients.push(client);
         }
         let profiles = self.profile_names(table, known);
+        let number = |name: &str, range| table.integer(name, None, range).map(|found| found.value);
+        let window = Duration::from_secs(number("window_seconds", 1..3601).unwrap_or(60));
+        let window_lines = number("window_lines", 1000..10_000_001).unwrap_or(50_000);
         table.finish();
         Receiver {
             listen: listen.unwrap_or(usual),
             certificate: chain.zip(key).map(|(chain, key)| (chain.value.into(), key.value.into())),
             insecure_allow: networks,
             clients,
+            syslog_tcp,
+            syslog_udp,
+            window,
+            window_lines,
             profiles,
         }
     }

@@ -121,11 +121,19 @@ impl Units {
              OnFailure=logwarden-failure@%N.service\n\
              \n\
              [Service]\n\
-             Type=exec\n\
+             # It says when it listens, and every half minute that it is alive; if it does not, it is started anew.\n\
+             Type=notify\n\
+             NotifyAccess=main\n\
+             WatchdogSec=60\n\
              ExecStart={bin_dir}/logwarden-receiver serve --config {config_dir}/logwarden.toml\n\
              Restart=on-failure\n\
              RestartSec=5\n\
-             TimeoutStopSec=30\n\
+             # A wrong configuration stays wrong.\n\
+             RestartPreventExitStatus=2\n\
+             # Checking the state after a power cut takes a while.\n\
+             TimeoutStartSec=300\n\
+             # Requests under way are finished, and what is due is told.\n\
+             TimeoutStopSec=45\n\
              MemoryMax=1G\n\
              {}{}\
              \n\

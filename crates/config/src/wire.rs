@@ -71,7 +71,7 @@ impl WireError {
 #[derive(Debug)]
 pub struct Wired {
     /// The pipeline.
-    pub pipeline: Pipeline,
+    pub pipeline: Arc<Pipeline>,
     /// The ledger.
     pub ledger: Arc<dyn Ledger>,
     /// Loki, if it is read.
@@ -154,7 +154,9 @@ pub async fn wire(config: &Config, around: Surroundings<'_>) -> Result<Wired, Wi
         _ => None,
     };
     if let Some(push) = &push {
-        builder = builder.source(push.clone());
+        // A page of very long lines must not take the memory that bodies under way need.
+        let limits = pipeline::Limits { bytes: 16 << 20, ..pipeline::Limits::default() };
+        builder = builder.source(push.clone()).limits(limits);
     }
     let loki = match &config.loki {
         Some(loki) if around.sources => Some(Arc::new(self::loki(loki)?)),
@@ -217,16 +219,18 @@ pub async fn wire(config: &Config, around: Surroundings<'_>) -> Result<Wired, Wi
         remind_other: config.alerts.remind_other,
         links: links(config)?,
         program: around.program,
+        judge_window: if push.is_some() { config.receiver.window } else { Duration::ZERO },
+        judge_lines: config.receiver.window_lines,
         ..Policy::default()
     };
     let miner =
         logwarden_templates::Config { max_templates: config.max_templates, ..logwarden_templates::Config::default() };
     let built = builder.rules(rules).detector_settings(settings).policy(policy).miner(miner).build();
-    let pipeline =
+    let pipeline: Pipeline =
         built.map_err(|error| WireError::usage("the configuration cannot be used", None, Some(error.into())))?;
     Ok(Wired {
         ledger: shared.unwrap_or_else(|| pipeline.ledger().clone()),
-        pipeline,
+        pipeline: Arc::new(pipeline),
         push,
         loki,
         files,

@@ -47,6 +47,10 @@ pub struct Policy {
     pub remind_other: Duration,
     /// Medium and low findings wait this long for a model's words; zero where there is no model.
     pub explain_wait: Duration,
+    /// Segments wait this long for others, to be judged together, unless a detector found something new in them.
+    pub judge_window: Duration,
+    /// From so many lines on they wait no longer.
+    pub judge_lines: u64,
     /// Where messages go.
     pub channels: Vec<Channel>,
     /// From so many messages on that wait for one channel they become one rollup.
@@ -69,6 +73,8 @@ impl Default for Policy {
             remind_urgent: hours(1),
             remind_other: hours(24),
             explain_wait: Duration::ZERO,
+            judge_window: Duration::ZERO,
+            judge_lines: 50_000,
             channels: Vec::new(),
             rollup_at: 10,
             give_up: [hours(24), hours(12), hours(3)],

@@ -471,6 +471,8 @@ pub enum Jobs {
         /// At most.
         limit: usize,
     },
+    /// Those of these segments, settled or not.
+    Of(Vec<SegmentId>),
 }
 
 /// What to read, in one consistent view. Everything defaults to nothing.

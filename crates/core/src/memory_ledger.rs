@@ -501,10 +501,17 @@ impl State {
             query.keys.iter().collect::<BTreeSet<_>>().into_iter().filter_map(|key| row(&self.keys, key)).collect();
         self.read_outbox(query, &mut snapshot);
         self.read_incidents(query, &mut snapshot);
-        if let Jobs::Open { limit } = query.jobs {
-            let mut jobs: Vec<_> = self.jobs.values().filter(|job| !job.row.state.is_settled()).collect();
-            jobs.sort_by_key(|job| Reverse(job.row.created));
-            snapshot.jobs = jobs.into_iter().take(limit).map(|job| (**job).clone()).collect();
+        match &query.jobs {
+            Jobs::None => {}
+            Jobs::Open { limit } => {
+                let mut jobs: Vec<_> = self.jobs.values().filter(|job| !job.row.state.is_settled()).collect();
+                jobs.sort_by_key(|job| Reverse(job.row.created));
+                snapshot.jobs = jobs.into_iter().take(*limit).map(|job| (**job).clone()).collect();
+            }
+            Jobs::Of(segments) => {
+                let of = self.jobs.values().filter(|job| segments.contains(&job.row.segment));
+                snapshot.jobs = of.map(|job| (**job).clone()).collect();
+            }
         }
         snapshot.segments = query.segments.iter().filter_map(|id| self.segments.get(id).cloned()).collect();
         if query.channels {

@@ -15,6 +15,7 @@ mod ingest;
 mod judge;
 mod own;
 mod push;
+mod together;
 
 use std::{
     collections::BTreeMap,
@@ -270,7 +271,7 @@ impl Pipeline {
     ) -> Result<(), PipelineError> {
         let stages = async {
             let (reading, judging) = (self.keep_reading(period, report).fuse(), self.keep_judging(report).fuse());
-            let delivering = self.keep_delivering(report).fuse();
+            let delivering = self.keep_delivering(|| self.env.sleep_until(self.env.now().plus(IDLE)), report).fuse();
             pin_mut!(reading, judging, delivering);
             select_biased! { error = delivering => error, error = reading => error, error = judging => error }
         };
@@ -310,16 +311,25 @@ impl Pipeline {
 
     async fn keep_judging(&self, report: &(dyn Fn(PassReport) + Send + Sync)) -> PipelineError {
         loop {
+            let mut again = self.env.now().plus(IDLE);
             match self.judge(Timestamp::MAX).await {
-                Ok(judge) if judge != JudgeReport::default() => report(PassReport { judge, ..PassReport::default() }),
+                Ok(judge) if judge != JudgeReport::default() => {
+                    again = judge.away_until.map_or(again, |away| again.max(away));
+                    report(PassReport { judge, ..PassReport::default() });
+                }
                 Ok(_) => {}
                 Err(error) => return error,
             }
-            self.env.sleep_until(self.env.now().plus(IDLE)).await;
+            self.env.sleep_until(again.max(self.env.now().plus(IDLE))).await;
         }
     }
 
-    async fn keep_delivering(&self, report: &(dyn Fn(PassReport) + Send + Sync)) -> PipelineError {
+    /// Delivers what is due, again and again after `idle`.
+    async fn keep_delivering<I: Future<Output = ()> + Send>(
+        &self,
+        mut idle: impl FnMut() -> I + Send,
+        report: &(dyn Fn(PassReport) + Send + Sync),
+    ) -> PipelineError {
         loop {
             match self.deliver(self.env.now().plus(IDLE)).await {
                 Ok(deliver) if deliver.is_news() => {
@@ -328,7 +338,7 @@ impl Pipeline {
                 Ok(_) => {}
                 Err(error) => return error,
             }
-            self.env.sleep_until(self.env.now().plus(IDLE)).await;
+            idle().await;
         }
     }
 

@@ -38,9 +38,18 @@ pub(crate) fn read(connection: &Connection, query: &Query) -> Result<Snapshot, E
     }
     read_outbox(connection, query, &mut snapshot)?;
     read_incidents(connection, query, &mut snapshot)?;
-    if let Jobs::Open { limit } = query.jobs {
-        let sql = "SELECT n, version, row FROM job WHERE open ORDER BY created DESC, segment, profile LIMIT ?1";
-        snapshot.jobs = all(connection, "job", sql, [signed(limit as u64)])?;
+    match &query.jobs {
+        Jobs::None => {}
+        Jobs::Open { limit } => {
+            let sql = "SELECT n, version, row FROM job WHERE open ORDER BY created DESC, segment, profile LIMIT ?1";
+            snapshot.jobs = all(connection, "job", sql, [signed(*limit as u64)])?;
+        }
+        Jobs::Of(segments) => {
+            for segment in segments {
+                let sql = "SELECT n, version, row FROM job WHERE segment = ?1 ORDER BY profile";
+                snapshot.jobs.extend(all(connection, "job", sql, [segment.0.to_be_bytes()])?);
+            }
+        }
     }
     read_segments(connection, query, &mut snapshot)?;
     if query.channels {

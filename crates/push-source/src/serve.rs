@@ -32,11 +32,14 @@ use crate::{
 
 /// The head of a request fits into this.
 const HEAD_BYTES: usize = 32 << 10;
+/// How long those who came during shutdown have to be told so.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// The first byte of a TLS connection.
 const TLS_HANDSHAKE: u8 = 0x16;
 
 impl Receiver {
-    /// Takes batches until `stop` resolves; requests under way are then finished and answered.
+    /// Takes batches until `stop` resolves; requests under way are then finished and answered, and whoever comes meanwhile
+    /// is told to come again.
     ///
     /// # Errors
     ///
@@ -83,17 +86,55 @@ impl Receiver {
                 () = watching => {}
             }
         }
-        drop((listener, syslog_tcp));
+        drop(syslog_tcp);
         shared.stopping.store(true, Ordering::Relaxed);
         let _ = stopped.send(true);
-        let drained = async {
-            while connections.join_next().await.is_some() {}
-            while sockets.join_next().await.is_some() {}
-        };
-        if time::timeout(shared.limits.drain, drained).await.is_err() {
-            tracing::warn!("some requests were still under way at the end; their senders will send again");
+        // Whoever comes while others are finished is told to come again: a refused connection is worse.
+        let mut late = JoinSet::new();
+        {
+            let refusing = refuse(&listener, &shared, tls.as_deref(), &stopped, &mut late);
+            let drained = time::timeout(shared.limits.drain, async {
+                drained(&mut connections).await;
+                drained(&mut sockets).await;
+            });
+            tokio::select! {
+                drained = drained => if drained.is_err() {
+                    tracing::warn!("some requests were still under way at the end; their senders will send again");
+                },
+                () = refusing => {}
+            }
         }
+        drop(listener);
+        let _ = time::timeout(LAST_ANSWERS, drained(&mut late)).await;
         Ok(())
+    }
+}
+
+async fn drained(connections: &mut JoinSet<()>) {
+    while connections.join_next().await.is_some() {}
+}
+
+/// Takes connections of those who come during shutdown, whose requests are answered with 503; never ends.
+async fn refuse(
+    listener: &TcpListener,
+    shared: &Arc<Shared>,
+    tls: Option<&Tls>,
+    stopped: &watch::Sender<bool>,
+    late: &mut JoinSet<()>,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = late.join_next() => continue,
+        };
+        let Ok((stream, peer)) = accepted else {
+            time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        if late.len() < shared.limits.connections_per_peer {
+            let (shared, tls, stopping) = (shared.clone(), tls.map(Tls::acceptor), stopped.subscribe());
+            late.spawn(async move { connection(stream, peer, &shared, tls, stopping).await });
+        }
     }
 }
 
@@ -291,7 +332,9 @@ async fn talk<S>(
         let shared = shared.clone();
         async move { handler::handle(&shared, peer.ip(), request).await }
     });
+    let came_late = *stopping.borrow();
     let connection = http1::Builder::new()
+        .keep_alive(!came_late)
         .timer(TokioTimer::new())
         .header_read_timeout(shared.limits.idle)
         .max_buf_size(HEAD_BYTES)
@@ -299,7 +342,7 @@ async fn talk<S>(
     tokio::pin!(connection);
     let first = time::sleep_until(begun + shared.limits.first_head);
     tokio::pin!(first);
-    let (mut waiting, mut ending) = (true, false);
+    let (mut waiting, mut ending) = (true, came_late);
     loop {
         tokio::select! {
             ended = connection.as_mut() => {

@@ -22,6 +22,8 @@ use crate::batch;
 
 /// How long lines are collected before they are ingested.
 const COLLECT: Duration = Duration::from_millis(300);
+/// The same for the first lines after a second in which nothing came.
+const FIRST: Duration = Duration::from_millis(50);
 /// So many lines do not wait for more.
 const ENOUGH: u64 = 50_000;
 /// An open multi-line event is complete so long after its last line arrived.
@@ -73,7 +75,7 @@ impl PushSource {
                 self.arrival.notified().await;
             }
         };
-        let _ = time::timeout(COLLECT, full).await;
+        let _ = time::timeout(if open { COLLECT } else { FIRST }, full).await;
     }
 
     /// Notes that lines were spooled.

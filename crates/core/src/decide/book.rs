@@ -140,6 +140,12 @@ impl<'a> Book<'a> {
         self.joined
     }
 
+    /// Whether an incident has begun that is told to the channels, not only listed.
+    pub fn has_news(&self) -> bool {
+        let begun = self.events.iter().filter(|event| event.kind == EventKind::Fired);
+        begun.filter_map(|event| self.incident(event.incident)).any(|incident| incident.route == Route::Alert)
+    }
+
     /// The incident, if the book has it.
     pub fn incident(&self, id: IncidentId) -> Option<&Incident> {
         self.incidents.get(&id).map(|slot| &slot.row)

@@ -185,13 +185,15 @@ pub fn decide(
                 book.occurred(&scope, row.leaf, row.root, row.count, row.first, row.last);
             }
         }
+        // What a detector has just found is explained soon, with everything that waits.
+        let wait = if book.has_news() { Duration::ZERO } else { policy.judge_window };
         let jobs = ingested.jobs.iter().map(|(profile, lines)| Job {
             segment: segment.id,
             profile: profile.clone(),
             source: source.clone(),
             created: now,
             lines: *lines,
-            state: JobState::Waiting { not_before: now },
+            state: JobState::Waiting { not_before: now.plus(wait) },
             attempts: 0,
         });
         writes.extend(jobs.map(|job| Write::Job(Versioned::new(job))));

@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures::{FutureExt, pin_mut, select_biased};
 
-use super::{Pipeline, PipelineError, own::Trouble};
+use super::{Pipeline, PipelineError, own::Trouble, together::Together};
 use crate::{
     Timestamp,
     classifier::{Classifier, ClassifyError, Judgement},
@@ -49,6 +49,8 @@ pub struct JudgeReport {
     pub model: String,
     /// Why the classifier was not used, if it was not.
     pub reason: Option<String>,
+    /// The classifier is away; it makes no sense to ask it before then.
+    pub away_until: Option<Timestamp>,
 }
 
 /// What all calls about one job have come to.
@@ -83,10 +85,10 @@ impl Pipeline {
                     let _ = self.commit(writes).await?;
                     return Ok(report);
                 }
-                Next::Work { writes, job } => {
-                    let oldest = snapshot.jobs.iter().map(|job| job.row.created).min().unwrap_or(job.row.created);
+                Next::Work { writes, jobs } => {
+                    let oldest = snapshot.jobs.iter().map(|job| job.row.created).min().unwrap_or(self.env.now());
                     if self.commit(writes).await? == Committed::Done
-                        && !self.work_at(classifier, &job, oldest, until, &mut nonsense, &mut report).await?
+                        && !self.work_at(classifier, &jobs, oldest, until, &mut nonsense, &mut report).await?
                     {
                         return Ok(report);
                     }
@@ -95,29 +97,30 @@ impl Pipeline {
         }
     }
 
-    /// Works at one job; the oldest one waits since `oldest`. `false` when the classifier is away, so that trying the next
-    /// job makes no sense.
+    /// Works at jobs of one source and profile, as one. `false` when the classifier is away, so that trying the next ones
+    /// makes no sense. Of all that wait the oldest waits since `oldest`.
     async fn work_at(
         &self,
         classifier: &Arc<dyn Classifier>,
-        job: &Versioned<Job>,
+        jobs: &[Versioned<Job>],
         oldest: Timestamp,
         until: Timestamp,
         nonsense: &mut u32,
         report: &mut JudgeReport,
     ) -> Result<bool, PipelineError> {
-        let query = Query { segments: vec![job.row.segment], ..Query::default() };
-        let snapshot = self.ledger.read(&query).await.map_err(PipelineError::Ledger)?;
-        let Some(segment) = snapshot.segments.into_iter().next() else {
+        let (segment, gone) = self.segments_of(jobs).await?;
+        if !gone.is_empty() {
             let judged = Judged::DetectorsOnly {
                 reason: "its segment is no longer kept".to_owned(),
                 findings: Vec::new(),
                 benign: Vec::new(),
                 summary: None,
             };
-            self.settle_job(job, &judged, &[]).await?;
-            return Ok(true);
-        };
+            self.settle_jobs(&gone, &judged, &[]).await?;
+        }
+        let is_gone = |job: &Versioned<Job>| gone.iter().any(|gone| gone.row.segment == job.row.segment);
+        let jobs: Vec<_> = jobs.iter().filter(|job| !is_gone(job)).cloned().collect();
+        let (Some(segment), Some(job)) = (segment, jobs.first()) else { return Ok(true) };
         let keys: Vec<Key> = segment.findings.iter().flat_map(Grounded::keys).collect();
         let answer = {
             let work = self.ask(classifier, job, &segment, nonsense, report).fuse();
@@ -152,7 +155,9 @@ impl Pipeline {
                     self.report_trouble(&[trouble]).await?;
                 }
                 report.reason = Some(reason);
-                (Judged::Later { at: now.plus(retry_after.unwrap_or(RETRY)) }, false)
+                let at = now.plus(retry_after.unwrap_or(RETRY));
+                report.away_until = Some(at);
+                (Judged::Later { at }, false)
             }
             Err(error) => {
                 let reason = chain(&error);
@@ -161,33 +166,61 @@ impl Pipeline {
         };
         match &judged {
             Judged::Analysed { findings, .. } => {
-                report.analysed += 1;
+                report.analysed += jobs.len() as u64;
                 report.findings += findings.len() as u64;
             }
             Judged::DetectorsOnly { reason, .. } => {
-                report.detectors_only += 1;
+                report.detectors_only += jobs.len() as u64;
                 report.reason = Some(reason.clone());
             }
-            Judged::Later { .. } | Judged::Failed { .. } => report.waiting += 1,
+            Judged::Later { .. } | Judged::Failed { .. } => report.waiting += jobs.len() as u64,
         }
-        self.settle_job(job, &judged, &keys).await?;
+        self.settle_jobs(&jobs, &judged, &keys).await?;
         Ok(go_on)
     }
 
-    async fn settle_job(&self, job: &Versioned<Job>, judged: &Judged, segment: &[Key]) -> Result<(), PipelineError> {
+    /// The segments of jobs as one, and the jobs whose segment is no longer kept.
+    async fn segments_of(
+        &self,
+        jobs: &[Versioned<Job>],
+    ) -> Result<(Option<Segment>, Vec<Versioned<Job>>), PipelineError> {
+        let (mut together, mut gone) = (Together::default(), Vec::new());
+        // Oldest first, and few at a time: only the whole is in memory.
+        for job in jobs.iter().rev() {
+            let query = Query { segments: vec![job.row.segment], ..Query::default() };
+            let snapshot = self.ledger.read(&query).await.map_err(PipelineError::Ledger)?;
+            match snapshot.segments.into_iter().next() {
+                Some(segment) => together.add(Arc::unwrap_or_clone(segment)),
+                None => gone.push(job.clone()),
+            }
+        }
+        Ok((together.finish(), gone))
+    }
+
+    async fn settle_jobs(
+        &self,
+        jobs: &[Versioned<Job>],
+        judged: &Judged,
+        segment: &[Key],
+    ) -> Result<(), PipelineError> {
         let mut keys = segment.to_vec();
         if let Judged::Analysed { findings, .. } | Judged::DetectorsOnly { findings, .. } = judged {
             keys.extend(findings.iter().flat_map(Grounded::keys));
         }
         keys.sort_unstable();
         keys.dedup();
-        let query = Query { jobs: Jobs::Open { limit: LOOK_AT }, ..judge::query(keys) };
+        let of = jobs.iter().map(|job| job.row.segment).collect();
+        let query = Query { jobs: Jobs::Of(of), ..judge::query(keys) };
         self.decide(&query, |snapshot| {
-            let same = |known: &&Versioned<Job>| {
-                (known.row.segment, &known.row.profile) == (job.row.segment, &job.row.profile)
+            // Who took one of them over meanwhile settles it; what was judged with it is judged again.
+            let is_ours = |job: &Versioned<Job>| {
+                let same = |known: &&Versioned<Job>| {
+                    (known.row.segment, &known.row.profile) == (job.row.segment, &job.row.profile)
+                };
+                snapshot.jobs.iter().find(same).is_some_and(|known| known.version == job.version)
             };
-            let ours = snapshot.jobs.iter().find(same).is_some_and(|known| known.version == job.version);
-            ours.then(|| (judge::settle(&self.policy, snapshot, job, judged, segment, self.env.now()), ()))
+            let ours = jobs.iter().all(is_ours);
+            ours.then(|| (judge::settle(&self.policy, snapshot, jobs, judged, segment, self.env.now()), ()))
         })
         .await
         .map(|_| ())

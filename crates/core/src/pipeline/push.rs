@@ -2,23 +2,57 @@
 
 use std::{future::Future, time::Duration};
 
-use futures::{FutureExt, pin_mut, select_biased};
+use futures::{FutureExt, StreamExt, channel::mpsc, lock::Mutex, pin_mut, select_biased};
 
-use super::{PassReport, Pipeline, PipelineError, SourceOutcome};
+use super::{IDLE, PassReport, Pipeline, PipelineError, SourceOutcome};
 use crate::{
-    Timestamp,
     error::chain,
-    ledger::{LedgerError, Write},
+    ledger::{Job, JobState, Jobs, LedgerError, Query, Versioned, Write},
 };
 
 /// How often time alone is looked at: what has gone quiet, what is too old to keep.
 const TICK: Duration = Duration::from_secs(30);
+/// How long reading may go on until it is reported.
+const ROUND: Duration = Duration::from_secs(5);
 /// How long to wait when the state or the source cannot be used.
 const AGAIN: Duration = Duration::from_secs(2);
 
 impl Pipeline {
+    /// Takes the source with that number from whoever had it: for a process that knows, by a lock of the operating
+    /// system, that nobody else can be at work on it, and need not wait until the lease of one that was killed lapses. What
+    /// that one was judging is waiting again.
+    ///
+    /// A process that is at work on it all the same loses nothing but its commits.
+    ///
+    /// # Errors
+    ///
+    /// When the state cannot be used.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such source.
+    pub async fn take_over(&self, number: usize) -> Result<(), PipelineError> {
+        let id = self.sources[number].source.id();
+        let query = Query { source: Some(id.clone()), jobs: Jobs::Open { limit: usize::MAX >> 1 }, ..Query::default() };
+        self.decide(&query, |snapshot| {
+            let owner = snapshot.source.as_ref()?.row.owner.filter(|owner| *owner != self.process)?;
+            let mut writes = crate::decide::ingest::disown(snapshot, id, owner);
+            let held =
+                |job: &&Versioned<Job>| matches!(job.row.state, JobState::Leased { owner: of, .. } if of == owner);
+            writes.extend(snapshot.jobs.iter().filter(held).map(|job| {
+                let state = JobState::Waiting { not_before: self.env.now() };
+                Write::Job(Versioned { version: job.version, row: Job { state, ..job.row.clone() } })
+            }));
+            Some((writes, ()))
+        })
+        .await
+        .map(|_| ())
+    }
+
     /// Ingests the source with that number whenever `arrived` resolves, and judges and delivers beside, until `stop`
-    /// resolves; what is decided and due then still goes out, within `grace`.
+    /// resolves; what has arrived by then is still ingested, and what is decided and due goes out, within `grace`.
+    ///
+    /// `report` is called at least every half minute, also when there is nothing to say.
     ///
     /// A state that cannot be used for a while (a full disk) is tried again and again: what has been acknowledged waits
     /// in the spool.
@@ -43,8 +77,18 @@ impl Pipeline {
     {
         let stages = async {
             loop {
-                let folding = self.keep_folding(number, &arrived, report).fuse();
-                let (judging, delivering) = (self.keep_judging(report).fuse(), self.keep_delivering(report).fuse());
+                // What a detector has found is on its way at once, not at the next look.
+                let (found, finds) = mpsc::channel(1);
+                let finds = Mutex::new(finds);
+                let idle = || async {
+                    let mut finds = finds.lock().await;
+                    let (found, late) = (finds.next().fuse(), self.env.sleep_until(self.env.now().plus(IDLE)).fuse());
+                    pin_mut!(found, late);
+                    select_biased! { _ = found => {}, () = late => {} }
+                };
+                let folding = self.keep_folding(number, &arrived, found, report).fuse();
+                let (judging, delivering) =
+                    (self.keep_judging(report).fuse(), self.keep_delivering(idle, report).fuse());
                 pin_mut!(folding, judging, delivering);
                 let error =
                     select_biased! { error = delivering => error, error = folding => error, error = judging => error };
@@ -52,6 +96,7 @@ impl Pipeline {
                     return error;
                 }
                 tracing::warn!(error = %chain(&error), "the state cannot be used; trying again");
+                report(PassReport::default());
                 self.env.sleep_until(self.env.now().plus(AGAIN)).await;
             }
         };
@@ -61,8 +106,10 @@ impl Pipeline {
             () = stop => {}
             error = stages => return Err(error),
         }
-        let last = self.deliver(self.env.now().plus(grace)).await?;
-        report(PassReport { deliver: last, ..PassReport::default() });
+        let until = self.env.now().plus(grace);
+        let ingest = self.ingest(number, until).await?;
+        let deliver = self.deliver(until).await?;
+        report(PassReport { ingest: vec![ingest], deliver, ..PassReport::default() });
         self.disown().await
     }
 
@@ -70,6 +117,7 @@ impl Pipeline {
         &self,
         number: usize,
         arrived: &(impl Fn() -> A + Send + Sync),
+        mut found: mpsc::Sender<()>,
         report: &(dyn Fn(PassReport) + Send + Sync),
     ) -> PipelineError
     where
@@ -77,17 +125,20 @@ impl Pipeline {
     {
         let mut tick = self.env.now();
         loop {
-            let ingest = match self.ingest(number, Timestamp::MAX).await {
+            // After an outage there may be much to do: whoever looks whether we are alive hears of it in between.
+            let ingest = match self.ingest(number, self.env.now().plus(ROUND)).await {
                 Ok(ingest) => ingest,
                 Err(error) => return error,
             };
             let again = match ingest.outcome {
                 SourceOutcome::Busy { .. } | SourceOutcome::Failed { .. } => Some(self.env.now().plus(AGAIN)),
+                SourceOutcome::OutOfTime => Some(self.env.now()),
                 _ => None,
             };
-            if ingest.read > 0 || again.is_some() {
-                report(PassReport { ingest: vec![ingest], ..PassReport::default() });
+            if ingest.opened + ingest.joined > 0 {
+                let _ = found.try_send(()); // one that is not heard yet says it all
             }
+            report(PassReport { ingest: vec![ingest], ..PassReport::default() });
             if self.env.now() >= tick {
                 tick = self.env.now().plus(TICK);
                 let done = async {

@@ -248,7 +248,9 @@ pub async fn every_write_is_read_by_its_query(ledger: &dyn Ledger) {
     assert_eq!((all.seen.queries(NOW, rows::line(1)), all.seen.queries(NOW, rows::line(2))), (3, 1 << 63));
     assert_eq!([0, 1, 63].map(|query| all.seen.count(NOW.minute(), query)), [1, 1, 1]);
     assert_eq!(format!("{:?}", all.segments), format!("{:?}", [rows::segment(1, NOW)]));
-    assert_eq!(all.jobs, [Versioned { version: 1, row: job }]);
+    assert_eq!(all.jobs, [Versioned { version: 1, row: job.clone() }]);
+    let named = Query { jobs: Jobs::Of(vec![job.segment, SegmentId(404)]), ..Query::default() };
+    assert_eq!(read(ledger, named).await.jobs, all.jobs);
     assert_eq!(all.summaries, [summary(1, NOW)]);
     assert_eq!(all.incidents[&incident.id], Versioned { version: 1, row: incident.clone() });
     assert_eq!(all.keys, [Versioned { version: 1, row: owner }]);

@@ -11,8 +11,9 @@ use async_trait::async_trait;
 use futures::{FutureExt, executor::block_on, task::noop_waker};
 use logwarden_core::{
     Line, LineId, ProfileName, Severity, Stream, Timestamp,
-    classifier::{Capacity, Classifier, ClassifyError, Judgement},
-    digest::Digest,
+    classifier::{Capacity, Classifier, ClassifyError, Judgement, Usage},
+    decide::Policy,
+    digest::{Digest, Verdict},
     env::Env,
     ledger::{Incidents, Jobs, Query},
     message::{Body, Message, Occasion},
@@ -440,4 +441,45 @@ fn a_model_that_answers_nonsense_is_not_asked_for_ever() {
     assert_eq!((*model.0.lock().unwrap(), report.judge.detectors_only), (4, 1), "{:?}", report.judge);
     assert!(report.judge.reason.unwrap().contains("4 times in a row"));
     assert_eq!(channel.occasions(), [Occasion::Fired]);
+}
+
+/// Finds nothing, and remembers how many events each call was about.
+#[derive(Debug, Default)]
+struct Model(Mutex<Vec<u64>>);
+
+#[async_trait]
+impl Classifier for Model {
+    fn capacity(&self) -> Capacity {
+        Capacity { row_tokens: 10_000, chars_per_token: 3.0, rows: 100 }
+    }
+
+    fn fingerprint(&self) -> String {
+        String::new()
+    }
+
+    async fn classify(&self, digest: &Digest) -> Result<Judgement, ClassifyError> {
+        self.0.lock().unwrap().push(digest.rows.iter().map(|row| row.row.row.count).sum());
+        Ok(Judgement { verdict: Verdict::default(), usage: Usage { calls: 1, ..Usage::default() } })
+    }
+}
+
+#[test]
+fn a_window_of_segments_is_judged_in_one_call_and_news_end_it() {
+    let env = FakeEnv::new(Timestamp::from_secs(1_795_233_600), 1);
+    let (source, model) = (Lines::new(), Arc::new(Model::default()));
+    let builder = Pipeline::builder().env(Arc::new(env.clone())).source(source.clone()).classifier(model.clone());
+    let policy = Policy { judge_window: Duration::from_secs(60), ..Policy::default() };
+    let pipeline = builder.policy(policy).build().unwrap();
+    let request = |text: &str| {
+        source.push(env.now(), text);
+        let pass = block_on(pipeline.pass(env.now().plus(Duration::from_secs(1)))).unwrap();
+        env.advance(Duration::from_secs(25));
+        (pass.judge.analysed, model.0.lock().unwrap().clone())
+    };
+    assert_eq!(request("app: request 1 took 12 ms"), (0, vec![]));
+    assert_eq!(request("app: request 2 took 13 ms"), (0, vec![]));
+    assert_eq!(request("app: request 3 took 14 ms"), (0, vec![]), "the window is open for 60 s");
+    assert_eq!(request("app: request 4 took 15 ms"), (4, vec![4]), "four segments, one call");
+    assert_eq!(request("app: request 5 took 16 ms"), (0, vec![4]));
+    assert_eq!(request(OOM), (2, vec![4, 2]), "what a detector found is explained at once, with what waits");
 }

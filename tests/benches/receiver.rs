@@ -1,0 +1,305 @@
+//! How much the real receiver takes over loopback, with every batch on disk before it is answered, beside the floor that
+//! was measured a moment before: the same bytes through HTTP and decoder without the store, and syncs of this disk.
+//!
+//! ```sh
+//! cargo bench -p logwarden-tests --bench receiver
+//! ```
+//!
+//! Takes about two minutes. Receiver and floor are processes of their own, started anew for each row, so that the peak
+//! memory is theirs alone; the clients share the machine with them.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, missing_docs)]
+
+use std::{
+    fs::File,
+    io::Write as _,
+    os::unix::fs::FileExt,
+    path::Path,
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use logwarden_config::SystemEnv;
+use logwarden_core::{
+    ledger::{Commit, Committed, Ledger, LedgerError, Query, Snapshot},
+    templates::Zone,
+};
+use logwarden_push_source::{PushSource, Receiver as PushReceiver};
+use logwarden_tests::receiver::{Receiver, Shipper, command, now};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+const LINES: u64 = 8500;
+/// How long each row is measured.
+const TIME: Duration = Duration::from_secs(8);
+/// Lines per second that are wanted.
+const AIM: u64 = 200_000;
+
+/// 8,500 lines of about 212 bytes, as Fluent Bit's `json` writes them: 2.2 MB.
+struct Batches {
+    body: Vec<u8>,
+    /// Where its number is written, so that no two are equal.
+    number: usize,
+    next: AtomicU64,
+}
+
+impl Batches {
+    fn new() -> Arc<Self> {
+        let seconds = now() as u64;
+        let mut body = b"[{\"date\":".to_vec();
+        write!(body, "{seconds}.0,\"host\":\"web-0\",\"log\":\"batch ").unwrap();
+        let number = body.len();
+        body.extend_from_slice(b"0000000000000000 begins\"}");
+        for id in 1..LINES {
+            write!(
+                body,
+                ",{{\"date\":{seconds}.{id:06},\"log\":\"2026-11-21T07:28:52.674197+09:00 web-{} nginx[{}]: 203.0.113.{} - - GET /api/items/{id} HTTP/1.1 200 {} {} request_time=0.{:03} upstream=10.0.{}.{} cache=MISS session={:032x}\"}}",
+                id % 7, id % 3000, id % 250, id % 9000, id % 77, id % 1000, id % 255, id % 253, id * 7919
+            )
+            .unwrap();
+        }
+        body.push(b']');
+        Arc::new(Self { body, number, next: AtomicU64::new(0) })
+    }
+
+    fn next(&self, body: &mut Vec<u8>) {
+        let number = format!("{:016}", self.next.fetch_add(1, Ordering::Relaxed));
+        body.clone_from(&self.body);
+        body[self.number..self.number + 16].copy_from_slice(number.as_bytes());
+    }
+}
+
+#[derive(Default)]
+struct Measured {
+    times: Vec<Duration>,
+    refused: u64,
+    seconds: f64,
+}
+
+impl Measured {
+    fn row(mut self, name: &str, body: usize, receiver: &Receiver) -> f64 {
+        self.times.sort();
+        let at =
+            |part: usize| self.times.get(self.times.len() * part / 100).map_or(0.0, |time| time.as_secs_f64() * 1e3);
+        let lines = (self.times.len() as u64 * LINES) as f64 / self.seconds;
+        println!(
+            "{name:<34} {lines:>9.0} lines/s {:>7.1} MB/s   p50 {:>7.1} ms   p99 {:>7.1} ms   refused {:>5}   peak {:>4} MiB",
+            (self.times.len() * body) as f64 / self.seconds / 1e6,
+            at(50),
+            at(99),
+            self.refused,
+            receiver.peak_memory() >> 20,
+        );
+        lines
+    }
+}
+
+/// As many clients, each sending the next batch as soon as the last one was answered.
+async fn closed(receiver: &Receiver, batches: &Arc<Batches>, clients: usize, time: Duration) -> Measured {
+    let (address, begun) = (receiver.address(), Instant::now());
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..clients {
+        let batches = batches.clone();
+        tasks.spawn(async move {
+            let (mut body, mut times, mut refused) = (Vec::new(), Vec::new(), 0);
+            let Ok(mut shipper) = Shipper::connect(address).await else { return (times, 1) };
+            while begun.elapsed() < time {
+                batches.next(&mut body);
+                let sent = Instant::now();
+                match shipper.push(&body).await {
+                    Ok(answer) if answer.is_success() => times.push(sent.elapsed()),
+                    Ok(_) => refused += 1,
+                    Err(_) => {
+                        refused += 1;
+                        match Shipper::connect(address).await {
+                            Ok(again) => shipper = again,
+                            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                        }
+                    }
+                }
+            }
+            (times, refused)
+        });
+    }
+    let mut measured = Measured::default();
+    for (times, refused) in tasks.join_all().await {
+        measured.times.extend(times);
+        measured.refused += refused;
+    }
+    measured.seconds = begun.elapsed().as_secs_f64();
+    measured
+}
+
+/// Batches at a steady pace; a time counts from when the batch was due.
+async fn paced(receiver: &Receiver, batches: &Arc<Batches>, lines_per_second: u64, time: Duration) -> Measured {
+    let every = Duration::from_secs_f64(LINES as f64 / lines_per_second as f64);
+    let (address, begun) = (receiver.address(), Instant::now());
+    let mut tasks = tokio::task::JoinSet::new();
+    let clients = 8;
+    for client in 0..clients {
+        let batches = batches.clone();
+        tasks.spawn(async move {
+            let (mut body, mut times, mut refused) = (Vec::new(), Vec::new(), 0);
+            let Ok(mut shipper) = Shipper::connect(address).await else { return (times, 1) };
+            let mut due = begun + every * client;
+            while due < begun + time {
+                batches.next(&mut body);
+                tokio::time::sleep_until(due.into()).await;
+                match shipper.push(&body).await {
+                    Ok(answer) if answer.is_success() => times.push(due.elapsed()),
+                    _ => refused += 1,
+                }
+                due += every * clients;
+            }
+            (times, refused)
+        });
+    }
+    let mut measured = Measured::default();
+    for (times, refused) in tasks.join_all().await {
+        measured.times.extend(times);
+        measured.refused += refused;
+    }
+    measured.seconds = begun.elapsed().as_secs_f64();
+    measured
+}
+
+async fn start(directory: &Path) -> Receiver {
+    let mut command = match std::env::var_os("LOGWARDEN_RECEIVER") {
+        Some(program) => {
+            let mut command = Command::new(program);
+            command.env_clear().arg("--state-dir").arg(directory.join("state"));
+            command.args(["serve", "--listen", "127.0.0.1:0"]);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+            command
+        }
+        None => command(directory, &["serve", "--listen", "127.0.0.1:0"]),
+    };
+    Receiver::spawn(command_env(&mut command)).await.unwrap()
+}
+
+fn command_env(command: &mut Command) -> Command {
+    let mut taken = Command::new("");
+    std::mem::swap(&mut taken, command);
+    taken.env("MODEL_ENABLED", "false");
+    taken
+}
+
+async fn floor() -> Receiver {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.env("FLOOR", "1").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    Receiver::spawn(command).await.unwrap()
+}
+
+/// A receiver that keeps nothing.
+#[derive(Debug)]
+struct Nothing;
+
+#[async_trait]
+impl Ledger for Nothing {
+    async fn read(&self, _: &Query) -> Result<Snapshot, LedgerError> {
+        Ok(Snapshot::default())
+    }
+
+    async fn commit(&self, _: &Commit) -> Result<Committed, LedgerError> {
+        Ok(Committed::Done)
+    }
+}
+
+async fn serve_nothing() {
+    let ledger = Arc::new(Nothing);
+    let source = Arc::new(PushSource::new(ledger.clone(), Vec::new(), Zone::UTC));
+    let receiver = PushReceiver::builder(ledger, source, Arc::new(SystemEnv)).listen(([127, 0, 0, 1], 0).into());
+    let receiver = receiver.build().unwrap();
+    eprintln!("listen={} ", receiver.local_addr());
+    receiver.serve(std::future::pending()).await.unwrap();
+}
+
+/// Writes of 4 KiB that are on disk, per second.
+fn syncs(directory: &Path) -> f64 {
+    let file = File::create(directory.join("syncs")).unwrap();
+    let (begun, mut count) = (Instant::now(), 0_u64);
+    while begun.elapsed() < Duration::from_secs(2) {
+        file.write_all_at(&[7; 4096], count % 1024 * 4096).unwrap();
+        file.sync_data().unwrap();
+        count += 1;
+    }
+    count as f64 / begun.elapsed().as_secs_f64()
+}
+
+async fn counter(receiver: &Receiver, name: &str) -> u64 {
+    let page = Shipper::connect(receiver.address()).await.unwrap().ask("GET", "/metrics", "", b"").await.unwrap().body;
+    page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Ten times more than it can take: many clients that never wait, beside one that sends little and must be served.
+async fn overload(batches: &Arc<Batches>) {
+    let directory = TempDir::new().unwrap();
+    let receiver = start(directory.path()).await;
+    let good = async {
+        let (mut times, mut late) = (Vec::new(), 0_u64);
+        let begun = Instant::now();
+        while begun.elapsed() < TIME {
+            let body = logwarden_tests::receiver::records(now(), ["app: nightly report of the good client"; 100]);
+            let sent = Instant::now();
+            let answered = match Shipper::connect(receiver.address()).await {
+                Ok(mut shipper) => shipper.push(&body).await.is_ok_and(|answer| answer.is_success()),
+                Err(_) => false,
+            };
+            if answered {
+                times.push(sent.elapsed())
+            } else {
+                late += 1
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        (times, late)
+    };
+    let (bad, (mut good, refused)) = tokio::join!(closed(&receiver, batches, 200, TIME), good);
+    let acknowledged = bad.times.len() as u64 * LINES + good.len() as u64 * 100;
+    good.sort();
+    let body = batches.body.len();
+    bad.row("overload: 200 clients", body, &receiver);
+    println!(
+        "{:<34} {} of {} served   p50 {:.1} ms   worst {:.1} ms",
+        "  one good client beside them",
+        good.len(),
+        good.len() as u64 + refused,
+        good.get(good.len() / 2).map_or(0.0, |time| time.as_secs_f64() * 1e3),
+        good.last().map_or(0.0, |time| time.as_secs_f64() * 1e3),
+    );
+    let stored = counter(&receiver, "logwarden_push_lines_total").await;
+    println!("{:<34} {acknowledged} lines acknowledged, {stored} stored", "  ");
+    assert!(stored >= acknowledged, "acknowledged lines are missing");
+}
+
+#[tokio::main]
+async fn main() {
+    if std::env::var_os("FLOOR").is_some() {
+        return serve_nothing().await;
+    }
+    let (batches, directory) = (Batches::new(), TempDir::new().unwrap());
+    let body = batches.body.len();
+    println!(
+        "{} cores, batches of {LINES} lines and {:.2} MB; this disk syncs {:.0} writes of 4 KiB/s",
+        std::thread::available_parallelism().unwrap(),
+        body as f64 / 1e6,
+        syncs(directory.path())
+    );
+    for clients in [1, 8, 64] {
+        let floor = floor().await;
+        closed(&floor, &batches, clients, TIME).await.row(&format!("floor, no store: {clients} clients"), body, &floor);
+        let directory = TempDir::new().unwrap();
+        let receiver = start(directory.path()).await;
+        closed(&receiver, &batches, clients, TIME).await.row(&format!("on disk: {clients} clients"), body, &receiver);
+    }
+    let directory = TempDir::new().unwrap();
+    let receiver = start(directory.path()).await;
+    paced(&receiver, &batches, AIM / 2, TIME).await.row("on disk: 100,000 lines/s, paced", body, &receiver);
+    drop(receiver);
+    overload(&batches).await;
+}
