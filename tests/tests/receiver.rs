@@ -165,6 +165,38 @@ async fn several_hosts_and_files_are_judged_together() {
 }
 
 #[tokio::test]
+async fn at_the_end_what_is_under_way_is_finished_and_who_comes_then_comes_again() {
+    let world = World::new().await;
+    let receiver = world.start().await;
+    let body = records(now(), [FULL, "the second half"]);
+    let mut shipper = Shipper::connect(receiver.address()).await.unwrap();
+    shipper.begin("POST", "/receive_logs", "", body.len()).await.unwrap();
+    shipper.send(&body[..40]).await.unwrap();
+    until("a request under way", async || metric(&receiver, "logwarden_push_connections").await >= 2).await;
+
+    receiver.signal("TERM");
+    let again = async || {
+        let answer = Shipper::connect(receiver.address()).await.ok()?.push(&records(now(), ["late"])).await.ok()?;
+        assert!(!answer.is_success() || !receiver.log().contains("stopping"), "nothing new is taken: {answer:?}");
+        (answer.status == 503).then_some(answer)
+    };
+    until("somebody is told to come again", async || {
+        again().await.is_some_and(|answer| answer.retry_after.is_some_and(|seconds| seconds > 0))
+    })
+    .await;
+    shipper.send(&body[40..]).await.unwrap();
+    let answer = shipper.answer().await.unwrap();
+    assert_eq!((answer.status, answer.body.contains("\"accepted\":2")), (200, true), "{answer:?}");
+    let (status, log) = receiver.ended().await.unwrap();
+    assert!(status.success() && log.contains("everything acknowledged is on disk"), "{log}");
+
+    let receiver = world.start().await;
+    until("what was found at the end is told, then or now", async || !world.told().is_empty()).await;
+    let read = metric(&receiver, "logwarden_lines_read_total").await;
+    assert!(read >= 2, "{read}");
+}
+
+#[tokio::test]
 async fn systemd_hears_that_it_is_ready_alive_and_stopping() {
     let world = World::new().await;
     let path = world.path().join("notify");
@@ -197,6 +229,36 @@ async fn systemd_hears_that_it_is_ready_alive_and_stopping() {
     let stopping = std::iter::repeat_with(|| hears().unwrap()).find(|heard| heard != "WATCHDOG=1").unwrap();
     assert!(stopping.starts_with("STOPPING=1"), "{stopping}");
     assert!(receiver.ended().await.unwrap().0.success());
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_kept_listed_and_replayed() {
+    let world = World::new().await;
+    std::fs::write(world.path().join("logwarden.toml"), "[model]\nenabled = false\n").unwrap();
+    let receiver = world.start().await;
+    let mut shipper = Shipper::connect(receiver.address()).await.unwrap();
+    let broken = b"\x92\xc1 this is no msgpack";
+    let answer = shipper.push(broken).await.unwrap();
+    assert_eq!(answer.status, 200, "a sender that is refused loses its lines: {answer:?}");
+    until("a message about the sender", async || world.told().iter().any(|(text, _)| text.contains("cannot be read")))
+        .await;
+
+    let list = out(&world.run(&["quarantine"]).await);
+    assert!(list.contains("127.0.0.1"), "{list}");
+    let number = list.lines().nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    let shown = out(&world.run(&["quarantine", "show", &number]).await);
+    assert!(shown.contains("this is no msgpack") && shown.contains("\\x92\\xc1"), "{shown}");
+    assert_eq!(world.run(&["quarantine", "show", &number, "--raw"]).await.stdout, broken);
+    let replayed = world.run(&["quarantine", "replay", &number]).await;
+    assert_eq!(replayed.status.code(), Some(1), "{}", out(&replayed));
+
+    let replayed = world.run(&["quarantine", "replay", "--all", "--as-text"]).await;
+    assert_eq!(replayed.status.code(), Some(0), "{}{}", out(&replayed), err(&replayed));
+    assert!(out(&replayed).contains("1 line wait"), "{}", out(&replayed));
+    assert!(out(&world.run(&["quarantine"]).await).contains("everything that was sent could be read"));
+    let missing = world.run(&["quarantine", "show", &number]).await;
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(err(&missing).contains("logwarden-receiver quarantine"), "{}", err(&missing));
 }
 
 #[tokio::test]
