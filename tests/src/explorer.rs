@@ -497,6 +497,7 @@ impl World {
             evidence: Vec::new(),
             entities: Vec::new(),
             query: None,
+            labels: BTreeMap::new(),
             score: 1.0,
             count: 1,
             first: now,

@@ -57,6 +57,18 @@ Exits 1 when a source could not be read or a message waits: the next pass makes 
     Run,
     /// Passes until stopped
     Watch,
+    /// Learns what is normal from Loki's past, without alerting
+    #[command(after_help = "\
+Example:
+  logwarden-analyzer backfill --since 7d
+
+Reads what was written before the first pass, so that new and unusual things are told from the first day on. Stopped, it
+goes on where it was; run twice, it counts nothing twice; `run` may go on meanwhile.")]
+    Backfill {
+        /// How far back: 24h, 7d, 4w
+        #[arg(long, value_name = "TIME", value_parser = duration, default_value = "7d")]
+        since: std::time::Duration,
+    },
     /// Finds what is wrong in files or standard input; no state, no services
     #[command(after_help = "\
 Examples:
@@ -80,7 +92,7 @@ Examples:
 impl Command {
     /// Whether its log lines are what one reads.
     pub(crate) fn is_service(&self) -> bool {
-        matches!(self, Self::Run | Self::Watch | Self::Shared(Shared::NotifyFailure { .. }))
+        matches!(self, Self::Run | Self::Watch | Self::Backfill { .. } | Self::Shared(Shared::NotifyFailure { .. }))
     }
 }
 
@@ -365,6 +377,9 @@ pub(crate) struct Mute {
     /// A unit, program or container
     #[arg(long, group = "what")]
     pub(crate) service: Option<String>,
+    /// A label of its stream, with its value: env=staging
+    #[arg(long, group = "what", value_name = "NAME=VALUE")]
+    pub(crate) label: Option<String>,
     /// Text that the title or a line contains
     #[arg(long, group = "what")]
     pub(crate) text: Option<String>,
@@ -377,6 +392,9 @@ pub(crate) struct Mute {
     /// Why, for those who wonder later
     #[arg(long, default_value = "")]
     pub(crate) reason: String,
+    /// Who mutes; default: the user
+    #[arg(long, value_name = "NAME")]
+    pub(crate) author: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, fmt::Write as _, sync::Arc};
 
 use logwarden_config::SystemEnv;
 use logwarden_core::{
-    decide::Policy,
+    decide::{Policy, mutes, summary},
     env::Env,
     incident::{Incident, Status},
     ledger::{Commit, CommitId, Committed, Incidents, Ledger, Mute as Muted, MuteMatch, Query, Snapshot, Write},
@@ -74,9 +74,13 @@ pub(crate) async fn list(common: &Common, args: &Args) -> Result<u8, Failure> {
     let query = Query {
         incidents: Incidents::Latest { limit: MOST },
         summaries: if args.summaries { 24 } else { 0 },
+        mutes: true,
         ..Query::default()
     };
-    let snapshot = snapshot(&ledger, query).await?;
+    let mut snapshot = snapshot(&ledger, query).await?;
+    snapshot.incidents.retain(|_, incident| !summary::is_summary(&incident.row));
+    // A file that cannot be used is the configuration's fault; what is listed is right without it.
+    snapshot.mutes.extend(setup::file_mutes(common).unwrap_or_default());
     if let Some(id) = &args.id {
         let incident = named(&snapshot, id)?.ok_or_else(|| unknown(id))?;
         let text = match args.format {
@@ -85,7 +89,11 @@ pub(crate) async fn list(common: &Common, args: &Args) -> Result<u8, Failure> {
                 let policy = policy(common);
                 let message = scan::message(&policy, incident, SystemEnv.now(), false);
                 let text = render(&message, Form::Full, &output::style(Color::Auto));
-                format!("{text}\n{}", why::no_new_message(&policy, incident))
+                let mut text = format!("{text}\n{}", why::no_new_message(&policy, incident));
+                if let Some(mute) = hiding(&snapshot, incident) {
+                    let _ = writeln!(text, "Muted: {}", mute_line(mute, &snapshot));
+                }
+                text
             }
         };
         output::write(text.as_bytes())?;
@@ -96,7 +104,14 @@ pub(crate) async fn list(common: &Common, args: &Args) -> Result<u8, Failure> {
     incidents.sort_by_key(|incident| (Reverse(incident.touched), incident.id));
     let mut text = match args.format {
         Format::Json => json(&incidents),
-        Format::Text => table(&incidents, args.all),
+        Format::Text => {
+            let mut text = table(&incidents, args.all);
+            let hidden: Vec<&Muted> = incidents.iter().filter_map(|incident| hiding(&snapshot, incident)).collect();
+            for mute in snapshot.mutes.iter().filter(|mute| hidden.iter().any(|one| one.id == mute.id)) {
+                let _ = writeln!(text, "muted by {}", mute_line(mute, &snapshot));
+            }
+            text
+        }
     };
     if args.format == Format::Text && incidents.iter().any(|incident| incident.status == Status::Firing) {
         text.push_str(&why::below_the_list(&policy(common)));
@@ -116,6 +131,12 @@ pub(crate) async fn list(common: &Common, args: &Args) -> Result<u8, Failure> {
     }
     output::write(text.as_bytes())?;
     Ok(0)
+}
+
+/// The mute that hides an incident.
+fn hiding<'a>(snapshot: &'a Snapshot, incident: &Incident) -> Option<&'a Muted> {
+    let by = incident.muted_by.as_ref()?;
+    snapshot.mutes.iter().find(|mute| mute.id == *by)
 }
 
 fn json(incidents: &[&Incident]) -> String {
@@ -164,7 +185,7 @@ fn table(incidents: &[&Incident], all: bool) -> String {
 pub(crate) async fn mute(common: &Common, args: &Mute) -> Result<u8, Failure> {
     let ledger = setup::ledger(common)?;
     if args.list {
-        return mutes(&ledger).await;
+        return mutes(common, &ledger).await;
     }
     let now = SystemEnv.now();
     let mut matches = MuteMatch {
@@ -173,57 +194,98 @@ pub(crate) async fn mute(common: &Common, args: &Mute) -> Result<u8, Failure> {
         rule: args.rule.clone(),
         host: args.host.clone(),
         service: args.service.clone(),
+        label: args.label.clone(),
         text: args.text.clone(),
     };
+    let query = Query { incidents: Incidents::Latest { limit: MOST }, ..Query::default() };
     if let Some(id) = &args.incident {
-        let query = Query { incidents: Incidents::Latest { limit: MOST }, ..Query::default() };
-        let snapshot = snapshot(&ledger, query).await?;
+        let snapshot = snapshot(&ledger, query.clone()).await?;
         matches.incident = Some(named(&snapshot, id)?.ok_or_else(|| unknown(id))?.id.to_string());
     }
-    if matches.template.as_ref().is_some_and(|id| id.len() < 8) {
-        return Err(Failure::usage("a template's id has at least 8 digits")
-            .hint("`fold` and `incidents --format json` show them"));
-    }
+    logwarden_config::check_mute(&matches).map_err(|why| {
+        Failure::usage(why).hint(format!("`{}` shows what can be muted", program::command("incidents --format json")))
+    })?;
+    let user = || std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_default();
     let id = format!("{:08x}", SystemEnv.random() >> 32);
     let muted = Muted {
         id: id.clone(),
         matches,
         until: args.time.map(|time| now.plus(time)),
         reason: args.reason.clone(),
-        author: std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_default(),
+        author: args.author.clone().unwrap_or_else(user),
         created: now,
     };
-    let until = muted.until.map_or_else(|| "until it is ended".to_owned(), |until| format!("until {until}"));
-    note(&ledger, vec![Write::Mute(muted)]).await?;
-    let unmute = program::command("unmute");
-    output::write(format!("muted as {id} {until}; `{unmute} {id}` ends it\n").as_bytes())?;
-    Ok(0)
-}
-
-async fn mutes(ledger: &Arc<dyn Ledger>) -> Result<u8, Failure> {
-    let snapshot = snapshot(ledger, Query { mutes: true, ..Query::default() }).await?;
-    let mut text = String::new();
-    if snapshot.mutes.is_empty() {
-        text.push_str("nothing is muted\n");
+    let mut held = 0;
+    for attempt in 0.. {
+        let snapshot = snapshot(&ledger, query.clone()).await?;
+        let writes = mutes::begin(&snapshot, &muted);
+        held = writes.len() as u64 - 1;
+        match note(&ledger, writes).await {
+            Ok(()) => break,
+            // A pass is under way and changes the same incidents.
+            Err(_) if attempt < 5 => {}
+            Err(failure) => return Err(failure),
+        }
     }
-    for mute in &snapshot.mutes {
-        let of = &mute.matches;
-        let parts = [
-            ("incident", &of.incident),
-            ("template", &of.template),
-            ("rule", &of.rule),
-            ("host", &of.host),
-            ("service", &of.service),
-            ("text", &of.text),
-        ];
-        let what: Vec<String> =
-            parts.iter().filter_map(|(name, value)| value.as_ref().map(|value| format!("{name} {value}"))).collect();
-        let until = mute.until.map_or_else(|| "for ever".to_owned(), |until| format!("until {until}"));
-        let line = format!("{}  {}  {until}  {} {}", mute.id, what.join(", "), mute.author, mute.reason);
-        let _ = writeln!(text, "{}", Clean::line(line.trim_end()).elided(400).as_str());
+    let until = muted.until.map_or_else(|| "until it is ended".to_owned(), |until| format!("until {until}"));
+    let unmute = program::command("unmute");
+    let held = output::amount(held, "incident that goes on is", "incidents that go on are");
+    let mut text = format!("muted as {id} {until}; `{unmute} {id}` ends it\n{held} held back\n");
+    for why in warnings(common, &snapshot(&ledger, query).await?, &muted) {
+        let _ = writeln!(text, "warning: {}", Clean::line(&why).elided(300).as_str());
     }
     output::write(text.as_bytes())?;
     Ok(0)
+}
+
+/// What a mute hides that should be thought over.
+fn warnings(common: &Common, snapshot: &Snapshot, mute: &Muted) -> Vec<String> {
+    let rules = setup::rules(common);
+    let mut warnings: Vec<String> = logwarden_config::grave_mute(&mute.matches, &rules).into_iter().collect();
+    let incidents = snapshot.incidents.values().map(|incident| &incident.row);
+    let grave = incidents.filter(|incident| mutes::matches(&mute.matches, incident) && mutes::is_grave(incident));
+    warnings.extend(
+        grave
+            .take(5)
+            .map(|incident| format!("it hides {} {}: {}", incident.rank.severity, incident.id.short(), incident.title)),
+    );
+    if !warnings.is_empty() {
+        warnings.push("a muted incident is told all the same when it becomes worse or changes".to_owned());
+    }
+    warnings
+}
+
+/// `mute --list`
+async fn mutes(common: &Common, ledger: &Arc<dyn Ledger>) -> Result<u8, Failure> {
+    let query = Query { mutes: true, incidents: Incidents::Latest { limit: MOST }, ..Query::default() };
+    let snapshot = snapshot(ledger, query).await?;
+    let of_file = setup::file_mutes(common)?;
+    let mut text = String::new();
+    if snapshot.mutes.is_empty() && of_file.is_empty() {
+        text.push_str("nothing is muted\n");
+    }
+    for (mute, place) in
+        of_file.iter().map(|mute| (mute, "  (file)")).chain(snapshot.mutes.iter().map(|mute| (mute, "")))
+    {
+        let _ = writeln!(text, "{}{place}", mute_line(mute, &snapshot));
+    }
+    output::write(text.as_bytes())?;
+    Ok(0)
+}
+
+/// A mute and what it hides, in one line.
+fn mute_line(mute: &Muted, snapshot: &Snapshot) -> String {
+    let hidden =
+        snapshot.incidents.values().filter(|incident| incident.row.muted_by.as_ref() == Some(&mute.id)).count();
+    let until = match mute.until {
+        None => "for ever".to_owned(),
+        Some(until) if until > SystemEnv.now() => format!("until {until}"),
+        Some(until) => format!("ended {until}"),
+    };
+    let hides = output::amount(hidden as u64, "incident", "incidents");
+    let what = logwarden_config::describe_mute(&mute.matches);
+    let line = format!("{}  {what}  {until}  hides {hides}  {} {}", mute.id, mute.author, mute.reason);
+    Clean::line(line.trim_end()).elided(400).as_str().to_owned()
 }
 
 /// `unmute`

@@ -9,6 +9,7 @@
 
 mod alert;
 mod args;
+mod backfill;
 mod doctor;
 mod failure;
 mod fold;
@@ -51,6 +52,7 @@ pub fn analyzer(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         match &args.command {
             Command::Run => run::run(common).await,
             Command::Watch => run::watch(common).await,
+            Command::Backfill { since } => backfill::backfill(common, *since).await,
             Command::Scan(scan) => scan::scan(common, scan).await,
             Command::Fold(fold) => fold::fold(fold).await,
             Command::Shared(command) => shared::<Analyzer>(common, command).await,

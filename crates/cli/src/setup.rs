@@ -8,7 +8,11 @@ use std::{
 };
 
 use logwarden_config::{Checked, Config, DiskFiles, Input, Mistakes, Surroundings, SystemEnv, Wired};
-use logwarden_core::{env::Env, ledger::Ledger};
+use logwarden_core::{
+    detectors::RuleSet,
+    env::Env,
+    ledger::{Ledger, Mute},
+};
 
 use crate::{args::Common, failure::Failure, program};
 
@@ -101,6 +105,31 @@ pub(crate) fn ledger(common: &Common) -> Result<Arc<dyn Ledger>, Failure> {
         return Err(Failure::failed(what).hint(hint));
     }
     Ok(logwarden_config::open_ledger(&state_dir)?)
+}
+
+/// The mutes of the configured file, if there is one.
+///
+/// # Errors
+///
+/// When it cannot be used.
+pub(crate) fn file_mutes(common: &Common) -> Result<Vec<Mute>, Failure> {
+    match read(common)? {
+        Read::Good(setup) => match &setup.config.alerts.mutes_file {
+            Some(path) => Ok(logwarden_config::read_mutes(path)?),
+            None => Ok(Vec::new()),
+        },
+        Read::Mistaken { .. } => Ok(Vec::new()),
+    }
+}
+
+/// The rules that a pass would use; those that come with the program where one's own cannot be used.
+pub(crate) fn rules(common: &Common) -> RuleSet {
+    let own = match read(common) {
+        Ok(Read::Good(setup)) => setup.config.detectors.rules_dir,
+        _ => None,
+    };
+    own.and_then(|directory| logwarden_config::read_rules(&directory, program::name()).ok())
+        .unwrap_or_else(RuleSet::builtin)
 }
 
 /// This machine's name.

@@ -195,6 +195,10 @@ pub struct Alerts {
     pub remind_other: Duration,
     /// A summary is sent this often.
     pub summary_every: Option<Duration>,
+    /// Incidents below high that a source may alert about in a day.
+    pub per_day: u32,
+    /// A file of mutes.
+    pub mutes_file: Option<PathBuf>,
 }
 
 /// Links to Grafana Explore.

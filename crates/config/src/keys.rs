@@ -525,6 +525,22 @@ pub const SECTIONS: &[Section] = &[
                 "24",
                 "Sends a summary of what happened this often, also when nothing is wrong.",
             ),
+            key(
+                "per_day",
+                "number",
+                "50",
+                "",
+                "50",
+                "Alerts below high that a source may make in a day; what exceeds it is listed and told in the day's summary.",
+            ),
+            key(
+                "mutes_file",
+                "path",
+                "none",
+                "",
+                r#""/etc/logwarden/mutes.toml""#,
+                "A file of mutes; see [detection](detection.md#mutes).",
+            ),
         ],
     },
     Section {

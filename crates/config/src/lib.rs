@@ -7,6 +7,7 @@ mod config;
 mod document;
 pub mod keys;
 mod mistake;
+mod mutes;
 mod place;
 mod read;
 mod secret;
@@ -22,9 +23,10 @@ pub use config::{
     Alerts, ChannelConfig, ChannelKind, Config, Detectors, FileGroup, Grafana, Loki, LokiQuery, Model, Receiver,
 };
 pub use mistake::{Mistake, Mistakes};
+pub use mutes::{check as check_mute, describe as describe_mute, grave as grave_mute, read_mutes};
 pub use place::{config_file, state_dir};
 pub use read::{Checked, Input, read};
 pub use secret::{DiskFiles, Files, MemoryFiles, Secret};
 pub use system::SystemEnv;
 pub use trail::Trail;
-pub use wire::{Surroundings, WireError, Wired, open_ledger, start_timeout, wire};
+pub use wire::{Surroundings, WireError, Wired, open_ledger, past_of_loki, read_rules, start_timeout, wire};

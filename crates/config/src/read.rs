@@ -644,6 +644,10 @@ impl Reader<'_> {
             summary_every: table
                 .integer("summary_every_hours", None, 1..721)
                 .map(|found| Duration::from_secs(3600 * found.value)),
+            per_day: table
+                .integer("per_day", None, 0..1_000_001)
+                .map_or(50, |found| u32::try_from(found.value).unwrap_or(u32::MAX)),
+            mutes_file: table.string("mutes_file", None).map(|found| PathBuf::from(found.value)),
         };
         table.finish();
         alerts

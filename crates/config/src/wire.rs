@@ -48,7 +48,7 @@ pub struct WireError {
 }
 
 impl WireError {
-    fn usage(what: impl Into<String>, hint: Option<String>, cause: Option<BoxError>) -> Self {
+    pub(crate) fn usage(what: impl Into<String>, hint: Option<String>, cause: Option<BoxError>) -> Self {
         Self { what: what.into(), hint, is_permanent: true, cause }
     }
 
@@ -206,18 +206,30 @@ pub async fn wire(config: &Config, around: Surroundings<'_>) -> Result<Wired, Wi
     }
     let rules = match &config.detectors.rules_dir {
         None => RuleSet::builtin(),
-        Some(directory) => rules(directory, &around.program)?,
+        Some(directory) => read_rules(directory, &around.program)?,
     };
     let settings = Settings {
         warm_up: config.detectors.warm_up,
         warm_up_lines: config.detectors.warm_up_lines,
         ..Settings::default()
     };
+    let mutes = match &config.alerts.mutes_file {
+        Some(path) => crate::read_mutes(path)?,
+        None => Vec::new(),
+    };
+    for mute in mutes.iter().filter(|mute| logwarden_core::decide::mutes::is_active(mute, env.now())) {
+        if let Some(why) = crate::grave_mute(&mute.matches, &rules) {
+            warnings.push(format!("the mute of {} by {}: {why}", crate::describe_mute(&mute.matches), mute.author));
+        }
+    }
     let policy = Policy {
         window: config.alerts.window,
         remind_urgent: config.alerts.remind_urgent,
         remind_other: config.alerts.remind_other,
         links: links(config)?,
+        mutes,
+        alerts_per_day: config.alerts.per_day,
+        summary_every: config.alerts.summary_every,
         program: around.program,
         judge_window: if push.is_some() { config.receiver.window } else { Duration::ZERO },
         judge_lines: config.receiver.window_lines,
@@ -228,6 +240,9 @@ pub async fn wire(config: &Config, around: Surroundings<'_>) -> Result<Wired, Wi
     let built = builder.rules(rules).detector_settings(settings).policy(policy).miner(miner).build();
     let pipeline: Pipeline =
         built.map_err(|error| WireError::usage("the configuration cannot be used", None, Some(error.into())))?;
+    if let Some(state_dir) = around.state_dir {
+        tell_set_aside(state_dir, &pipeline, &*env).await.map_err(|error| state_failed(state_dir, error))?;
+    }
     Ok(Wired {
         ledger: shared.unwrap_or_else(|| pipeline.ledger().clone()),
         pipeline: Arc::new(pipeline),
@@ -286,6 +301,35 @@ fn open(
     Ok((Arc::new(ledger), Arc::new(dedup)))
 }
 
+/// Alerts about damaged state that was set aside, whoever opened it then: a file beside the state that nobody has been told
+/// of. Told again after a crash in between, it joins its incident.
+async fn tell_set_aside(state_dir: &Path, pipeline: &Pipeline, env: &dyn Env) -> Result<(), BoxError> {
+    for file in set_aside(state_dir) {
+        let name = format!("set_aside.{file}");
+        let query = Query { values: vec![name.clone()], ..Query::default() };
+        if pipeline.ledger().read(&query).await?.values.contains_key(&name) {
+            continue;
+        }
+        let path = state_dir.join(&file).display().to_string();
+        pipeline.report_trouble(&[pipeline::Trouble::StateSetAside { path }]).await?;
+        let write = Write::Value(name, Versioned::new(serde_json::Value::Bool(true)));
+        let id = CommitId(u128::from(env.random()) << 64 | u128::from(env.random()));
+        let _ = pipeline.ledger().commit(&Commit { id, writes: vec![write] }).await?;
+    }
+    Ok(())
+}
+
+/// Names of databases that were set aside: `ledger.db.damaged-20261121T040000Z`.
+fn set_aside(state_dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(state_dir).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<_> = names
+        .filter(|name| name.contains(".db.damaged-") && !name.ends_with("-wal") && !name.ends_with("-shm"))
+        .collect();
+    names.sort();
+    names
+}
+
 fn state_failed(state_dir: &Path, error: impl Into<BoxError>) -> WireError {
     let hint = "name a directory that may be written: --state-dir DIR".to_owned();
     WireError::failed(format!("cannot use the state in {}", state_dir.display()), Some(hint), error)
@@ -303,7 +347,27 @@ pub fn open_ledger(state_dir: &Path) -> Result<Arc<dyn Ledger>, WireError> {
     Ok(Arc::new(ledger))
 }
 
+/// Reads Loki's past, from so long before the time of the first read on, as a source with that id.
+///
+/// # Errors
+///
+/// When the settings cannot be used; with a hint.
+pub fn past_of_loki(config: &crate::config::Loki, id: SourceId, lookback: Duration) -> Result<Loki, WireError> {
+    // What is old has settled, and nothing late comes.
+    let past = loki_builder(config)?.id(id).lookback(lookback);
+    let past = past.settle(Duration::ZERO).overlap(Duration::ZERO).sweep(None).deep_sweep(None);
+    past.build().map_err(|error| unusable_loki(error.hint().map(str::to_owned), error))
+}
+
 fn loki(config: &crate::config::Loki) -> Result<Loki, WireError> {
+    loki_builder(config)?.build().map_err(|error| unusable_loki(error.hint().map(str::to_owned), error))
+}
+
+fn unusable_loki(hint: Option<String>, error: impl Into<BoxError>) -> WireError {
+    WireError::usage("the [loki] settings cannot be used", hint, Some(error.into()))
+}
+
+fn loki_builder(config: &crate::config::Loki) -> Result<logwarden_loki_source::Builder, WireError> {
     let queries = config
         .queries
         .iter()
@@ -338,10 +402,7 @@ fn loki(config: &crate::config::Loki) -> Result<Loki, WireError> {
     if let Some(proxy) = &config.proxy {
         builder = builder.proxy(SecretString::from(proxy.clone()));
     }
-    builder.build().map_err(|error| {
-        let hint = error.hint().map(str::to_owned);
-        WireError::usage("the [loki] settings cannot be used", hint, Some(error.into()))
-    })
+    Ok(builder)
 }
 
 fn certificate(key: &str, path: &Path) -> Result<Vec<u8>, WireError> {
@@ -481,7 +542,12 @@ fn links(config: &Config) -> Result<Option<Links>, WireError> {
     Ok(Some(Arc::new(move |query, from, to| Some(explore.link(query, from, to)))))
 }
 
-fn rules(directory: &Path, program: &str) -> Result<RuleSet, WireError> {
+/// The rules that come with the program with those of a directory.
+///
+/// # Errors
+///
+/// When one of its files cannot be used; with a hint that names `program`.
+pub fn read_rules(directory: &Path, program: &str) -> Result<RuleSet, WireError> {
     let failed = |cause: BoxError| {
         let hint = format!("check it with `{program} rules test FILE`");
         WireError::usage(format!("the rules in {} cannot be used", directory.display()), Some(hint), Some(cause))

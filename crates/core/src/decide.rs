@@ -7,7 +7,8 @@
 //! | which job next, and what does its answer change? | [`judge`] |
 //! | what has become quiet, what needs a reminder? | [`lifecycle`] |
 //! | which message next, and what does the channel's answer change? | [`deliver`] |
-//! | what is held back? | [`mutes`] |
+//! | what is held back? | [`mutes`], and the day's [`budget`] |
+//! | what is summed up? | [`summary`] |
 //! | what does a human read? | [`view`] |
 //!
 //! None of them waits, reads a clock or throws dice: time and random numbers are arguments. On a conflict one reads again
@@ -20,11 +21,13 @@ use logwarden_detectors::Severity;
 use crate::{Timestamp, memory_dedup::CLOCK_TOLERANCE, notifier::Channel};
 
 pub mod book;
+pub mod budget;
 pub mod deliver;
 pub mod ingest;
 pub mod judge;
 pub mod lifecycle;
 pub mod mutes;
+pub mod summary;
 pub mod view;
 
 /// How long ago something happened by the wall clock. What is further in the future than clocks may differ happened before
@@ -61,6 +64,13 @@ pub struct Policy {
     pub shed_after: Duration,
     /// Makes the link of an incident.
     pub links: Option<Links>,
+    /// Mutes that are configured, beside those in the ledger.
+    pub mutes: Vec<crate::ledger::Mute>,
+    /// Incidents below high that a source may alert about in a day; what exceeds it is only listed, and counted.
+    pub alerts_per_day: u32,
+    /// How often a summary is sent, also when nothing is wrong. Without it, only a day on which something exceeded
+    /// `alerts_per_day` is summed up.
+    pub summary_every: Option<Duration>,
     /// The program that runs, for the commands that messages name: `logwarden-analyzer`.
     pub program: String,
 }
@@ -80,6 +90,9 @@ impl Default for Policy {
             give_up: [hours(24), hours(12), hours(3)],
             shed_after: hours(24),
             links: None,
+            mutes: Vec::new(),
+            alerts_per_day: 50,
+            summary_every: None,
             program: "logwarden-analyzer".to_owned(),
         }
     }

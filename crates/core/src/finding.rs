@@ -1,6 +1,6 @@
 //! Grounded findings: claims whose evidence is in our own store.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use logwarden_detectors::{By, Category, Entity, ProfileName, Route, Severity};
 use logwarden_templates::{LeafId, LineId, Origin, RootId, Timestamp};
@@ -166,6 +166,9 @@ pub struct Grounded {
     pub entities: Vec<Entity>,
     /// The query that brought the first cited row, as the user wrote it; for links.
     pub query: Option<String>,
+    /// The labels of the stream that the first cited row began in, for mutes; bounded.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// For ranking within a severity.
     pub score: f64,
     /// Events it is about.

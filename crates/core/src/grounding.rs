@@ -123,6 +123,7 @@ fn ground_detector(finding: Finding, rows: &[Arc<SegmentRow>], tenant: &Arc<str>
         count: finding.count,
         first: finding.first,
         query: None,
+        labels: BTreeMap::new(),
         last: finding.last,
     })
 }
@@ -157,6 +158,7 @@ fn ground_model(finding: Finding, rows: &[Arc<SegmentRow>], tenant: &Arc<str>, f
         count: anomalous.iter().map(|row| row.row.count).fold(0, u64::saturating_add),
         first,
         query: None,
+        labels: BTreeMap::new(),
         last,
         by: finding.by,
         profile: finding.profile,

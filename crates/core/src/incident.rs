@@ -149,6 +149,9 @@ pub struct Incident {
     pub muted_by: Option<String>,
     /// The mute that no longer does, because it became worse.
     pub outgrown: Option<String>,
+    /// The labels of the stream that it was seen in first, for mutes; bounded.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// What a channel was told last about an incident.

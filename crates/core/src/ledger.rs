@@ -382,6 +382,8 @@ pub struct MuteMatch {
     pub host: Option<String>,
     /// A service.
     pub service: Option<String>,
+    /// A label with its value, as in `env=staging`.
+    pub label: Option<String>,
     /// Text that the title or a line contains.
     pub text: Option<String>,
 }

@@ -9,6 +9,7 @@
 //! [`Pipeline::pass`] is what a timer starts: ingest, then judge and deliver side by side, then deliver once more.
 //! [`Pipeline::watch`] runs the three on and on.
 
+mod backfill;
 mod builder;
 mod deliver;
 mod ingest;
@@ -38,6 +39,7 @@ use logwarden_detectors::{RuleSet, Settings};
 
 use self::ingest::Cache;
 pub use self::{
+    backfill::{Backfill, BackfillEnd, Past},
     builder::{BuildError, Builder},
     deliver::DeliverReport,
     ingest::{IngestReport, SourceOutcome},
@@ -47,7 +49,7 @@ pub use self::{
 use crate::{
     Timestamp,
     classifier::Classifier,
-    decide::Policy,
+    decide::{Policy, summary},
     dedup::DedupStore,
     env::Env,
     error::chain,
@@ -362,6 +364,14 @@ impl Pipeline {
             Some((crate::decide::lifecycle::tick(&self.policy, snapshot, &own, Some(now), now), ()))
         })
         .await?;
+        let snapshot = self.ledger.read(&summary::when()).await.map_err(PipelineError::Ledger)?;
+        if summary::due(&self.policy, &snapshot, self.env.now()) {
+            self.decide(&summary::query(), |snapshot| {
+                let scope = summary::scope(self.tenant.clone(), self.host.clone());
+                Some((summary::tell(&self.policy, snapshot, &own, scope, self.env.now())?, ()))
+            })
+            .await?;
+        }
         Ok(())
     }
 

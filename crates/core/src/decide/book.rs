@@ -18,12 +18,12 @@ use std::{
     time::Duration,
 };
 
-use logwarden_detectors::{By, Entity, Route};
+use logwarden_detectors::{By, Entity, Route, Severity};
 use logwarden_templates::{LeafId, Move, RootId};
 
 use crate::{
     Timestamp,
-    decide::{Policy, ago, mutes},
+    decide::{Policy, ago, budget::Budget, mutes},
     finding::{Cited, Evidence, Grounded, Key, Scope},
     incident::{Event, EventKind, Incident, IncidentId, Prose, Rank, Status},
     ledger::{
@@ -94,6 +94,7 @@ pub struct Book<'a> {
     mutes: Vec<Mute>,
     /// Announcements that are being sent, and when they were formed.
     announcing: BTreeMap<SendId, Timestamp>,
+    budget: Option<Budget>,
     events: Vec<Event>,
     opened: u64,
     joined: u64,
@@ -120,14 +121,22 @@ impl<'a> Book<'a> {
             incidents: snapshot.incidents.iter().map(|(id, row)| (*id, Slot::known(row.clone()))).collect(),
             keys: keys.collect(),
             outbox: snapshot.outbox.iter().map(|row| (row.row.key(), Slot::known(row.clone()))).collect(),
-            mutes: snapshot.mutes.clone(),
+            mutes: policy.mutes.iter().chain(&snapshot.mutes).cloned().collect(),
             announcing: announcing.map(|sending| (sending.row.id, sending.row.message.at)).collect(),
+            budget: None,
             events: Vec::new(),
             opened: 0,
             joined: 0,
             keys_omitted: 0,
             templates_omitted: 0,
         })
+    }
+
+    /// Keeps to the day's budget of this book's source; `snapshot` has the value that is called [`budget::name`].
+    ///
+    /// [`budget::name`]: crate::decide::budget::name
+    pub fn keep_to_budget(&mut self, snapshot: &Snapshot) {
+        self.budget = Some(Budget::of(self.policy, snapshot, &self.source, self.now));
     }
 
     /// Incidents opened so far.
@@ -312,8 +321,16 @@ impl<'a> Book<'a> {
             // What comes after an incident that is muted is muted, too.
             muted_by: before.and_then(|(id, _)| self.incident(id)?.muted_by.clone()),
             outgrown: None,
+            labels: finding.labels.clone(),
         };
         self.templates_omitted += absorb(&mut incident, &finding.cited, &finding.evidence, &finding.entities);
+        let muted = mutes::holding(&incident, &self.mutes, self.now).is_some();
+        if !muted && !affords(&mut self.budget, finding) {
+            incident.route = Route::Digest;
+            if let Some(budget) = &mut self.budget {
+                budget.refuse();
+            }
+        }
         let announced = incident.route == Route::Alert;
         self.incidents.insert(id, Slot::new(incident));
         self.check_mute(id);
@@ -327,6 +344,11 @@ impl<'a> Book<'a> {
 
     fn join(&mut self, id: IncidentId, finding: &Grounded) {
         self.check_mute(id);
+        let reshaped =
+            self.incident(id).is_some_and(|incident| incident.muted_by.is_some() && reshapes(incident, finding));
+        if reshaped {
+            self.outgrow(id);
+        }
         self.list_keys(id, &finding.keys());
         self.list_keys(id, finding.mark().as_slice());
         let now = self.now;
@@ -334,8 +356,11 @@ impl<'a> Book<'a> {
         let incident = slot.change();
         let from = incident.rank;
         let announced = incident.route == Route::Alert;
+        // What the budget held back stays back until there is some again, or until it matters more.
+        let held = !announced && incident.muted_by.is_none() && !affords(&mut self.budget, finding);
+        let route = if held { Route::Digest } else { finding.route };
         touch(incident, finding.count, finding.first, finding.last, now);
-        incident.route = incident.route.max(finding.route);
+        incident.route = incident.route.max(route);
         let claimed = claimed_by(&finding.by);
         if !incident.claimed_by.contains(&claimed) {
             incident.claimed_by.push(claimed);
@@ -359,6 +384,8 @@ impl<'a> Book<'a> {
             self.emit(id, EventKind::Fired, finding.last, &Audience::All);
         } else if to > from {
             self.escalate(id, from, finding.last);
+        } else if reshaped {
+            self.emit(id, EventKind::Reminded, finding.last, &Audience::All);
         } else {
             self.grew(id, finding.last, &self.news(id, finding));
         }
@@ -402,13 +429,18 @@ impl<'a> Book<'a> {
 
     fn escalate(&mut self, id: IncidentId, from: Rank, data: Timestamp) {
         self.check_mute(id);
+        self.outgrow(id);
+        self.emit(id, EventKind::Escalated { from }, data, &Audience::All);
+    }
+
+    /// A mute ends when what it holds back becomes worse, or another thing.
+    fn outgrow(&mut self, id: IncidentId) {
         if let Some(slot) = self.incidents.get_mut(&id)
             && slot.row.muted_by.is_some()
         {
-            let incident = slot.change(); // a mute ends when what it holds back becomes worse
+            let incident = slot.change();
             incident.outgrown = incident.muted_by.take();
         }
-        self.emit(id, EventKind::Escalated { from }, data, &Audience::All);
     }
 
     fn grew(&mut self, id: IncidentId, data: Timestamp, news: &[Arc<str>]) {
@@ -698,6 +730,17 @@ impl<'a> Book<'a> {
         self.emit(id, EventKind::Quiet, last, &Audience::Told);
     }
 
+    /// Tells every channel of an incident that is over as soon as it has begun, such as a summary of a day.
+    pub(super) fn tell_once(&mut self, describe: impl FnOnce(IncidentId) -> Incident) {
+        let installation = self.installation.change();
+        let id = IncidentId::of(installation.id, installation.next_incident);
+        installation.next_incident += 1;
+        let incident = describe(id);
+        let last = incident.last;
+        self.incidents.insert(id, Slot::new(incident));
+        self.emit(id, EventKind::Fired, last, &Audience::All);
+    }
+
     /// Tells these channels again.
     pub(super) fn remind(&mut self, id: IncidentId, channels: &[Arc<str>]) {
         let Some(last) = self.incident(id).map(|incident| incident.last) else { return };
@@ -748,8 +791,23 @@ impl<'a> Book<'a> {
         let omitted =
             [("incident_keys_omitted", self.keys_omitted), ("incident_templates_omitted", self.templates_omitted)];
         writes.extend(omitted.into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| Write::Count(name.to_owned(), n)));
+        writes.extend(self.budget.into_iter().flat_map(Budget::close));
         writes
     }
+}
+
+/// Whether the day's budget has an alert left for this; critical and high need none.
+fn affords(budget: &mut Option<Budget>, finding: &Grounded) -> bool {
+    let free = finding.route == Route::Digest || finding.severity >= Severity::High;
+    free || budget.as_mut().is_none_or(Budget::take)
+}
+
+/// Whether a finding makes a known incident another one than was muted: first of all about something else, or claimed by
+/// another rule. New addresses, users and wordings are what such incidents always have.
+fn reshapes(incident: &Incident, finding: &Grounded) -> bool {
+    let known = |new: &Cited| incident.cited.iter().any(|old| old.root == new.root && old.scope == new.scope);
+    let is_new = finding.cited.first().is_some_and(|new| !known(new)) && incident.cited.len() < MAX_CITED;
+    is_new || !incident.claimed_by.contains(&claimed_by(&finding.by))
 }
 
 fn concerns(step: &Move, cited: &Cited) -> bool {

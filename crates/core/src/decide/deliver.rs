@@ -21,7 +21,7 @@ use logwarden_detectors::Severity;
 
 use crate::{
     Timestamp,
-    decide::{Policy, ago, book::hear, mutes, view},
+    decide::{Policy, ago, book::hear, mutes, summary, view},
     dedup::Outcome,
     finding::Key,
     incident::{Event, EventKind, Incident, IncidentId, Rank, Status, Told},
@@ -346,7 +346,9 @@ fn pointless(
     if matches!(incident.status, Status::Merged { .. }) && announces() {
         return Some(OutboxState::Superseded); // it goes out under the survivor (R8)
     }
-    if mutes::holding(incident, &snapshot.mutes, now).is_some() || speech(snapshot, channel, row, incident).is_none() {
+    if mutes::holding(incident, policy.mutes.iter().chain(&snapshot.mutes), now).is_some()
+        || speech(snapshot, channel, row, incident).is_none()
+    {
         return Some(OutboxState::Superseded);
     }
     if now.since(row.created) > policy.give_up_after(incident.rank.severity) {
@@ -394,14 +396,15 @@ fn form(
     let storming = state.rollup_until.is_some_and(|until| until > now && until.since(now) <= STORM);
     let storm = waiting >= policy.rollup_at || storming;
     // In a storm, too, the first critical ones go out one by one.
-    let rollup = storm && waiting > 1 && !(1..=SINGLE_CRITICAL).contains(&critical);
+    let sums_up = summary::is_summary(first.incident);
+    let rollup = storm && waiting > 1 && !sums_up && !(1..=SINGLE_CRITICAL).contains(&critical);
     let root = |incident: &Incident| incident.cited.first().map(|cited| cited.root);
     let same_thing = |other: &&Fresh<'_>| {
         let alike = other.speech.announces() && other.speech.occasion == first.speech.occasion;
         first.speech.announces() && alike && root(other.incident) == root(first.incident)
     };
     let members: Vec<&Fresh<'_>> = if rollup {
-        announcing().take(ROLLUP_MOST).collect()
+        announcing().filter(|fresh| !summary::is_summary(fresh.incident)).take(ROLLUP_MOST).collect()
     } else {
         std::iter::once(first).chain(others.iter().filter(same_thing).take(MAX_HOSTS - 1)).collect()
     };
@@ -420,7 +423,9 @@ fn form(
         How::Amend(receipt) => Some(receipt.clone()),
         How::Announce | How::Follow => None,
     };
-    let body = if rollup {
+    let body = if sums_up {
+        Body::Summary(summary::view(first.incident))
+    } else if rollup {
         let count = |severity| members.iter().filter(|m| m.incident.rank.severity == severity).count() as u64;
         Body::Rollup(Rollup {
             counts: Severity::ALL.iter().rev().map(|severity| (*severity, count(*severity))).collect(),

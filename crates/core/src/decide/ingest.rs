@@ -7,7 +7,7 @@ use logwarden_templates::{Carry, LeafId, Move, NewLeaf};
 
 use crate::{
     LineId, ProfileName, Timestamp,
-    decide::{Policy, book::Book},
+    decide::{Policy, book::Book, budget},
     finding::{Key, Scope},
     ledger::{Incidents, Job, JobState, ProcessId, Query, Segment, Snapshot, SourceState, Versioned, Write},
     source::{Cursor, SourceId},
@@ -121,7 +121,8 @@ pub fn query(source: &SourceId, ingested: &Ingested, open: &Snapshot) -> Query {
         })
     }));
     keys.extend(Book::moved_keys(open, &ingested.moves));
-    Query { source: Some(source.clone()), ..Book::query(keys.into_iter().collect()) }
+    let values = vec![budget::name(source)];
+    Query { source: Some(source.clone()), values, ..Book::query(keys.into_iter().collect()) }
 }
 
 /// What [`decide`] answers.
@@ -172,6 +173,7 @@ pub fn decide(
     }
 
     let mut book = Book::open(policy, snapshot, source.clone(), now)?;
+    book.keep_to_budget(snapshot);
     book.moved(&ingested.moves, asked);
     if let Some(segment) = &ingested.segment {
         let mut cited: BTreeSet<Key> = BTreeSet::new();

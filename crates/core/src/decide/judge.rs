@@ -4,9 +4,10 @@ use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use crate::{
     Timestamp,
-    decide::{Policy, ago, book::Book},
+    decide::{Policy, ago, book::Book, budget},
     finding::{Grounded, Key},
     ledger::{BenignVerdict, Job, JobState, ProcessId, Query, Snapshot, Summary, Versioned, Write},
+    source::SourceId,
 };
 
 /// How long a job may be worked at at most before anybody else may take it.
@@ -144,8 +145,8 @@ pub enum Judged {
 }
 
 /// What must be read before [`settle`]: `keys` are those of the findings and of the segment's own findings.
-pub fn query(keys: Vec<Key>) -> Query {
-    Book::query(keys)
+pub fn query(source: &SourceId, keys: Vec<Key>) -> Query {
+    Query { values: vec![budget::name(source)], ..Book::query(keys) }
 }
 
 /// Decides what an answer about `jobs` changes. `segment_keys` are the keys of their segments' own findings: messages
@@ -160,6 +161,7 @@ pub fn settle(
 ) -> Vec<Write> {
     let Some(source) = jobs.first().map(|job| job.row.source.clone()) else { return Vec::new() };
     let Some(mut book) = Book::open(policy, snapshot, source, now) else { return Vec::new() };
+    book.keep_to_budget(snapshot);
     let mut writes = Vec::new();
     if let Judged::Analysed { findings, benign, summary } | Judged::DetectorsOnly { findings, benign, summary, .. } =
         judged

@@ -18,6 +18,7 @@ use crate::{
     error::chain,
     grounding::{self, Floors},
     ledger::{Query, Segment, SegmentId, Snapshot, Summary, Write},
+    plain,
     source::{Budget, Cursor, Page, ProblemKind, Seen, SourceId},
     tripwire,
 };
@@ -25,14 +26,18 @@ use crate::{
 /// Reads in a row that must fail before it is told.
 const TELL_AFTER: u32 = 2;
 
+/// Labels that an incident keeps, and characters of each.
+const MOST_LABELS: usize = 20;
+const LABEL_CHARS: usize = 120;
+
 /// What the owner of a source keeps in memory between commits.
 pub(super) struct Cache {
-    epoch: u64,
-    cursor: Option<Cursor>,
-    carry: Carry,
-    miner: Miner,
-    memory: Memory,
-    seen: Seen,
+    pub(super) epoch: u64,
+    pub(super) cursor: Option<Cursor>,
+    pub(super) carry: Carry,
+    pub(super) miner: Miner,
+    pub(super) memory: Memory,
+    pub(super) seen: Seen,
 }
 
 /// What one ingest did with a source.
@@ -168,7 +173,7 @@ impl Pipeline {
 
     /// Makes sure that the source is ours and its cache is what is committed. `Err` with the time until which another
     /// process has it.
-    async fn own_source(
+    pub(super) async fn own_source(
         &self,
         slot: &SourceSlot,
         cache: &mut Option<Cache>,
@@ -382,11 +387,12 @@ impl Pipeline {
         }
         let mut findings = grounding::ground(claims, &rows, &self.tenant, &Floors::default());
         for finding in &mut findings.findings {
-            finding.query = finding.cited.first().and_then(|cited| {
-                let row = rows.iter().find(|row| Some(row.row.leaf) == cited.leaf)?;
-                let query = queries.get(row.row.tags.trailing_zeros() as usize)?;
-                Some(query.text.clone())
-            });
+            // What is cited first may be a subject that has no row of its own.
+            let row = finding.cited.iter().find_map(|cited| rows.iter().find(|row| Some(row.row.leaf) == cited.leaf));
+            let first_line = row.and_then(|row| lines.get(row.row.first_line? as usize));
+            finding.labels = first_line.map(|line| self.labels(line.stream.labels())).unwrap_or_default();
+            let query = row.and_then(|row| queries.get(row.row.tags.trailing_zeros() as usize));
+            finding.query = query.map(|query| query.text.clone());
         }
         let segment = Segment {
             id: SegmentId(self.random128()),
@@ -403,9 +409,15 @@ impl Pipeline {
         (Some(segment), per_profile.into_iter().collect())
     }
 
-    /// A new leaf as the ledger keeps it.
+    /// The labels of a stream, as mutes may name them.
+    fn labels(&self, of: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let short = |text: &str| plain::head(text, LABEL_CHARS);
+        let some = of.iter().take(MOST_LABELS);
+        some.map(|(name, value)| (short(name), short(&self.redactor.redact(value)))).collect()
+    }
+
     /// The new leaves that stay, as the ledger keeps them.
-    fn redacted_leaves(&self, delta: &Delta) -> Vec<NewLeaf> {
+    pub(super) fn redacted_leaves(&self, delta: &Delta) -> Vec<NewLeaf> {
         let evicted: HashSet<LeafId> = delta.evicted.iter().copied().collect();
         let stay = delta.new.iter().filter(|leaf| !evicted.contains(&leaf.leaf));
         let redacted = |leaf: &NewLeaf| NewLeaf {
@@ -417,7 +429,7 @@ impl Pipeline {
     }
 
     /// Open events as the ledger keeps them: foldable still, since a placeholder is text like any other.
-    fn redacted_carry(&self, carry: &Carry) -> Carry {
+    pub(super) fn redacted_carry(&self, carry: &Carry) -> Carry {
         let mut carry = carry.clone();
         for event in &mut carry.open {
             if let Cow::Owned(text) = self.redactor.redact_bytes(&event.text) {
@@ -428,7 +440,7 @@ impl Pipeline {
     }
 
     /// What was learned, as the ledger keeps it.
-    fn redacted_memory(&self, learned: &Learned) -> Learned {
+    pub(super) fn redacted_memory(&self, learned: &Learned) -> Learned {
         let mut learned = learned.clone();
         for (_, row) in &mut learned.rows {
             if let Cow::Owned(text) = self.redactor.redact(&row.template) {

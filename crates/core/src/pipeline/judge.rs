@@ -209,8 +209,9 @@ impl Pipeline {
         }
         keys.sort_unstable();
         keys.dedup();
+        let Some(source) = jobs.first().map(|job| &job.row.source) else { return Ok(()) };
         let of = jobs.iter().map(|job| job.row.segment).collect();
-        let query = Query { jobs: Jobs::Of(of), ..judge::query(keys) };
+        let query = Query { jobs: Jobs::Of(of), ..judge::query(source, keys) };
         self.decide(&query, |snapshot| {
             // Who took one of them over meanwhile settles it; what was judged with it is judged again.
             let is_ours = |job: &Versioned<Job>| {

@@ -67,6 +67,11 @@ pub enum Trouble {
         /// Since when something waits for it.
         since: crate::Timestamp,
     },
+    /// Our own state was damaged, and begun anew.
+    StateSetAside {
+        /// Where the damaged file is now.
+        path: String,
+    },
     /// The model cannot be used until somebody acts.
     ModelUnusable {
         /// Why.
@@ -132,6 +137,20 @@ impl Trouble {
                 ),
                 format!("Run `{program} doctor`."),
             ),
+            Self::StateSetAside { path } => (
+                "state-set-aside",
+                path,
+                Severity::Critical,
+                "logwarden has lost its memory".to_owned(),
+                format!(
+                    "Its state was damaged and set aside as {path}; a new one was begun. Reading goes on where it stopped as far \
+                     as that is known, but open incidents, mutes and messages on their way are gone, and what is normal is \
+                     learned anew."
+                ),
+                format!(
+                    "Check the disk: `journalctl -k -p err`. Then run `{program} backfill`, and mute again what was muted."
+                ),
+            ),
             Self::ModelUnusable { reason, hint } => (
                 "model-unusable",
                 reason,
@@ -158,6 +177,7 @@ impl Trouble {
             evidence: Vec::new(),
             entities: Vec::new(),
             query: None,
+            labels: BTreeMap::new(),
             score: 0.0,
             count: 1,
             first: now,

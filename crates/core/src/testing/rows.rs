@@ -76,6 +76,7 @@ pub fn incident(n: u64, at: Timestamp) -> Incident {
         told: BTreeMap::new(),
         muted_by: None,
         outgrown: None,
+        labels: BTreeMap::new(),
     }
 }
 

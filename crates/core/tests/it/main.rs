@@ -2,5 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod backfill;
+mod held;
 mod pipeline;
 mod rules;

@@ -24,29 +24,34 @@ use logwarden_core::{
     testing::FakeEnv,
 };
 
-const OOM: &str = "kernel: Out of memory: Killed process 4711 (mysqld) total-vm:2831232kB, anon-rss:1912340kB";
+pub(crate) const OOM: &str =
+    "kernel: Out of memory: Killed process 4711 (mysqld) total-vm:2831232kB, anon-rss:1912340kB";
 
 /// Lines in memory; the cursor is how many were read.
 #[derive(Debug)]
-struct Lines {
+pub(crate) struct Lines {
     id: SourceId,
     queries: Vec<QueryInfo>,
     lines: Mutex<Vec<(Timestamp, &'static str, String)>>,
-    down: Mutex<bool>,
+    pub(crate) down: Mutex<bool>,
 }
 
 impl Lines {
-    fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
+        Self::named("test")
+    }
+
+    pub(crate) fn named(id: &str) -> Arc<Self> {
         let profiles = vec![ProfileName::general()];
         Arc::new(Self {
-            id: SourceId("test".into()),
+            id: SourceId(id.into()),
             queries: vec![QueryInfo { text: "{job=\"test\"}".into(), profiles }],
             lines: Mutex::default(),
             down: Mutex::default(),
         })
     }
 
-    fn push(&self, time: Timestamp, text: &str) {
+    pub(crate) fn push(&self, time: Timestamp, text: &str) {
         self.push_from("web-1", time, text);
     }
 
@@ -97,14 +102,14 @@ impl LogSource for Lines {
 
 /// Remembers what it was sent; fails as often as it is told to.
 #[derive(Debug)]
-struct Recorder {
+pub(crate) struct Recorder {
     channel: Channel,
-    sent: Mutex<Vec<(Message, Option<Receipt>)>>,
+    pub(crate) sent: Mutex<Vec<(Message, Option<Receipt>)>>,
     errors: Mutex<Vec<NotifyError>>,
 }
 
 impl Recorder {
-    fn new(name: &str, amends: bool) -> Arc<Self> {
+    pub(crate) fn new(name: &str, amends: bool) -> Arc<Self> {
         let channel = Channel {
             name: name.into(),
             destination: ChannelHash(LineId::of(&[name.as_bytes()]).bits()),
@@ -116,6 +121,13 @@ impl Recorder {
             per_minute: 1000,
         };
         Arc::new(Self { channel, sent: Mutex::default(), errors: Mutex::default() })
+    }
+
+    /// Fails at the next message, and the channel is held for a minute.
+    pub(crate) fn refuse(&self) {
+        let error =
+            NotifyError::RateLimited { channel: self.channel.name.clone(), retry_after: Duration::from_secs(60) };
+        self.errors.lock().unwrap().push(error);
     }
 
     fn occasions(&self) -> Vec<Occasion> {

@@ -200,6 +200,7 @@ impl World {
             evidence: Vec::new(),
             entities: if mark.is_empty() { Vec::new() } else { vec![device(mark)] },
             query: None,
+            labels: std::collections::BTreeMap::new(),
             score: 1.0,
             count: 1,
             first: now,

@@ -1,0 +1,203 @@
+//! Mutes in a file: what a team agrees on, with its reason, kept where its configuration is kept.
+
+use std::{fs, path::Path};
+
+use logwarden_core::{
+    LineId, Severity, Timestamp,
+    detectors::RuleSet,
+    ledger::{Mute, MuteMatch},
+};
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::WireError;
+
+/// What a file looks like, for hints.
+const EXAMPLE: &str = "[[mute]] with one or more of template, rule, host, service, label, text; reason; author; until";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    mute: Vec<Spanned<Entry>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    template: Option<String>,
+    rule: Option<String>,
+    host: Option<String>,
+    service: Option<String>,
+    label: Option<String>,
+    text: Option<String>,
+    until: Option<toml::value::Datetime>,
+    reason: String,
+    author: String,
+}
+
+/// Reads a file of mutes.
+///
+/// # Errors
+///
+/// When it cannot be read, or one of its mutes cannot be meant like this; with the line and a hint.
+pub fn read_mutes(path: &Path) -> Result<Vec<Mute>, WireError> {
+    let text = fs::read_to_string(path).map_err(|error| {
+        let hint = "name another file in alerts.mutes_file, or none".to_owned();
+        WireError::usage(format!("cannot read the mutes in {}", path.display()), Some(hint), Some(error.into()))
+    })?;
+    parse(&path.display().to_string(), &text)
+}
+
+fn parse(name: &str, text: &str) -> Result<Vec<Mute>, WireError> {
+    let line_at = |at: usize| 1 + text.get(..at).map_or(0, |before| before.matches('\n').count());
+    let refused = |at: Option<usize>, why: &str| {
+        let place = at.map_or_else(String::new, |at| format!(":{}", line_at(at)));
+        WireError::usage(format!("{name}{place}: {why}"), Some(EXAMPLE.to_owned()), None)
+    };
+    let file: File = toml::from_str(text)
+        .map_err(|error| refused(error.span().map(|span| span.start), error.message().lines().next().unwrap_or("?")))?;
+    let mut mutes = Vec::new();
+    for entry in file.mute {
+        let at = Some(entry.span().start);
+        let Entry { template, rule, host, service, label, text, until, reason, author } = entry.into_inner();
+        let matches = MuteMatch { incident: None, template, rule, host, service, label, text };
+        check(&matches).map_err(|why| refused(at, why))?;
+        if reason.trim().is_empty() || author.trim().is_empty() {
+            return Err(refused(at, "a mute needs a reason and an author"));
+        }
+        let until = match until {
+            None => None,
+            Some(until) => Some(moment(until).ok_or_else(|| refused(at, "`until` is no date: 2026-12-31"))?),
+        };
+        let json = serde_json::to_vec(&matches).unwrap_or_default();
+        let id = format!("{:08x}", LineId::of(&[b"mute", &json]).bits() >> 96);
+        mutes.push(Mute { id, matches, until, reason, author, created: Timestamp::from_secs(0) });
+    }
+    Ok(mutes)
+}
+
+/// Whether a mute can be meant like this; else why not.
+///
+/// # Errors
+///
+/// With the reason.
+pub fn check(matches: &MuteMatch) -> Result<(), &'static str> {
+    let MuteMatch { incident, template, rule, host, service, label, text } = matches;
+    let all = [incident, template, rule, host, service, label, text];
+    if all.iter().all(|one| one.is_none()) {
+        return Err("a mute must say what it holds back");
+    }
+    if all.iter().any(|one| one.as_ref().is_some_and(|value| value.trim().is_empty())) {
+        return Err("an empty value fits everything or nothing");
+    }
+    if template.as_ref().is_some_and(|id| id.len() < 8 || !id.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+        return Err("a template's id has at least 8 hexadecimal digits");
+    }
+    if label.as_ref().is_some_and(|label| !label.contains('=')) {
+        return Err("a label is written with its value: env=staging");
+    }
+    Ok(())
+}
+
+/// What a mute could hide that should be thought over, as far as one can tell beforehand.
+pub fn grave(matches: &MuteMatch, rules: &RuleSet) -> Option<String> {
+    if matches.incident.is_some() {
+        return None; // that one is known
+    }
+    match &matches.rule {
+        Some(name) => {
+            let rule = rules.rules().find(|rule| rule.id == *name && rule.severity >= Severity::High)?;
+            Some(format!("it holds back {name}, which is never less than {}", rule.severity))
+        }
+        None if matches.template.is_none() && matches.text.is_none() => {
+            Some("it also holds back what is critical or high there".to_owned())
+        }
+        None => None,
+    }
+}
+
+/// What a mute holds back, in words.
+pub fn describe(matches: &MuteMatch) -> String {
+    let MuteMatch { incident, template, rule, host, service, label, text } = matches;
+    let parts = [
+        ("incident", incident),
+        ("template", template),
+        ("rule", rule),
+        ("host", host),
+        ("service", service),
+        ("label", label),
+        ("text", text),
+    ];
+    let parts = parts.iter().filter_map(|(name, value)| value.as_ref().map(|value| format!("{name} {value}")));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+/// A day ends with its last second; a time without an offset is UTC.
+fn moment(until: toml::value::Datetime) -> Option<Timestamp> {
+    let date = until.date?;
+    let date =
+        jiff::civil::date(i16::try_from(date.year).ok()?, i8::try_from(date.month).ok()?, i8::try_from(date.day).ok()?);
+    let (hour, minute, second) =
+        until.time.map_or((23, 59, 59), |time| (time.hour, time.minute, time.second.unwrap_or(0)));
+    let time = date.at(i8::try_from(hour).ok()?, i8::try_from(minute).ok()?, i8::try_from(second).ok()?, 0);
+    let east = match until.offset {
+        None | Some(toml::value::Offset::Z) => 0,
+        Some(toml::value::Offset::Custom { minutes }) => i64::from(minutes) * 60,
+    };
+    let utc = time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second();
+    Some(Timestamp::from_secs(utc - east))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        parse("mutes.toml", text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_file_of_mutes() {
+        let text = "[[mute]]\nrule = \"web-sensitive-files\"\nlabel = \"env=staging\"\nuntil = 2026-12-31\n\
+                    reason = \"our own scanner\"\nauthor = \"anna\"\n\n[[mute]]\ntext = \"probe\"\nreason = \"r\"\n\
+                    author = \"a\"\nuntil = 2026-12-01T10:00:00+02:00\n";
+        let mutes = parse("mutes.toml", text).unwrap();
+        assert_eq!(mutes[0].until, Some(Timestamp::from_secs(1_798_761_599)));
+        assert_eq!(mutes[1].until, Some(Timestamp::from_secs(1_796_112_000)));
+        assert_eq!(describe(&mutes[0].matches), "rule web-sensitive-files, label env=staging");
+        assert_ne!(mutes[0].id, mutes[1].id);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_with_its_line() {
+        let tail = "reason = \"r\"\nauthor = \"a\"\n";
+        for (text, wanted) in [
+            (format!("[[mute]]\n{tail}"), "mutes.toml:1: a mute must say what it holds back"),
+            (format!("\n[[mute]]\nhost = \" \"\n{tail}"), "mutes.toml:2: an empty value fits everything or nothing"),
+            (format!("[[mute]]\nhst = \"x\"\n{tail}"), "mutes.toml:2: unknown field `hst`"),
+            (format!("[[mute]]\ntemplate = \"xyz\"\n{tail}"), "mutes.toml:1: a template's id has at least 8"),
+            (format!("[[mute]]\nlabel = \"env\"\n{tail}"), "mutes.toml:1: a label is written with its value"),
+            ("[[mute]]\nhost = \"x\"\nauthor = \"a\"\n".to_owned(), "missing field `reason`"),
+            ("[[mute]\n".to_owned(), "mutes.toml:1: "),
+        ] {
+            assert!(refused(&text).contains(wanted), "{}", refused(&text));
+        }
+    }
+
+    #[test]
+    fn what_should_be_thought_over() {
+        let rules = RuleSet::builtin();
+        let of = |rule: Option<&str>, host: Option<&str>, text: Option<&str>| {
+            let owned = |text: Option<&str>| text.map(str::to_owned);
+            grave(
+                &MuteMatch { rule: owned(rule), host: owned(host), text: owned(text), ..MuteMatch::default() },
+                &rules,
+            )
+        };
+        assert!(of(Some("oom-kill"), None, None).is_some_and(|why| why.contains("critical")));
+        assert!(of(None, Some("web-1"), None).is_some());
+        assert_eq!(of(Some("web-sensitive-files"), Some("web-1"), None), None);
+        assert_eq!(of(None, None, Some("probe")), None);
+    }
+}
