@@ -3,11 +3,14 @@
 pub mod chat;
 pub mod discord;
 pub mod explorer;
+pub mod inert;
+pub mod injection;
 pub mod loki;
 pub mod ollama;
 pub mod program;
 pub mod receiver;
 pub mod sample;
+pub mod scenario;
 pub mod slack;
 pub mod tls;
 pub mod webhook;

@@ -341,3 +341,154 @@ async fn fold_counts_every_line() {
     let lines: u64 = rows.map(|row| row["lines"].as_u64().unwrap()).sum();
     assert_eq!(lines, std::fs::read_to_string(sample()).unwrap().lines().count() as u64);
 }
+
+const HOUR: i64 = 3_600;
+
+/// `level=error msg="receipt not sent" order=1001`, every half hour for three days, and a kill in the middle.
+fn past(world: &World) -> u64 {
+    let mut lines = 0;
+    for half_hour in 2..6 * 24 {
+        let seconds = half_hour * HOUR / 2;
+        world.log(seconds, &format!("level=error msg=\"receipt not sent\" order={}", 10_000 + seconds));
+        lines += 1;
+    }
+    world.log(30 * HOUR, OOM);
+    lines + 1
+}
+
+#[tokio::test]
+async fn backfill_learns_the_past_once_and_alerts_nobody() {
+    let world = World::new().await;
+    let lines = past(&world);
+    let first = world.command(&["backfill", "--since", "4d"]).output().await.unwrap();
+    assert_eq!(first.status.code(), Some(0), "{}", err(&first));
+    assert!(out(&first).starts_with(&format!("learned {lines} lines")), "{}", out(&first));
+    assert!(err(&first).contains("percent=100"), "{}", err(&first));
+    let again = world.command(&["backfill", "--since", "4d"]).output().await.unwrap();
+    assert!(out(&again).starts_with("learned already"), "{}{}", out(&again), err(&again));
+    assert_eq!(world.told().len(), 0, "{:#?}", world.told());
+    let list = out(&world.command(&["incidents", "--all"]).output().await.unwrap());
+    assert!(list.starts_with("no incidents"), "{list}");
+
+    // What is known is no news from the first pass on, and what is new is.
+    world.log(60, "level=error msg=\"receipt not sent\" order=77");
+    world.log(50, "level=error msg=\"stock ledger out of step\" warehouse=7");
+    let run = world.run().await;
+    assert_eq!(run.status.code(), Some(0), "{}", err(&run));
+    assert_eq!(world.told().len(), 1, "{:#?}", world.told());
+    assert!(world.told()[0].contains("stock ledger"), "{:#?}", world.told());
+}
+
+#[tokio::test]
+async fn a_backfill_that_cannot_read_goes_on_later() {
+    let world = World::new().await;
+    let lines = past(&world);
+    world.loki.faults(|faults| faults.always = vec![(String::new(), Fault::Status(503, "overloaded".to_owned()))]);
+    let down = world.command(&["backfill", "--since", "4d"]).output().await.unwrap();
+    assert_eq!(down.status.code(), Some(1), "{}", err(&down));
+    assert!(err(&down).contains("503"), "{}", err(&down));
+
+    world.loki.faults(|faults| faults.always.clear());
+    let up = world.command(&["backfill", "--since", "4d"]).output().await.unwrap();
+    assert!(out(&up).starts_with(&format!("learned {lines} lines")), "{}{}", out(&up), err(&up));
+    assert_eq!(world.told().len(), 0);
+}
+
+#[tokio::test]
+async fn what_is_muted_is_not_told_and_says_so() {
+    let world = World::new().await;
+    world.log(60, OOM);
+    world.run().await;
+    let list = out(&world.command(&["incidents"]).output().await.unwrap());
+    let id = list.lines().nth(1).unwrap().split(' ').next().unwrap().to_owned();
+    let muted = ["mute", &id, "--for", "12h", "--reason", "being repaired", "--author", "anna"];
+    let muted = world.command(&muted).output().await.unwrap();
+    assert_eq!(muted.status.code(), Some(0), "{}", err(&muted));
+    let said = out(&muted);
+    assert!(
+        said.contains("1 incident that goes on is held back") && said.contains("warning: it hides critical"),
+        "{said}"
+    );
+
+    world.log(30, OOM);
+    world.run().await;
+    assert_eq!(world.told().len(), 1, "{:#?}", world.told());
+    let list = out(&world.command(&["incidents"]).output().await.unwrap());
+    assert!(list.contains("muted") && list.contains("anna being repaired"), "{list}");
+    let all = out(&world.command(&["mute", "--list"]).output().await.unwrap());
+    assert!(all.contains("hides 1 incident") && all.contains("until 20"), "{all}");
+    let full = out(&world.command(&["incidents", &id]).output().await.unwrap());
+    assert!(full.contains("Muted: "), "{full}");
+
+    let unmuted = world.command(&["unmute", &id]).output().await.unwrap();
+    assert_eq!(unmuted.status.code(), Some(0), "{}", err(&unmuted));
+    let wrong = world.command(&["mute", "--label", "staging"]).output().await.unwrap();
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(err(&wrong).contains("a label is written with its value"), "{}", err(&wrong));
+}
+
+#[tokio::test]
+async fn a_file_of_mutes_holds_back_warns_and_is_checked() {
+    let world = World::new().await;
+    let directory = world.directory.path();
+    let mutes = directory.join("mutes.toml");
+    let config = format!("[alerts]\nmutes_file = {:?}\n", mutes.to_str().unwrap());
+    std::fs::write(directory.join("logwarden.toml"), config).unwrap();
+    std::fs::write(&mutes, "[[mute]]\nlabel = \"job=syslog\"\nreason = \"a test machine\"\nauthor = \"anna\"\n")
+        .unwrap();
+    world.log(60, OOM);
+    let run = world.run().await;
+    assert_eq!(run.status.code(), Some(0), "{}", err(&run));
+    assert_eq!(world.told().len(), 0, "{:#?}", world.told());
+    assert!(err(&run).contains("critical or high"), "{}", err(&run));
+    let list = out(&world.command(&["incidents"]).output().await.unwrap());
+    assert!(list.contains("muted") && list.contains("a test machine"), "{list}");
+    let all = out(&world.command(&["mute", "--list"]).output().await.unwrap());
+    assert!(all.contains("label job=syslog") && all.contains("(file)"), "{all}");
+
+    std::fs::write(&mutes, "[[mute]]\nhots = \"web-1\"\n").unwrap();
+    let run = world.run().await;
+    assert_eq!(run.status.code(), Some(2));
+    assert!(err(&run).contains("mutes.toml:2") && err(&run).contains("hots"), "{}", err(&run));
+}
+
+#[tokio::test]
+async fn the_days_budget_holds_back_what_is_below_high() {
+    let world = World::new().await;
+    std::fs::write(world.directory.path().join("logwarden.toml"), "[alerts]\nper_day = 1\n").unwrap();
+    world.log(60, "postgres: ERROR:  deadlock detected");
+    world.log(
+        50,
+        "nginx: [error] 811#811: *9 upstream timed out (110: Connection timed out) while reading response header",
+    );
+    world.log(40, OOM);
+    let run = world.run().await;
+    assert_eq!(run.status.code(), Some(0), "{}", err(&run));
+    let told = world.told();
+    assert_eq!(told.len(), 2, "{told:#?}");
+    assert!(told.iter().any(|message| message.contains("mysqld") || message.contains("java")), "{told:#?}");
+    let list = out(&world.command(&["incidents"]).output().await.unwrap());
+    assert_eq!(list.matches("firing  2").count(), 3, "{list}");
+}
+
+#[tokio::test]
+async fn damaged_state_is_an_alert_of_its_own() {
+    let world = World::new().await;
+    world.log(60, "a line");
+    world.run().await;
+    let database = world.directory.path().join("state/ledger.db");
+    for suffix in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{suffix}", database.display()));
+    }
+    std::fs::write(&database, vec![0x5a; 100_000]).unwrap();
+    // A command that only looks sets it aside; the alert comes all the same, once.
+    let list = world.command(&["incidents"]).output().await.unwrap();
+    assert_eq!(list.status.code(), Some(0), "{}", err(&list));
+    for _ in 0..2 {
+        let run = world.run().await;
+        assert_eq!(run.status.code(), Some(0), "{}", err(&run));
+    }
+    let told = world.told();
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert!(told[0].contains("logwarden has lost its memory") && told[0].contains("ledger.db.damaged-"), "{}", told[0]);
+}
