@@ -322,7 +322,7 @@ proptest! {
 /// Counts what is redacted in ordinary logs, and what it costs:
 /// `LOGWARDEN_LOGS=DIR cargo test --release -p logwarden-core false_hits -- --ignored --nocapture`.
 #[test]
-#[ignore = "needs a directory of logs without secrets"]
+#[ignore = "needs logs without secrets: LOGWARDEN_LOGS=DIR cargo test -p logwarden-core false_hits -- --ignored"]
 fn false_hits_are_rare_in_ordinary_logs() {
     let Ok(dir) = std::env::var("LOGWARDEN_LOGS") else { return };
     let redactor = redactor();

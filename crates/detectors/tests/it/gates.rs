@@ -257,7 +257,7 @@ fn cold() -> Settings {
 }
 
 #[test]
-#[ignore = "needs LOGWARDEN_DATASETS"]
+#[ignore = "needs data that is not ours: LOGWARDEN_DATASETS=DIR cargo test -p logwarden-detectors --test it -- --ignored gate"]
 fn gate_office() {
     let day = Duration::from_secs(86_400);
     let clean = office("branch-clean", Duration::ZERO);
@@ -352,7 +352,7 @@ fn tells_of(told: &Told, source: &str) -> bool {
 }
 
 #[test]
-#[ignore = "needs LOGWARDEN_DATASETS"]
+#[ignore = "needs data that is not ours: LOGWARDEN_DATASETS=DIR cargo test -p logwarden-detectors --test it -- --ignored gate"]
 fn gate_crowdsec() {
     let dir = datasets().join("crowdsec");
     let mut families: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
