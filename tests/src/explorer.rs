@@ -3,7 +3,7 @@
 //! Two hosts with a ledger each and two processes each read the logs of two machines and speak to the same channels through
 //! one deduplication store; no clock says the same. Every step of D1 to D5 is scheduled alone; between any two a process may
 //! crash, stall beyond its lease or be overtaken. Channels fail, answer late or not at all. Findings of detectors and models
-//! join, escalate, are muted, merge, go quiet and remind. At the end everything may settle, and [`oracle`] judges what
+//! join, escalate, are muted, merge, go quiet and remind. At the end everything may settle, and the oracle judges what
 //! arrived:
 //!
 //! * no alert is lost: every occurrence was told on every channel, loudly enough and within the window, or waits durably;
