@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::{Clock, LeafId, Level, Origin, RootId, Stream, Timestamp};
 
@@ -120,7 +121,8 @@ pub struct Row {
 
 /// Counts per minute since 1970, sorted, without zeros.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Histogram(Vec<(i64, u32)>);
+// Most rows and values of a crowded fold are of one minute.
+pub struct Histogram(SmallVec<[(i64, u32); 1]>);
 
 impl Histogram {
     /// Counts `n` more in the minute of `time`. Cheap for times that mostly ascend.

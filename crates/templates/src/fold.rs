@@ -454,13 +454,26 @@ impl<'m, 'a> Fold<'m, 'a> {
             })
             .collect();
         let rows = std::mem::take(&mut self.rows);
+        self.delta.rows.reserve_exact(rows.len());
+        // What leaves are called is kept while several origins share them, and no longer: there may be very many.
+        let mut left: HashMap<Index, u32> = HashMap::new();
+        for row in &rows {
+            *left.entry(row.leaf).or_insert(0) += 1;
+        }
         let mut names: HashMap<Index, Named> = HashMap::new();
         for row in rows {
-            let named = names.entry(row.leaf).or_insert_with(|| self.closure.named(row.leaf));
+            let leaf = row.leaf;
+            let named = names.entry(leaf).or_insert_with(|| self.closure.named(leaf));
             let origin = self.origins.get(row.origin as usize).cloned().unwrap_or_default();
             let (row, distinct) = row.finish(origin, named, self.miner.config(), &self.limits);
             self.delta.rows.push(row);
             each(distinct);
+            if let Some(left) = left.get_mut(&leaf) {
+                *left -= 1;
+                if *left == 0 {
+                    names.remove(&leaf);
+                }
+            }
         }
         self.delta
     }

@@ -118,9 +118,11 @@ impl<'a> Building<'a> {
     ) -> (Row, Vec<Option<Distinct>>) {
         let mut samples = self.samples;
         if let Some((time, text)) = self.latest {
+            samples.reserve_exact(1);
             samples.push(sample(time, &text, config.sample_bytes));
         }
-        let (mut slots, mut distincts) = (Vec::new(), Vec::new());
+        let variables = named.variables.len().min(config.slots);
+        let (mut slots, mut distincts) = (Vec::with_capacity(variables), Vec::with_capacity(variables));
         let mut counted = self.slots.into_iter();
         for (word, variable) in named.variables.iter().take(config.slots) {
             let (kind, values, distinct) = match (word, counted.by_ref()) {

@@ -8,7 +8,8 @@ use crate::{Histogram, SlotKind, SlotValue, Timestamp, scan, template};
 /// Values longer than this are shortened: they are no value that anybody compares.
 const MAX_VALUE: usize = 256;
 
-/// The values of one variable in a row, as they come in.
+/// The values of one variable in a row, as they come in. A crowded fold has ten thousands of these: no value has memory of
+/// its own.
 #[derive(Debug)]
 pub(crate) struct Counted {
     pub(crate) kind: SlotKind,
@@ -17,19 +18,20 @@ pub(crate) struct Counted {
     /// Half of each hash, apart to be searched fast.
     tags: Vec<u32>,
     values: Vec<Value>,
-    /// Values beyond `live` are empty and keep their memory.
-    live: usize,
+    /// The bytes of all values.
+    bytes: Vec<u8>,
     /// How many there are, once the slot has overflowed.
     sketch: Option<Box<Sketch>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Value {
     count: u64,
-    bytes: Vec<u8>,
-    minute: i64,
-    in_minute: u32,
+    /// Of all kinds: a slot may turn out to hold addresses when some of its values are counted already.
     minutes: Histogram,
+    /// Where in `bytes`.
+    at: usize,
+    len: usize,
 }
 
 /// How many values are kept.
@@ -46,7 +48,7 @@ pub(crate) fn is_entity(kind: SlotKind) -> bool {
 
 impl Counted {
     pub(crate) fn new(kind: SlotKind) -> Self {
-        Self { kind, hashes: Vec::new(), tags: Vec::new(), values: Vec::new(), live: 0, sketch: None }
+        Self { kind, hashes: Vec::new(), tags: Vec::new(), values: Vec::new(), bytes: Vec::new(), sketch: None }
     }
 
     /// Counts a value.
@@ -60,49 +62,38 @@ impl Counted {
             sketch.add(hash);
         }
         if let Some(at) = self.find(hash) {
-            let value = &mut self.values[at];
-            value.count += 1;
-            value.tick(time);
+            self.values[at].count += 1;
+            self.values[at].minutes.add(time, 1);
             if at > 0 && self.values[at].count > self.values[at - 1].count {
-                self.values.swap(at, at - 1);
-                self.hashes.swap(at, at - 1);
-                self.tags.swap(at, at - 1);
+                self.swap(at, at - 1);
             }
             return;
         }
-        let room = 2 * limits.of(self.kind);
-        if self.live >= room.max(2) {
-            self.overflow(room.max(2) / 2);
+        let room = (2 * limits.of(self.kind)).max(2);
+        if self.values.len() >= room {
+            self.overflow(room / 2);
         }
-        if self.live == self.values.len() {
-            if self.values.is_empty() {
-                // Most rows of a crowded fold have one event.
-                self.values.reserve_exact(1);
-                self.hashes.reserve_exact(1);
-                self.tags.reserve_exact(1);
-            }
-            self.values.push(Value::default());
-            self.hashes.push(0);
-            self.tags.push(0);
+        if self.values.is_empty() {
+            // Most rows of a crowded fold have one event.
+            self.values.reserve_exact(1);
+            self.hashes.reserve_exact(1);
+            self.tags.reserve_exact(1);
+            self.bytes.reserve_exact(value.len());
         }
-        self.hashes[self.live] = hash;
-        self.tags[self.live] = hash as u32;
-        let new = &mut self.values[self.live];
-        new.count = 1;
-        new.bytes.clear();
-        new.bytes.extend_from_slice(value);
-        new.minute = time.minute();
-        new.in_minute = 1;
-        new.minutes = Histogram::default();
-        self.live += 1;
+        self.hashes.push(hash);
+        self.tags.push(hash as u32);
+        let mut minutes = Histogram::default();
+        minutes.add(time, 1);
+        self.values.push(Value { count: 1, minutes, at: self.bytes.len(), len: value.len() });
+        self.bytes.extend_from_slice(value);
     }
 
     /// Where the value with this hash is. Slots of addresses search hundreds for every line: no early end within a chunk, so
     /// that the compiler compares many at once.
     fn find(&self, hash: u64) -> Option<usize> {
         const CHUNK: usize = 16;
-        let (tag, tags) = (hash as u32, &self.tags[..self.live]);
-        for (number, chunk) in tags.chunks(CHUNK).enumerate() {
+        let tag = hash as u32;
+        for (number, chunk) in self.tags.chunks(CHUNK).enumerate() {
             if chunk.iter().fold(false, |any, known| any | (*known == tag))
                 && let Some(at) = (number * CHUNK..number * CHUNK + chunk.len()).find(|at| self.hashes[*at] == hash)
             {
@@ -112,49 +103,67 @@ impl Counted {
         None
     }
 
+    fn swap(&mut self, one: usize, other: usize) {
+        self.values.swap(one, other);
+        self.hashes.swap(one, other);
+        self.tags.swap(one, other);
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.values.truncate(len);
+        self.hashes.truncate(len);
+        self.tags.truncate(len);
+    }
+
     fn overflow(&mut self, keep: usize) {
         if self.sketch.is_none() {
             let mut sketch = Box::new(Sketch::default());
-            self.hashes[..self.live].iter().for_each(|hash| sketch.add(*hash));
+            self.hashes.iter().for_each(|hash| sketch.add(*hash));
             self.sketch = Some(sketch);
         }
-        if self.values[..self.live].iter().all(|value| value.count == 1) {
-            // Ever new values: none is frequent.
-            self.live = 0;
-            return;
-        }
-        let mut counts: Vec<u64> = self.values[..self.live].iter().map(|value| value.count).collect();
-        let at = counts.len().saturating_sub(keep + 1);
-        let lost = *counts.select_nth_unstable(at).1;
         let mut kept = 0;
-        for at in 0..self.live {
-            if self.values[at].count > lost {
-                self.values.swap(at, kept);
-                self.hashes.swap(at, kept);
-                self.tags.swap(at, kept);
-                kept += 1;
+        // When all are as rare as can be, none is frequent.
+        if self.values.iter().any(|value| value.count > 1) {
+            let mut counts: Vec<u64> = self.values.iter().map(|value| value.count).collect();
+            let at = counts.len().saturating_sub(keep + 1);
+            let lost = *counts.select_nth_unstable(at).1;
+            for at in 0..self.values.len() {
+                if self.values[at].count > lost {
+                    self.swap(at, kept);
+                    kept += 1;
+                }
             }
         }
-        self.live = kept;
+        self.truncate(kept);
+        if kept == 0 {
+            self.bytes.clear();
+            return;
+        }
+        let old = std::mem::take(&mut self.bytes);
+        for value in &mut self.values {
+            let bytes = &old[value.at..][..value.len];
+            value.at = self.bytes.len();
+            self.bytes.extend_from_slice(bytes);
+        }
     }
 
     /// The values, most frequent first, and which there were.
     pub(crate) fn finish(mut self, limits: &Limits) -> (SlotKind, Vec<SlotValue>, Distinct) {
-        self.hashes.truncate(self.live);
+        let bytes = |value: &Value| &self.bytes[value.at..][..value.len];
+        self.values.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| bytes(a).cmp(bytes(b))));
+        self.values.truncate(limits.of(self.kind));
+        let entity = is_entity(self.kind);
+        let values = self.values.into_iter().map(|value| SlotValue {
+            count: value.count,
+            value: String::from_utf8_lossy(bytes(&value)).as_ref().into(),
+            minutes: if entity { value.minutes } else { Histogram::default() },
+        });
+        let values = values.collect();
         let distinct = match self.sketch {
             Some(sketch) => Distinct::Many(sketch),
             None => Distinct::Few(self.hashes),
         };
-        let entity = is_entity(self.kind);
-        self.values.truncate(self.live);
-        self.values.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.bytes.cmp(&b.bytes)));
-        self.values.truncate(limits.of(self.kind));
-        let values = self.values.into_iter().map(|value| SlotValue {
-            count: value.count,
-            minutes: if entity { value.histogram() } else { Histogram::default() },
-            value: String::from_utf8_lossy(&value.bytes).as_ref().into(),
-        });
-        (self.kind, values.collect(), distinct)
+        (self.kind, values, distinct)
     }
 }
 
@@ -217,24 +226,6 @@ impl Distinct {
 
 fn hash(value: &[u8]) -> u64 {
     scan::hash(value, 0x2d35_8dcc_aa6c_78a5, 0x8bb8_4b93_962e_acc9)
-}
-
-impl Value {
-    fn tick(&mut self, time: Timestamp) {
-        let minute = time.minute();
-        if minute == self.minute {
-            self.in_minute = self.in_minute.saturating_add(1);
-        } else {
-            self.minutes.add(Timestamp::from_secs(self.minute.saturating_mul(60)), self.in_minute);
-            (self.minute, self.in_minute) = (minute, 1);
-        }
-    }
-
-    fn histogram(&self) -> Histogram {
-        let mut minutes = self.minutes.clone();
-        minutes.add(Timestamp::from_secs(self.minute.saturating_mul(60)), self.in_minute);
-        minutes
-    }
 }
 
 /// About how many distinct values there were (HyperLogLog with 256 registers: 6.5 % standard error).

@@ -12,8 +12,10 @@ use logwarden_templates::{Carry, Clock, Config, End, FoldOptions, Miner, Record,
 const PAGE: usize = 50_000;
 const LINES: usize = 10_000_000;
 
-const CASES: [(&str, usize); 6] = [
+const CASES: [(&str, usize); 8] = [
     ("new word in a slot", 10_000),
+    ("all templates in use", 10_000),
+    ("all templates in use", 50_000),
     ("new words everywhere", 10_000),
     ("new words everywhere", 50_000),
     ("new programs flood", 10_000),
@@ -33,8 +35,16 @@ fn word(number: usize) -> String {
     word
 }
 
-fn line(case: &str, n: usize) -> String {
+/// Line `n` of a case in which the miner may keep `limit` templates.
+fn line(case: &str, limit: usize, n: usize) -> String {
     match case {
+        // Every template of twenty programs on two hosts again and again, with ever new users.
+        "all templates in use" => {
+            let which = n * 7919 % limit;
+            let (host, program) = (which / 20 % 2, char::from(b'a' + (which % 20) as u8));
+            let message = format!("{} {} {} is done", word(which), word(which + limit), word(which + 2 * limit));
+            format!("Nov 21 04:00:00 web-{host} job{program}[7]: {message} for user {} after {n} ms", word(n))
+        }
         "new word in a slot" => match n % 3 {
             0 => format!("item {} was sold at the shop", word(n)),
             1 => format!("the queue {} has been moved to another worker", word(n)),
@@ -61,12 +71,12 @@ fn resident() -> (f64, f64) {
 fn run(case: &str, max_templates: usize) {
     let stream = Arc::new(Stream::new([("job".to_owned(), "flood".to_owned())].into()));
     let mut miner = Miner::new(Config { max_templates, ..Config::default() });
-    let mut page: Vec<String> = (0..PAGE).map(|n| line(case, n)).collect();
+    let mut page: Vec<String> = (0..PAGE).map(|n| line(case, max_templates, n)).collect();
     let before = resident().1;
     let (mut half, mut evicted, mut coarse, mut crowded) = ((0.0, 0.0), 0, 0, 0);
     for number in 0..LINES / PAGE {
         if number > 0 {
-            page.iter_mut().enumerate().for_each(|(n, text)| *text = line(case, number * PAGE + n));
+            page.iter_mut().enumerate().for_each(|(n, text)| *text = line(case, max_templates, number * PAGE + n));
         }
         let records = page.iter().map(|text| Record {
             stream: &stream,
