@@ -6,6 +6,7 @@ use logwarden_templates::{Delta, Timestamp};
 
 use crate::{
     By, Finding, Learned, Memory, Route, RuleSet, Severity, Signal, SignalKind, bursts, contacts, look, normal, places,
+    recall::Recall,
     rule::Act,
     screen::{self, Screened},
     signatures,
@@ -99,13 +100,14 @@ fn look(
 ) -> Detection {
     let baseline = baseline(memory, settings, now);
     let hits = look::hits(delta, rules, screened);
-    let mut learned = normal::learn(delta, memory);
+    let recall = Recall::new(delta, memory);
+    let mut learned = normal::learn(delta, memory, &recall);
     let bursts = bursts::look(delta, rules, &hits, &memory.source().failures);
     // Rules that only watch have not spoken.
     let speaks = |act: &Act| matches!(act, Act::Find(_) | Act::Count(_) | Act::Benign);
     let covered = hits.iter().filter(|hit| speaks(&rules.rule(hit.rule).act)).map(|hit| hit.row);
     let covered: BTreeSet<usize> = covered.collect();
-    let departures = normal::compare(delta, memory, settings, baseline, &covered);
+    let departures = normal::compare(delta, memory, &recall, settings, baseline, &covered);
 
     let fresh = normal::new_values(delta, rules, &hits, memory, &mut learned, baseline);
 
@@ -165,6 +167,9 @@ fn route(findings: &mut [Finding], settings: &Settings, now: Timestamp) {
 
 /// Keeps the memory to its bound: the rows that were seen longest ago make room, and are counted.
 fn bound(memory: &Memory, learned: &mut Learned, max_rows: usize) {
+    if memory.len() + learned.rows.len() <= max_rows {
+        return;
+    }
     let fresh = learned.rows.iter().filter(|(key, _)| memory.get(*key).is_none()).count();
     let excess = (memory.len() + fresh).saturating_sub(learned.removed.len()).saturating_sub(max_rows);
     if excess == 0 {

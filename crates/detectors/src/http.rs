@@ -44,6 +44,20 @@ const CLIENTS: &[&str] = &[
     "ip",
 ];
 
+/// What could be the status of a request in a line: numbers of three digits that stand alone. Cheap, and never too few.
+pub(crate) fn statuses(line: &[u8]) -> impl Iterator<Item = u16> + '_ {
+    let alone =
+        |byte: Option<&u8>| byte.is_none_or(|byte| !byte.is_ascii_alphanumeric() && !matches!(byte, b'.' | b'/'));
+    let digit = |byte: u8| u16::from(byte.wrapping_sub(b'0'));
+    line.windows(3).enumerate().filter_map(move |(at, window)| {
+        let [a, b, c] = window else { return None };
+        let number = window.iter().all(u8::is_ascii_digit)
+            && alone(at.checked_sub(1).and_then(|before| line.get(before)))
+            && alone(line.get(at + 3));
+        number.then(|| 100 * digit(*a) + 10 * digit(*b) + digit(*c))
+    })
+}
+
 /// The request that `line` tells about, if it is a line of an access log.
 pub(crate) fn request(line: &str) -> Option<Request> {
     classic(line).or_else(|| structured(line)).or_else(|| iis(line)).or_else(|| plain(line))

@@ -20,6 +20,7 @@ mod look;
 mod memory;
 mod normal;
 mod places;
+mod recall;
 mod rule;
 mod rulefile;
 mod rules;
@@ -27,6 +28,7 @@ mod screen;
 mod severity;
 mod signatures;
 mod stats;
+mod texts;
 
 pub use category::Category;
 pub use code::DecodeError;

@@ -59,8 +59,7 @@ pub(crate) fn hits(delta: &Delta, rules: &RuleSet, screened: &Screened) -> Vec<H
     for (number, row) in delta.rows.iter().enumerate() {
         let from = hits.len();
         // As they were before lines were added to them.
-        let (found, samples) =
-            screened.samples_of(number).unwrap_or_else(|| (of_samples(row, rules), row.samples.len()));
+        let (found, samples) = screened.samples_of(number, row, rules);
         for (rule, captures, times) in found {
             let hit = match times.len() == samples {
                 true => Hit {
@@ -95,7 +94,8 @@ pub(crate) type Matched = (usize, Vec<Captures>, Vec<Timestamp>);
 /// The rules that match samples of a row.
 pub(crate) fn of_samples(row: &Row, rules: &RuleSet) -> Vec<Matched> {
     let mut found: Vec<Matched> = Vec::new();
-    for sample in &row.samples {
+    let (mut room, mut texts) = (Vec::new(), Vec::new());
+    for sample in row.samples.iter().filter(|sample| rules.may_hit(&sample.text, &mut room, &mut texts)) {
         let text = String::from_utf8_lossy(&sample.text);
         for (rule, captures) in rules.hits(&Prepared::new(&text), &row.origin.service) {
             match found.iter_mut().find(|(known, ..)| *known == rule) {

@@ -1,10 +1,8 @@
 //! The memory of normal: what each template of each origin usually does.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
+use hashbrown::{HashMap, HashSet};
 use logwarden_templates::{Origin, RootId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +11,7 @@ use crate::{
     code::{Reader, Writer},
     contacts::Contact,
     failures::Counter,
-    stats::{Gaps, Hours, Profile, Rate, Values},
+    stats::{ENOUGH_GAPS, Gaps, Hours, Profile, Rate, Values},
 };
 
 /// The key of a [`MemoryRow`]: origin and template.
@@ -101,6 +99,8 @@ pub struct SourceRow {
 pub struct Memory {
     source: SourceRow,
     rows: HashMap<MemoryKey, MemoryRow>,
+    /// Rows that have come often enough for their silence to mean something.
+    steady: BTreeSet<MemoryKey>,
 }
 
 /// What a detection has learned: rows to store, replacing those with the same key. Nothing else changes the memory.
@@ -117,7 +117,17 @@ pub struct Learned {
 impl Memory {
     /// A memory from what a store kept.
     pub fn new(source: SourceRow, rows: impl IntoIterator<Item = (MemoryKey, MemoryRow)>) -> Self {
-        Self { source, rows: rows.into_iter().collect() }
+        let mut memory = Self { source, ..Self::default() };
+        rows.into_iter().for_each(|(key, row)| memory.put(key, row));
+        memory
+    }
+
+    fn put(&mut self, key: MemoryKey, row: MemoryRow) {
+        match row.stats.gaps.n >= ENOUGH_GAPS {
+            true => self.steady.insert(key),
+            false => self.steady.remove(&key),
+        };
+        self.rows.insert(key, row);
     }
 
     /// What is known about the source as a whole.
@@ -133,6 +143,11 @@ impl Memory {
     /// All rows, in no order.
     pub fn rows(&self) -> impl Iterator<Item = (MemoryKey, &MemoryRow)> {
         self.rows.iter().map(|(key, row)| (*key, row))
+    }
+
+    /// The rows that have come often enough for their silence to mean something.
+    pub(crate) fn steady(&self) -> impl Iterator<Item = (MemoryKey, &MemoryRow)> {
+        self.steady.iter().filter_map(|key| Some((*key, self.rows.get(key)?)))
     }
 
     /// How many rows there are.
@@ -206,8 +221,9 @@ impl Memory {
     pub fn apply(&mut self, learned: &Learned) {
         for key in &learned.removed {
             self.rows.remove(key);
+            self.steady.remove(key);
         }
-        self.rows.extend(learned.rows.iter().cloned());
+        learned.rows.iter().for_each(|(key, row)| self.put(*key, row.clone()));
         self.source = learned.source.clone();
     }
 }

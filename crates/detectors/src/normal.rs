@@ -1,10 +1,11 @@
 //! What is normal, learned, and what departs from it: new, surging, silent.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
+use hashbrown::{HashMap, HashSet};
 use logwarden_templates::{Delta, Histogram, LeafId, Level, LineId, Origin, RootId, Row, SlotKind, Timestamp};
 
 use crate::{
@@ -14,7 +15,8 @@ use crate::{
     detect::Baseline,
     look::{Hit, values},
     memory::{HOST, ORIGIN},
-    stats::Rate,
+    recall::Recall,
+    stats::{ENOUGH_GAPS, Rate},
 };
 
 /// Five-minute buckets that a rate must have seen before it can be exceeded: an hour.
@@ -23,8 +25,6 @@ const ENOUGH_BUCKETS: u32 = 12;
 const FEWEST: u64 = 10;
 /// Nor is less than so many times the expectation.
 const TIMES: f64 = 3.0;
-/// Gaps that must have been seen before silence means something.
-const ENOUGH_GAPS: u32 = 30;
 
 /// A line is regular when its gaps spread by no more than this share of their mean.
 const REGULAR: f64 = 0.5;
@@ -51,6 +51,7 @@ pub(crate) struct Departures {
 pub(crate) fn compare(
     delta: &Delta,
     memory: &Memory,
+    recall: &Recall<'_, '_>,
     settings: &Settings,
     baseline: Baseline,
     covered: &BTreeSet<usize>,
@@ -67,29 +68,28 @@ pub(crate) fn compare(
     let probability = settings.false_alarms_per_day / 288_000.0;
     let returned: HashSet<LeafId> = delta.returned.iter().copied().collect();
     let mut new_errors: BTreeMap<&Arc<Origin>, Vec<u32>> = BTreeMap::new();
-    for (number, row) in (0_u32..).zip(&delta.rows) {
-        let known = memory.get(MemoryKey::of(&row.origin, row.root));
-        let benign = covered.contains(&(number as usize));
+    for ((number, row), (at, (_, known))) in (0_u32..).zip(&delta.rows).zip(recall.rows.iter().enumerate()) {
+        let benign = || covered.contains(&at);
         match known {
             // A leaf below a general root has been seen in another form, an evicted one before.
             None if !first && row.root == row.leaf.as_root() && !returned.contains(&row.leaf) => {
                 departures.signals.push(signal(SignalKind::Novel, number, 3.0));
-                if baseline == Baseline::Learned && !benign && row.level >= Some(Level::Error) {
+                if baseline == Baseline::Learned && row.level >= Some(Level::Error) && !benign() {
                     new_errors.entry(&row.origin).or_default().push(number);
                 }
             }
             None => {}
+            Some(known) if known.stats.rate.closed < ENOUGH_BUCKETS || row.count < FEWEST => {}
             Some(known) => {
                 let seen = row.minutes.peak(5);
-                let whole = memory.get(MemoryKey::of(&row.origin, ORIGIN));
+                let (_, (_, whole)) = recall.origins[recall.origin_of[at]];
                 let factor =
                     whole.and_then(|row| row.stats.profile.as_ref()).map_or(1.0, |p| p.factor(row.last.secs() / 3600));
                 let expected = f64::from(known.stats.rate.mean) * factor;
-                let enough =
-                    known.stats.rate.closed >= ENOUGH_BUCKETS && seen >= FEWEST && seen as f64 >= TIMES * expected;
+                let enough = seen >= FEWEST && seen as f64 >= TIMES * expected;
                 if enough && tail(&known.stats.rate, factor, seen) < probability {
                     departures.signals.push(signal(SignalKind::Surge { expected, seen }, number, 6.0));
-                    if baseline == Baseline::Learned && !benign {
+                    if baseline == Baseline::Learned && !benign() {
                         departures.findings.push(surge(row, number, seen, expected));
                     }
                 }
@@ -98,16 +98,16 @@ pub(crate) fn compare(
     }
     departures.findings.extend(new_errors.into_values().filter_map(|rows| novel(delta, rows)));
     if baseline == Baseline::Learned {
-        level_mix(delta, memory, covered, &mut departures);
+        level_mix(delta, recall, covered, &mut departures);
     }
     departures
 }
 
 /// Origins of which a far greater share than usual are warnings and errors: what many templates say together.
-fn level_mix(delta: &Delta, memory: &Memory, covered: &BTreeSet<usize>, departures: &mut Departures) {
-    let mut origins: BTreeMap<&Arc<Origin>, (u64, u64, Vec<u32>)> = BTreeMap::new();
-    for (number, row) in delta.rows.iter().enumerate() {
-        let (all, bad, rows) = origins.entry(&row.origin).or_default();
+fn level_mix(delta: &Delta, recall: &Recall<'_, '_>, covered: &BTreeSet<usize>, departures: &mut Departures) {
+    let mut origins: Vec<(u64, u64, Vec<u32>)> = vec![(0, 0, Vec::new()); recall.origins.len()];
+    for ((number, row), origin) in delta.rows.iter().enumerate().zip(&recall.origin_of) {
+        let Some((all, bad, rows)) = origins.get_mut(*origin) else { continue };
         *all = all.saturating_add(row.count);
         // What a rule has spoken for is told already.
         if row.level >= Some(Level::Warn) && !covered.contains(&number) {
@@ -115,10 +115,8 @@ fn level_mix(delta: &Delta, memory: &Memory, covered: &BTreeSet<usize>, departur
             rows.extend(u32::try_from(number));
         }
     }
-    for (origin, (all, bad, mut rows)) in origins {
-        let Some(profile) = memory.get(MemoryKey::of(origin, ORIGIN)).and_then(|row| row.stats.profile.as_ref()) else {
-            continue;
-        };
+    for ((all, bad, mut rows), (origin, (_, whole))) in origins.into_iter().zip(&recall.origins) {
+        let Some(profile) = whole.and_then(|row| row.stats.profile.as_ref()) else { continue };
         let usual = f64::from(profile.bad_share);
         let share = bad as f64 / all.max(1) as f64;
         let known = f64::from(profile.events) >= MIX_KNOWN && bad >= MIX_FEWEST;
@@ -331,43 +329,32 @@ fn tail(rate: &Rate, factor: f64, seen: u64) -> f64 {
     (1.0 - below).max(0.0)
 }
 
-/// What the memory learns from a delta.
-pub(crate) fn learn(delta: &Delta, memory: &Memory) -> Learned {
-    let mut source = memory.source().clone();
-    let mut rows: HashMap<MemoryKey, MemoryRow> = HashMap::new();
-    let mut removed: Vec<MemoryKey> = Vec::new();
-    let mut gone: HashSet<MemoryKey> = HashSet::new();
-    let rows_of = |origin: &Origin, root: RootId| MemoryKey::of(origin, root);
-    let mut by_root: HashMap<RootId, Vec<&Row>> = HashMap::new();
-    if !delta.moves.is_empty() {
-        delta.rows.iter().for_each(|row| by_root.entry(row.root).or_default().push(row));
-    }
-    // What was known about a leaf belongs to its new root.
-    let steps: BTreeSet<(RootId, RootId)> =
-        delta.moves.iter().map(|step| (step.from.unwrap_or(step.leaf.as_root()), step.to)).collect();
-    for (from, to) in steps.into_iter().filter(|(from, to)| from != to) {
-        for row in by_root.get(&to).into_iter().flatten() {
-            let old = rows_of(&row.origin, from);
-            if let Some(known) = memory.get(old)
-                && gone.insert(old)
-            {
-                let key = rows_of(&row.origin, to);
-                let fresh = || MemoryRow::new(row.origin.clone(), to, row.template.clone(), known.first);
-                let target = rows.entry(key).or_insert_with(|| memory.get(key).cloned().unwrap_or_else(fresh));
-                target.first = target.first.min(known.first);
-                target.last = target.last.max(known.last);
-                target.count += known.count;
-                target.stats.merge(&known.stats);
-                removed.push(old);
-            }
-        }
-    }
-    for row in &delta.rows {
-        let key = rows_of(&row.origin, row.root);
-        let known = rows.entry(key).or_insert_with(|| {
-            let fresh = || MemoryRow::new(row.origin.clone(), row.root, row.template.clone(), row.first);
-            memory.get(key).cloned().unwrap_or_else(fresh)
+/// Rows that are learned, each once.
+#[derive(Default)]
+struct Rows {
+    list: Vec<(MemoryKey, MemoryRow)>,
+    at: HashMap<MemoryKey, usize>,
+}
+
+impl Rows {
+    fn entry(&mut self, key: MemoryKey, otherwise: impl FnOnce() -> MemoryRow) -> &mut MemoryRow {
+        let at = *self.at.entry(key).or_insert_with(|| {
+            self.list.push((key, otherwise()));
+            self.list.len() - 1
         });
+        &mut self.list[at].1
+    }
+}
+
+/// What the memory learns from a delta.
+pub(crate) fn learn(delta: &Delta, memory: &Memory, recall: &Recall<'_, '_>) -> Learned {
+    let mut source = memory.source().clone();
+    let more = delta.rows.len() + 2 * recall.origins.len();
+    let mut rows = Rows { list: Vec::with_capacity(more), at: HashMap::with_capacity(more) };
+    let removed = learn_moves(delta, memory, &mut rows);
+    for (row, (key, known)) in delta.rows.iter().zip(&recall.rows) {
+        let fresh = || MemoryRow::new(row.origin.clone(), row.root, row.template.clone(), row.first);
+        let known = rows.entry(*key, || known.cloned().unwrap_or_else(fresh));
         if known.count > 0 {
             known.stats.gaps.add(row.first.secs() - known.last.secs());
         }
@@ -382,52 +369,100 @@ pub(crate) fn learn(delta: &Delta, memory: &Memory) -> Learned {
         source.first = Some(source.first.map_or(row.first, |first| first.min(row.first)));
         source.last = Some(source.last.map_or(row.last, |last| last.max(row.last)));
     }
-    learn_origins(delta, memory, &mut rows);
+    learn_origins(delta, memory, recall, &mut rows);
     source.lines += delta.counts.kept;
-    Learned { rows: rows.into_iter().collect(), removed, source }
+    Learned { rows: rows.list, removed, source }
 }
 
-/// Busy hours and the share of warnings, per origin as a whole.
-fn learn_origins(delta: &Delta, memory: &Memory, rows: &mut HashMap<MemoryKey, MemoryRow>) {
-    let mut levels: HashMap<MemoryKey, (u64, u64)> = HashMap::new();
-    let mut hosts: BTreeMap<&Arc<str>, (Timestamp, Timestamp, Histogram)> = BTreeMap::new();
-    for row in &delta.rows {
-        let key = MemoryKey::of(&row.origin, ORIGIN);
-        let whole = rows.entry(key).or_insert_with(|| {
-            let fresh = || MemoryRow::new(row.origin.clone(), ORIGIN, "".into(), row.first);
-            memory.get(key).cloned().unwrap_or_else(fresh)
-        });
+/// What was known about a leaf belongs to its new root. Answers what is gone.
+fn learn_moves(delta: &Delta, memory: &Memory, rows: &mut Rows) -> Vec<MemoryKey> {
+    let mut removed: Vec<MemoryKey> = Vec::new();
+    if delta.moves.is_empty() {
+        return removed;
+    }
+    let mut gone: HashSet<MemoryKey> = HashSet::new();
+    let mut by_root: HashMap<RootId, Vec<&Row>> = HashMap::new();
+    delta.rows.iter().for_each(|row| by_root.entry(row.root).or_default().push(row));
+    let steps: BTreeSet<(RootId, RootId)> =
+        delta.moves.iter().map(|step| (step.from.unwrap_or(step.leaf.as_root()), step.to)).collect();
+    for (from, to) in steps.into_iter().filter(|(from, to)| from != to) {
+        for row in by_root.get(&to).into_iter().flatten() {
+            let old = MemoryKey::of(&row.origin, from);
+            if let Some(known) = memory.get(old)
+                && gone.insert(old)
+            {
+                let key = MemoryKey::of(&row.origin, to);
+                let fresh = || MemoryRow::new(row.origin.clone(), to, row.template.clone(), known.first);
+                let target = rows.entry(key, || memory.get(key).cloned().unwrap_or_else(fresh));
+                target.first = target.first.min(known.first);
+                target.last = target.last.max(known.last);
+                target.count += known.count;
+                target.stats.merge(&known.stats);
+                removed.push(old);
+            }
+        }
+    }
+    removed
+}
+
+/// What an origin did in a delta.
+#[derive(Clone)]
+struct Doings {
+    first: Timestamp,
+    last: Timestamp,
+    minutes: Histogram,
+    all: u64,
+    bad: u64,
+}
+
+impl Doings {
+    fn nothing() -> Self {
+        Self { first: Timestamp::MAX, last: Timestamp::MIN, minutes: Histogram::default(), all: 0, bad: 0 }
+    }
+
+    fn add(&mut self, other: &Self) {
+        (self.first, self.last) = (self.first.min(other.first), self.last.max(other.last));
+        self.minutes.merge(&other.minutes);
+        (self.all, self.bad) = (self.all + other.all, self.bad + other.bad);
+    }
+}
+
+/// Busy hours and the share of warnings, per origin as a whole; and that its machine is alive.
+fn learn_origins(delta: &Delta, memory: &Memory, recall: &Recall<'_, '_>, rows: &mut Rows) {
+    let mut origins = vec![Doings::nothing(); recall.origins.len()];
+    for (row, origin) in delta.rows.iter().zip(&recall.origin_of) {
+        let Some(doings) = origins.get_mut(*origin) else { continue };
+        (doings.first, doings.last) = (doings.first.min(row.first), doings.last.max(row.last));
+        doings.minutes.merge(&row.minutes);
+        doings.all += row.count;
+        doings.bad += if row.level >= Some(Level::Warn) { row.count } else { 0 };
+    }
+    let mut hosts: BTreeMap<&Arc<str>, Doings> = BTreeMap::new();
+    for ((origin, (key, known)), doings) in recall.origins.iter().zip(origins) {
+        let fresh = || MemoryRow::new((*origin).clone(), ORIGIN, "".into(), doings.first);
+        let whole = rows.entry(*key, || known.cloned().unwrap_or_else(fresh));
         let profile = whole.stats.profile.get_or_insert_default();
-        for (minute, n) in row.minutes.iter() {
+        for (minute, n) in doings.minutes.iter() {
             profile.add(minute.div_euclid(60), n);
         }
-        whole.count += row.count;
-        whole.last = whole.last.max(row.last);
-        let host = hosts.entry(&row.origin.host).or_insert((row.first, row.last, Histogram::default()));
-        (host.0, host.1) = (host.0.min(row.first), host.1.max(row.last));
-        host.2.merge(&row.minutes);
-        let (bad, all) = levels.entry(key).or_default();
-        *all += row.count;
-        *bad += if row.level >= Some(Level::Warn) { row.count } else { 0 };
+        profile.learn_levels(doings.bad, doings.all);
+        whole.count += doings.all;
+        whole.last = whole.last.max(doings.last);
+        hosts.entry(&origin.host).or_insert_with(Doings::nothing).add(&doings);
     }
-    for (key, (bad, all)) in levels {
-        if let Some(profile) = rows.get_mut(&key).and_then(|row| row.stats.profile.as_mut()) {
-            profile.learn_levels(bad, all);
-        }
-    }
-    for (host, (first, last, minutes)) in hosts {
+    for (host, doings) in hosts {
         let origin = Arc::new(Origin { host: host.clone(), service: "".into() });
         let key = MemoryKey::of(&origin, HOST);
-        let fresh = || MemoryRow::new(origin, HOST, "".into(), first);
-        let whole = rows.entry(key).or_insert_with(|| memory.get(key).cloned().unwrap_or_else(fresh));
+        let fresh = || MemoryRow::new(origin, HOST, "".into(), doings.first);
+        let whole = rows.entry(key, || memory.get(key).cloned().unwrap_or_else(fresh));
         if whole.count > 0 {
-            whole.stats.gaps.add(first.secs() - whole.last.secs());
+            whole.stats.gaps.add(doings.first.secs() - whole.last.secs());
         }
-        for (minute, n) in minutes.iter() {
+        for (minute, n) in doings.minutes.iter() {
             whole.stats.hours.mark(minute.div_euclid(60));
             whole.count = whole.count.saturating_add(u64::from(n));
         }
-        whole.last = whole.last.max(last);
+        whole.last = whole.last.max(doings.last);
         whole.stats.silent_since = None;
     }
 }
@@ -528,15 +563,19 @@ pub(crate) fn silence(delta: &Delta, memory: &Memory, learned: &mut Learned, now
         Some(last) => last.max(now),
         None => return Vec::new(),
     };
-    let seen: HashSet<MemoryKey> = learned.rows.iter().map(|(key, _)| *key).collect();
+    let mut seen: Option<HashSet<MemoryKey>> = None;
     let mut silent: BTreeMap<Arc<Origin>, Vec<(MemoryKey, MemoryRow)>> = BTreeMap::new();
     let mut machines: BTreeMap<Arc<str>, (MemoryKey, MemoryRow)> = BTreeMap::new();
-    for (key, row) in memory.rows() {
-        if seen.contains(&key) || row.is_origin() || row.stats.silent_since.is_some() {
+    for (key, row) in memory.steady() {
+        if row.is_origin() || row.stats.silent_since.is_some() {
             continue;
         }
         let regular = patience(row).is_some_and(|longest| now.since(row.last).as_secs_f64() > longest);
         if !regular || row.stats.hours.active_before(now.secs() / 3600) < 3 {
+            continue;
+        }
+        let seen = seen.get_or_insert_with(|| learned.rows.iter().map(|(key, _)| *key).collect());
+        if seen.contains(&key) {
             continue;
         }
         match row.is_host() {

@@ -1,8 +1,8 @@
 //! Signatures of the classics: the rules that come with the program, and the user's.
 //!
-//! A rule names literal texts. One automaton looks for the texts of all rules at once, so that a line costs the same
-//! with a thousand rules as with ten; only a rule whose text was found is looked at further (its other texts, its
-//! expression, its conditions).
+//! A rule names literal texts. [`Texts`] looks for those of all rules at once, so that a line costs the same with a thousand
+//! rules as with ten; only a rule whose text was found is looked at further (its other texts, its expression, its
+//! conditions).
 
 use std::{
     collections::BTreeMap,
@@ -10,14 +10,12 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use aho_corasick::{AhoCorasick, AhoCorasickBuilder, AhoCorasickKind};
-
 use crate::{
     address,
     http::{self, Request},
-    rule::{Act, Captures, Class, On, Rule},
+    rule::{Act, Captures, Class, On, Per, Rule},
     rulefile::{self, Parsed, RuleError},
-    screen,
+    texts::Texts,
 };
 
 /// The files that come with the program.
@@ -42,16 +40,35 @@ pub struct RuleSet {
 struct Inner {
     rules: Vec<Rule>,
     classes: Vec<Class>,
-    finder: Option<AhoCorasick>,
-    /// The texts that `finder` looks for.
-    literals: Vec<String>,
-    /// Finds what the texts look like, for lines of which only the shape is looked at.
-    shapes: OnceLock<Option<AhoCorasick>>,
-    /// Which rules a literal belongs to, by its number in `finder`.
-    owners: Vec<Vec<u32>>,
+    /// The texts of all rules.
+    texts: Texts,
     /// Rules for requests that only ask for a status.
     by_status: Vec<u32>,
+    /// The statuses that those ask for.
+    statuses: Vec<(u16, u16)>,
 }
+
+/// The owner of texts one of which is in every line that tells about a request; it is no rule.
+const REQUEST: u32 = u32::MAX;
+
+/// Those texts, in lower case.
+const OF_REQUESTS: [&str; 15] = [
+    "] \"",
+    "tatus",
+    "http/",
+    "get ",
+    "post ",
+    "head ",
+    "put ",
+    "delete ",
+    "options ",
+    "patch ",
+    "connect ",
+    "trace ",
+    "propfind ",
+    "proppatch ",
+    "mkcol ",
+];
 
 impl fmt::Debug for RuleSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -155,13 +172,8 @@ impl RuleSet {
     /// The rules that match a line of `service`, by number, ascending, with what they captured.
     pub(crate) fn hits(&self, line: &Prepared<'_>, service: &str) -> Vec<(usize, Captures)> {
         let inner = &*self.inner;
-        let Some(finder) = &inner.finder else { return Vec::new() };
-        let mut candidates: Vec<u32> = Vec::new();
-        let mut look = |text: &str| {
-            for found in finder.find_overlapping_iter(text) {
-                candidates.extend_from_slice(&inner.owners[found.pattern().as_usize()]);
-            }
-        };
+        let (mut room, mut candidates) = (Vec::new(), Vec::new());
+        let mut look = |text: &str| inner.texts.find(text.as_bytes(), &mut room, &mut candidates);
         match &line.request {
             Some(request) => {
                 look(&request.text);
@@ -172,39 +184,63 @@ impl RuleSet {
             }
             None => look(line.raw),
         }
-        if candidates.is_empty() {
-            return Vec::new();
-        }
         candidates.sort_unstable();
         candidates.dedup();
-        let judge = |number: u32| judge(&inner.rules[number as usize], line, service).map(|c| (number as usize, c));
+        let judge = |number: u32| Some((number as usize, judge(inner.rules.get(number as usize)?, line, service)?));
         candidates.into_iter().filter_map(judge).collect()
     }
 
-    /// Rules whose texts may be in a line that looks like `shape` (see [`crate::screen::shape`]); never too few.
-    pub(crate) fn candidates(&self, shape: &[u8], found: &mut Vec<u32>) {
+    /// Adds the rules that may match a line, by number, some perhaps twice; never too few. `room` is overwritten.
+    ///
+    /// What a request says only when its parts are put together is not found.
+    pub(crate) fn candidates(&self, line: &[u8], room: &mut Vec<u8>, found: &mut Vec<u32>) {
         let inner = &*self.inner;
-        let finder = inner.shapes.get_or_init(|| {
-            let shapes = inner.literals.iter().map(|literal| {
-                let mut shape = Vec::new();
-                screen::shape(literal.as_bytes(), &mut shape);
-                shape
-            });
-            AhoCorasickBuilder::new().kind(Some(AhoCorasickKind::ContiguousNFA)).build(shapes).ok()
-        });
-        for at in finder.iter().flat_map(|finder| finder.find_overlapping_iter(shape)) {
-            found.extend_from_slice(&inner.owners[at.pattern().as_usize()]);
+        let begin = found.len();
+        inner.texts.find(line, room, found);
+        if memchr::memchr2(b'%', b'\\', line).is_some() {
+            inner.texts.find(http::unescape(&String::from_utf8_lossy(line)).as_bytes(), room, found);
+        }
+        let rest = found.get(begin..).unwrap_or_default();
+        if rest.is_empty() {
+            return;
+        }
+        if rest.contains(&REQUEST) {
+            keep(found, begin, |rule| rule != REQUEST);
+            if http::statuses(line).any(|status| within(&inner.statuses, status)) {
+                found.extend_from_slice(&inner.by_status);
+            }
+        } else {
+            let of_requests = |rule: u32| inner.rules.get(rule as usize).is_some_and(|rule| rule.on != On::Line);
+            keep(found, begin, |rule| !of_requests(rule));
         }
     }
 
-    /// Rules that ask for nothing but a status.
-    pub(crate) fn for_any_request(&self) -> impl Iterator<Item = usize> + '_ {
-        self.inner.by_status.iter().map(|rule| *rule as usize)
+    /// Whether [`RuleSet::hits`] may find anything in a line.
+    pub(crate) fn may_hit(&self, line: &[u8], room: &mut Vec<u8>, found: &mut Vec<u32>) -> bool {
+        found.clear();
+        self.inner.texts.find(line, room, found);
+        !found.is_empty() || memchr::memchr2(b'%', b'\\', line).is_some()
     }
 
     /// Whether a rule asks for a status.
     pub(crate) fn is_of_status(&self, rule: usize) -> bool {
         self.inner.rules.get(rule).is_some_and(|rule| !rule.status.is_empty())
+    }
+
+    /// Whether every value of a capture must be counted: rules that make a finding by themselves only show a few.
+    pub(crate) fn counts(&self, rule: usize, capture: &str) -> bool {
+        let Some(rule) = self.inner.rules.get(rule) else { return false };
+        let of_act = match &rule.act {
+            Act::Count(class) => match self.class(class).map(|class| class.per) {
+                Some(Per::Ip) => capture == "ip",
+                Some(Per::User) => capture == "user",
+                Some(Per::Host) | None => false,
+            },
+            Act::Success(_) => matches!(capture, "ip" | "user"),
+            Act::Contact => capture == "peer",
+            Act::Find(_) | Act::Watch | Act::Benign => false,
+        };
+        of_act || rule.watch.iter().any(|watched| watched == capture)
     }
 
     /// Whether a rule matches a line in all that it asks for.
@@ -238,15 +274,13 @@ impl RuleSet {
                 }
             }
         }
-        let finder = AhoCorasickBuilder::new()
-            .ascii_case_insensitive(true)
-            .kind(Some(AhoCorasickKind::ContiguousNFA))
-            .build(literals.keys())
-            .ok();
-        let (literals, owners) = literals.into_iter().unzip();
+        for text in OF_REQUESTS {
+            literals.entry(text.to_owned()).or_default().push(REQUEST);
+        }
+        let texts = Texts::new(literals);
         let classes = classes.into_values().collect();
-        let shapes = OnceLock::new();
-        Self { inner: Arc::new(Inner { rules, classes, finder, literals, shapes, owners, by_status }) }
+        let statuses = by_status.iter().flat_map(|rule| rules[*rule as usize].status.clone()).collect();
+        Self { inner: Arc::new(Inner { rules, classes, texts, by_status, statuses }) }
     }
 
     fn check_class_of(&self, rule: &Rule) -> Result<(), RuleError> {
@@ -311,8 +345,7 @@ fn judge(rule: &Rule, line: &Prepared<'_>, service: &str) -> Option<Captures> {
             if request.proxied != (rule.on == On::Proxy) {
                 return None;
             }
-            let within = |(low, high): &(u16, u16)| (*low..=*high).contains(&request.status);
-            if !rule.status.is_empty() && !rule.status.iter().any(within) {
+            if !rule.status.is_empty() && !within(&rule.status, request.status) {
                 return None;
             }
             request.text.as_str()
@@ -353,16 +386,29 @@ fn judge(rule: &Rule, line: &Prepared<'_>, service: &str) -> Option<Captures> {
     rule.conditions.iter().all(|c| c.holds(&captures)).then_some(captures)
 }
 
+/// Keeps of what is in `list` from `begin` on what is wanted.
+fn keep(list: &mut Vec<u32>, begin: usize, wanted: impl Fn(u32) -> bool) {
+    let mut kept = begin;
+    for at in begin..list.len() {
+        if wanted(list[at]) {
+            list[kept] = list[at];
+            kept += 1;
+        }
+    }
+    list.truncate(kept);
+}
+
+fn within(ranges: &[(u16, u16)], status: u16) -> bool {
+    ranges.iter().any(|(low, high)| (*low..=*high).contains(&status))
+}
+
 /// Whether `text` has `literal` in it, in any case.
 fn contains(text: &str, literal: &str) -> bool {
     let (text, literal) = (text.as_bytes(), literal.as_bytes());
     let Some(first) = literal.first() else { return true };
-    let (low, up) = (first.to_ascii_lowercase(), first.to_ascii_uppercase());
-    let last = text.len().checked_sub(literal.len());
-    last.is_some_and(|last| {
-        (0..=last)
-            .any(|at| (text[at] == low || text[at] == up) && text[at..at + literal.len()].eq_ignore_ascii_case(literal))
-    })
+    let Some(last) = text.len().checked_sub(literal.len()) else { return false };
+    memchr::memchr2_iter(first.to_ascii_lowercase(), first.to_ascii_uppercase(), &text[..=last])
+        .any(|at| text[at..at + literal.len()].eq_ignore_ascii_case(literal))
 }
 
 /// Whether a line is from `program`: its service says so, or its header.

@@ -1,20 +1,19 @@
 //! Looks at single lines where samples do not tell about a whole row: an attack that hides among ten thousand harmless
 //! requests of the same template.
 //!
-//! A row whose events are all samples needs nothing, nor does a rule that the template itself decides. Of all other lines
-//! the [`shape`] is looked at: most lines of a log look like one that was harmless before, and cost a hash. In a new shape
-//! one automaton looks for the texts of all rules at once; only what it finds is looked at further. What was found is
-//! counted exactly, and shown: the line becomes a sample of its row.
+//! The texts of all rules are looked for in every line, once; most lines have none, and a row none of whose lines
+//! has any is not looked at further. Of the others the samples are tried first: what matches them all, and whose values the
+//! slots have, is settled for the whole row. Only what is left is tried line by line. What was found is counted exactly,
+//! and shown: the line becomes a sample of its row.
 
-use std::{
-    collections::{BTreeMap, HashSet, hash_map::RandomState},
-    hash::BuildHasher,
-};
+use std::collections::BTreeMap;
 
+use hashbrown::HashMap;
 use logwarden_templates::{Delta, Histogram, Row, Sample, Timestamp};
+use memchr::memmem;
 
 use crate::{
-    Finding, http,
+    Finding,
     look::{Hit, Known, Matched, NAMES, Seen, of_samples, slot_of},
     rule::Captures,
     rules::{Prepared, RuleSet},
@@ -32,20 +31,25 @@ const CAPTURES: usize = 64;
 const VALUES: usize = 256;
 /// Longer lines are looked at up to here.
 const MAX_LINE: usize = 8 * 1024;
-/// Harmless shapes that are remembered within one delta.
-const SHAPES: usize = 1 << 16;
 
 /// What single lines of the rows of a delta say.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Screened {
     hits: BTreeMap<usize, Vec<Hit>>,
-    /// Which rules matched the samples of a row, and how many samples it had.
+    /// By row: which rules matched its samples, and how many samples it had.
     samples: BTreeMap<usize, (Vec<Matched>, usize)>,
+    /// Rows in whose lines no text of any rule is.
+    silent: Vec<bool>,
 }
 
 impl Screened {
-    pub(crate) fn samples_of(&self, row: usize) -> Option<(Vec<Matched>, usize)> {
-        self.samples.get(&row).cloned()
+    /// Which rules match the samples of a row, and how many samples it had when they were tried.
+    pub(crate) fn samples_of(&self, number: usize, row: &Row, rules: &RuleSet) -> (Vec<Matched>, usize) {
+        match self.samples.get(&number) {
+            Some(known) => known.clone(),
+            None if self.silent.get(number) == Some(&true) => (Vec::new(), row.samples.len()),
+            None => (of_samples(row, rules), row.samples.len()),
+        }
     }
 
     pub(crate) fn of_row(&self, row: usize) -> &[Hit] {
@@ -53,78 +57,107 @@ impl Screened {
     }
 }
 
-/// What is to be looked for in the lines of a row.
-enum Plan {
-    /// Nothing: the samples tell all.
-    Nothing,
-    /// All rules but `settled`, which match every line; and `open` in any case, which match some.
-    Lines { settled: Vec<usize>, open: Vec<usize> },
+/// Lines that have texts of rules.
+#[derive(Default)]
+struct Marked {
+    /// Line and row, and where its rules begin in `rules`.
+    lines: Vec<(u32, u32, u32)>,
+    rules: Vec<u32>,
+    /// Lines of each row, and whether any is marked.
+    rows: Vec<(u64, bool)>,
+}
+
+impl Marked {
+    fn new(delta: &Delta, lines: &[(Timestamp, &[u8])], rules: &RuleSet) -> Self {
+        let mut room = Vec::new();
+        let mut marked = Self { rows: vec![(0, false); delta.rows.len()], ..Self::default() };
+        for (number, (row, (_, line))) in (0_u32..).zip(delta.assignments.iter().zip(lines)) {
+            let Some(row) = *row else { continue };
+            let Some((seen, any)) = marked.rows.get_mut(row as usize) else { continue };
+            *seen += 1;
+            let begin = marked.rules.len();
+            let line = &line[..line.len().min(MAX_LINE)];
+            rules.candidates(line, &mut room, &mut marked.rules);
+            if marked.rules.len() > begin {
+                *any = true;
+                marked.lines.push((number, row, u32::try_from(begin).unwrap_or(u32::MAX)));
+            }
+        }
+        marked
+    }
+
+    /// The marked lines: line, row and rules, each once.
+    fn iter(&self) -> impl Iterator<Item = (usize, usize, Vec<usize>)> + '_ {
+        let ends = self.lines.iter().skip(1).map(|(_, _, begin)| *begin as usize).chain([self.rules.len()]);
+        self.lines.iter().zip(ends).map(|((line, row, begin), end)| {
+            let rules = self.rules.get(*begin as usize..end).unwrap_or_default();
+            let mut rules: Vec<usize> = rules.iter().map(|rule| *rule as usize).collect();
+            rules.sort_unstable();
+            rules.dedup();
+            (*line as usize, *row as usize, rules)
+        })
+    }
 }
 
 /// Looks at the lines that `delta` was folded from. Those that a rule matches and no sample shows become samples of their
 /// row, a few of each kind.
 pub(crate) fn screen(delta: &mut Delta, lines: &[(Timestamp, &[u8])], rules: &RuleSet) -> Screened {
+    let marked = Marked::new(delta, lines, rules);
     let mut screened = Screened::default();
-    let mut plans: Vec<Option<Plan>> = delta.rows.iter().map(|_| None).collect();
+    // A row that began in a fold before has lines that are not here.
+    let silent = |(row, (seen, any)): (&Row, &(u64, bool))| !any && *seen >= row.lines;
+    screened.silent = delta.rows.iter().zip(&marked.rows).map(silent).collect();
+    let mut settled: HashMap<usize, Option<Vec<usize>>> = HashMap::new();
     let mut shown: BTreeMap<usize, Vec<Sample>> = BTreeMap::new();
-    let mut eye = Eye::default();
-    for (row_of, (time, line)) in delta.assignments.iter().zip(lines) {
-        let time = *time;
-        let Some(number) = row_of.map(|row| row as usize) else { continue };
-        let (Some(row), Some(known)) = (delta.rows.get(number), plans.get_mut(number)) else { continue };
-        let plan = known.get_or_insert_with(|| {
-            let (plan, found) = plan(row, rules);
-            screened.samples.extend(found.map(|found| (number, (found, row.samples.len()))));
-            plan
+    let mut counts = Counts::default();
+    for (at, number, candidates) in marked.iter() {
+        let (Some((time, line)), Some(row)) = (lines.get(at), delta.rows.get(number)) else { continue };
+        let settled = settled.entry(number).or_insert_with(|| {
+            let found = of_samples(row, rules);
+            let settled = settled_by(row, &found, rules);
+            screened.samples.insert(number, (found, row.samples.len()));
+            settled
         });
-        let Plan::Lines { settled, open } = plan else { continue };
-        let (whole, line) = (line, &line[..line.len().min(MAX_LINE)]);
-        let candidates = eye.candidates(rules, number, line, settled, open);
-        if candidates.is_empty() {
+        let Some(settled) = settled else { continue };
+        let mut open = candidates.into_iter().filter(|rule| !settled.contains(rule)).peekable();
+        if open.peek().is_none() {
             continue;
         }
-        let text = String::from_utf8_lossy(line);
+        let text = String::from_utf8_lossy(&line[..line.len().min(MAX_LINE)]);
         let prepared = Prepared::new(&text);
-        for rule in candidates {
+        for rule in open {
             let Some(captures) = rules.judge(rule, &prepared, &row.origin.service) else { continue };
-            let count = screened.take(number, rule, captures, time);
+            let count = counts.take(number, rule, captures, *time);
             let samples = shown.entry(number).or_default();
-            let known = || row.samples.iter().chain(&*samples).any(|sample| sample.text == *whole);
+            let known = || row.samples.iter().chain(&*samples).any(|sample| sample.text == *line);
             if count <= SHOWN as u64 && samples.len() + row.samples.len() < MOST_SAMPLES && !known() {
-                samples.push(sample(time, whole));
+                samples.push(sample(*time, line));
             }
         }
     }
+    screened.hits = counts.finish();
     for (number, samples) in shown {
         delta.rows[number].samples.extend(samples);
     }
     screened
 }
 
-/// Whether samples tell about all lines of a row.
-fn plan(row: &Row, rules: &RuleSet) -> (Plan, Option<Vec<Matched>>) {
+/// The rules that need not be tried on the lines of a row, since its samples and slots tell all; `None` if that is so of
+/// every rule.
+fn settled_by(row: &Row, found: &[Matched], rules: &RuleSet) -> Option<Vec<usize>> {
     if row.count <= row.samples.len() as u64 {
-        return (Plan::Nothing, None);
+        return None;
     }
-    let found = of_samples(row, rules);
     let mixed = has_mixed_status(row) && found.iter().any(|(rule, ..)| rules.is_of_status(*rule));
-    let whole = |rule: &Matched| {
-        let (number, captures, times) = rule;
+    let whole = |(rule, captures, times): &&Matched| {
         // A value that is in no slot of its own, or in one that could not keep all, is counted line by line.
-        let counted = NAMES.iter().all(|(name, kind)| {
+        let counted = NAMES.iter().filter(|(name, _)| rules.counts(*rule, name)).all(|(name, kind)| {
             captures.iter().all(|captures| captures.get(name).is_none())
                 || slot_of(row, captures, name, *kind).is_some_and(|slot| slot.distinct <= slot.values.len() as u64)
         });
-        times.len() == row.samples.len() && counted && !(mixed && rules.is_of_status(*number))
+        times.len() == row.samples.len() && counted && !(mixed && rules.is_of_status(*rule))
     };
-    let settled: Vec<usize> = found.iter().filter(|rule| whole(rule)).map(|(rule, ..)| *rule).collect();
-    let mut open: Vec<usize> = found.iter().map(|(rule, ..)| *rule).filter(|rule| !settled.contains(rule)).collect();
-    if mixed {
-        open.extend(rules.for_any_request());
-        open.sort_unstable();
-        open.dedup();
-    }
-    (Plan::Lines { settled, open }, Some(found))
+    Some(found.iter().filter(whole).map(|(rule, ..)| *rule).collect())
 }
 
 /// Whether the lines of a row may have different HTTP statuses.
@@ -182,95 +215,69 @@ fn sample(time: Timestamp, line: &[u8]) -> Sample {
 }
 
 fn holds(text: &[u8], name: &str) -> bool {
-    !name.is_empty() && text.windows(name.len()).any(|window| window == name.as_bytes())
+    !name.is_empty() && memmem::find(text, name.as_bytes()).is_some()
 }
 
-/// Looks at shapes.
+/// Counts the lines that rules match, by row and rule.
 #[derive(Default)]
-struct Eye {
-    shape: Vec<u8>,
-    found: Vec<u32>,
-    /// Shapes in which nothing was found, per row. Keyed at random: nobody can write a line that passes for another.
-    harmless: HashSet<u64>,
-    hasher: RandomState,
+struct Counts {
+    hits: HashMap<(usize, usize), Hit>,
+    values: HashMap<(usize, usize, &'static str), Values>,
 }
 
-impl Eye {
-    /// The rules to be tried on a line: those whose texts may be in it, apart from the settled ones of its row, and the
-    /// open ones.
-    fn candidates(
-        &mut self,
-        rules: &RuleSet,
-        row: usize,
-        line: &[u8],
-        settled: &[usize],
-        open: &[usize],
-    ) -> Vec<usize> {
-        self.shape.clear();
-        shape(line, &mut self.shape);
-        if line.iter().any(|b| matches!(b, b'%' | b'\\')) {
-            // An escape is a number, too: what it hides belongs to the shape.
-            self.shape.push(b'\n');
-            shape(http::unescape(&String::from_utf8_lossy(line)).as_bytes(), &mut self.shape);
-        }
-        let hash = self.hasher.hash_one((row, &self.shape));
-        if self.harmless.contains(&hash) {
-            return open.to_vec();
-        }
-        self.found.clear();
-        rules.candidates(&self.shape, &mut self.found);
-        let mut found: Vec<usize> = self.found.iter().map(|rule| *rule as usize).collect();
-        found.retain(|rule| !settled.contains(rule) && !open.contains(rule));
-        found.sort_unstable();
-        found.dedup();
-        if found.is_empty() {
-            if self.harmless.len() >= SHAPES {
-                self.harmless.clear();
-            }
-            self.harmless.insert(hash);
-        }
-        found.extend_from_slice(open);
-        found
-    }
-}
+/// How often a capture had each value, and when.
+type Values = HashMap<String, (u64, Histogram)>;
 
-/// Adds what a text looks like: lower case, every number a `0`. Whatever holds a text holds its shape.
-pub(crate) fn shape(text: &[u8], shape: &mut Vec<u8>) {
-    let mut in_number = false;
-    for byte in text {
-        let digit = byte.is_ascii_digit();
-        if !digit {
-            shape.push(byte.to_ascii_lowercase());
-        } else if !in_number {
-            shape.push(b'0');
-        }
-        in_number = digit;
-    }
-}
-
-impl Screened {
+impl Counts {
     /// Counts a line; answers how many of its kind there are.
     fn take(&mut self, row: usize, rule: usize, captures: Captures, time: Timestamp) -> u64 {
-        let hits = self.hits.entry(row).or_default();
-        let at = hits.iter().position(|hit| hit.rule == rule).unwrap_or_else(|| {
-            let known = Known::Each(NAMES.iter().map(|(name, _)| (*name, Vec::new())).collect());
-            hits.push(Hit { row, rule, captures: Vec::new(), count: 0, minutes: Histogram::default(), known });
-            hits.len() - 1
+        let hit = self.hits.entry((row, rule)).or_insert_with(|| Hit {
+            row,
+            rule,
+            captures: Vec::new(),
+            count: 0,
+            minutes: Histogram::default(),
+            known: Known::Each(Vec::new()),
         });
-        let hit = &mut hits[at];
         hit.count += 1;
         hit.minutes.add(time, 1);
-        if let Known::Each(values) = &mut hit.known {
-            for (name, seen) in values {
-                let Some(value) = captures.get(name) else { continue };
-                // Those that are too many count together, without a name.
-                let room = seen.len() < VALUES || seen.iter().any(|known| known.value == value);
-                Seen::tick(seen, if room { value } else { "" }, time);
+        for (name, _) in NAMES {
+            let Some(value) = captures.get(name) else { continue };
+            let seen = self.values.entry((row, rule, *name)).or_default();
+            // Those that are too many count together, without a name.
+            let value = if seen.len() < VALUES || seen.contains_key(value) { value } else { "" };
+            if let Some((count, minutes)) = seen.get_mut(value) {
+                *count += 1;
+                minutes.add(time, 1);
+            } else {
+                let mut minutes = Histogram::default();
+                minutes.add(time, 1);
+                seen.insert(value.to_owned(), (1, minutes));
             }
         }
         if hit.captures.len() < CAPTURES && !hit.captures.contains(&captures) {
             hit.captures.push(captures);
         }
         hit.count
+    }
+
+    /// By row.
+    fn finish(self) -> BTreeMap<usize, Vec<Hit>> {
+        let mut hits = self.hits;
+        let mut values: Vec<_> = self.values.into_iter().collect();
+        values.sort_unstable_by_key(|(key, _)| *key);
+        for ((row, rule, name), seen) in values {
+            let mut seen: Vec<Seen> =
+                seen.into_iter().map(|(value, (count, minutes))| Seen { value, count, minutes }).collect();
+            seen.sort_unstable_by(|a, b| b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value)));
+            if let Some(Known::Each(values)) = hits.get_mut(&(row, rule)).map(|hit| &mut hit.known) {
+                values.push((name, seen));
+            }
+        }
+        let mut sorted: Vec<_> = hits.into_iter().collect();
+        sorted.sort_unstable_by_key(|(key, _)| *key);
+        let mut by_row: BTreeMap<usize, Vec<Hit>> = BTreeMap::new();
+        sorted.into_iter().for_each(|((row, _), hit)| by_row.entry(row).or_default().push(hit));
+        by_row
     }
 }

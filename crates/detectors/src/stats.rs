@@ -18,6 +18,9 @@ const SETTLED_BUCKETS: u32 = 12;
 /// Gaps after which an outlier no longer counts in full.
 const SETTLED_GAPS: u32 = 30;
 
+/// Gaps that must have been seen before silence means something.
+pub(crate) const ENOUGH_GAPS: u32 = 30;
+
 /// Known values kept per row.
 pub(crate) const MAX_VALUES: usize = 32;
 
