@@ -85,6 +85,8 @@ Examples:
   logwarden-analyzer fold --format csv app.log > lines.csv
   logwarden-analyzer fold --around 1234 app.log")]
     Fold(Fold),
+    /// Checks everything that is needed, and says what to do
+    Doctor(Doctor),
     #[command(flatten)]
     Shared(Shared),
 }
@@ -131,6 +133,8 @@ Examples:
 Try it:
   curl -d '{\"log\": \"Disk space on /dev/sda1 is critically low: only 5% remaining.\"}' http://127.0.0.1:5000/receive_logs")]
     Serve(Serve),
+    /// Checks everything that is needed, and says what to do
+    Doctor(ReceiverDoctor),
     #[command(flatten)]
     Shared(Shared),
 }
@@ -164,8 +168,6 @@ pub(crate) enum Shared {
     /// Rules of one's own
     #[command(subcommand)]
     Rules(Rules),
-    /// Checks everything that is needed, and says what to do
-    Doctor(Doctor),
     /// Sends a test message through every channel, or one
     TestAlert {
         /// The channel's name
@@ -339,6 +341,12 @@ pub(crate) struct Doctor {
     /// Also ask the model about three lines, which loads it
     #[arg(long, conflicts_with = "offline")]
     pub(crate) probe: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReceiverDoctor {
+    #[command(flatten)]
+    pub(crate) doctor: Doctor,
     /// Only print what to paste into this log shipper, so that it pushes here
     #[arg(long, value_enum, value_name = "NAME", conflicts_with_all = ["offline", "probe"])]
     pub(crate) shipper: Option<Shipper>,

@@ -9,7 +9,7 @@ use logwarden_push_source::{BuildError, Builder, PushSource, Receiver};
 
 use crate::{
     alert,
-    args::{Common, Doctor, Serve},
+    args::{Common, Doctor, ReceiverDoctor, Serve},
     failure::Failure,
     output, program, serve,
     setup::{self, Read, Setup},
@@ -73,13 +73,16 @@ impl Findings {
     }
 }
 
+/// Runs the receiver's command, which also tells what to paste into shippers.
+pub(crate) async fn of_receiver(common: &Common, args: &ReceiverDoctor) -> Result<u8, Failure> {
+    let Some(shipper) = args.shipper else { return doctor(common, &args.doctor).await };
+    let to = target(&setup::load(common)?);
+    output::write(shipper.configuration(&to).as_bytes())?;
+    Ok(0)
+}
+
 /// Runs the command.
 pub(crate) async fn doctor(common: &Common, args: &Doctor) -> Result<u8, Failure> {
-    if let Some(shipper) = args.shipper {
-        let to = target(&setup::load(common)?);
-        output::write(shipper.configuration(&to).as_bytes())?;
-        return Ok(0);
-    }
     let mut found = Findings::default();
     let setup = match setup::read(common)? {
         Read::Good(setup) => setup,

@@ -55,6 +55,7 @@ pub fn analyzer(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Command::Backfill { since } => backfill::backfill(common, *since).await,
             Command::Scan(scan) => scan::scan(common, scan).await,
             Command::Fold(fold) => fold::fold(fold).await,
+            Command::Doctor(doctor) => doctor::doctor(common, doctor).await,
             Command::Shared(command) => shared::<Analyzer>(common, command).await,
         }
     }))
@@ -73,6 +74,7 @@ pub fn receiver(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     end(start(threads, async {
         match &args.command {
             ReceiverCommand::Serve(serve) => Box::pin(serve::serve(common, serve)).await,
+            ReceiverCommand::Doctor(doctor) => doctor::of_receiver(common, doctor).await,
             ReceiverCommand::Shared(command) => shared::<Receiver>(common, command).await,
         }
     }))
@@ -96,7 +98,6 @@ fn parse<A: CommandFactory + FromArgMatches>(
 async fn shared<A: CommandFactory>(common: &Common, command: &Shared) -> Result<u8, Failure> {
     match command {
         Shared::Rules(Rules::Test(test)) => rules::test(test).await,
-        Shared::Doctor(doctor) => doctor::doctor(common, doctor).await,
         Shared::TestAlert { channel } => alert::test(common, channel.as_deref()).await,
         Shared::NotifyFailure { unit } => alert::notify_failure(common, unit).await,
         Shared::Incidents(incidents) => incidents::list(common, incidents).await,

@@ -186,9 +186,8 @@ pub async fn wire(config: &Config, around: Surroundings<'_>) -> Result<Wired, Wi
 
     let mut discords = Vec::new();
     for channel in &config.channels {
-        match self::channel(channel, &env) {
+        match self::channel(channel, &around.program, &env) {
             Ok(Made::Discord(discord)) => {
-                let discord = Arc::new(discord);
                 discords.push(discord.clone());
                 builder = builder.notifier(discord);
             }
@@ -518,15 +517,17 @@ fn parse_hours(text: &str, now: logwarden_core::Timestamp) -> Option<Hours> {
 }
 
 enum Made {
-    Discord(Discord),
+    Discord(Arc<Discord>),
     Other(Arc<dyn Notifier>),
 }
 
-fn channel(config: &ChannelConfig, env: &Arc<dyn Env>) -> Result<Made, AddressError> {
+fn channel(config: &ChannelConfig, program: &str, env: &Arc<dyn Env>) -> Result<Made, AddressError> {
     let (name, url, severity) = (config.name.as_str(), &config.address.value, config.min_severity);
     Ok(match config.kind {
-        ChannelKind::Discord => Made::Discord(Discord::new(name, url, severity, DESTINATION_KEY)?),
-        ChannelKind::Slack => Made::Other(Arc::new(Slack::new(name, url, severity, DESTINATION_KEY)?)),
+        ChannelKind::Discord => {
+            Made::Discord(Arc::new(Discord::new(name, url, severity, DESTINATION_KEY)?.program(program)))
+        }
+        ChannelKind::Slack => Made::Other(Arc::new(Slack::new(name, url, severity, DESTINATION_KEY)?.program(program))),
         ChannelKind::Webhook => {
             let signing: Vec<_> = config.signing.iter().map(|secret| secret.value.clone()).collect();
             Made::Other(Arc::new(Webhook::new(name, url, &signing, severity, DESTINATION_KEY, env.clone())?))

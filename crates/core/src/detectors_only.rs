@@ -133,14 +133,10 @@ mod tests {
         rows[3] = disk.into();
         let grounding = ground(tripwire::findings(&rows), &rows, &"".into(), &Floors::default());
         let (text, severity) = summarise(rows.iter().map(|row| &**row), &grounding.findings);
-        insta::assert_snapshot!(text, @r#"
-        437 lines from 4 programs in 5 patterns. 1 finding: 1 medium. Log text contains instructions to a language model (on web-1).
-        "#);
+        insta::assert_snapshot!(text, @"437 lines from 4 programs in 5 patterns. 1 finding: 1 medium. Log text contains instructions to a language model (on web-1).");
         assert_eq!(severity, Some(Severity::Medium));
         let (text, severity) = summarise(rows.iter().map(|row| &**row), &[]);
-        insta::assert_snapshot!(text, @r#"
-        437 lines from 4 programs in 5 patterns. The detectors found nothing wrong.
-        "#);
+        insta::assert_snapshot!(text, @"437 lines from 4 programs in 5 patterns. The detectors found nothing wrong.");
         assert_eq!(severity, None);
         assert_eq!(summarise([], &[]).0, "No lines were read.");
     }

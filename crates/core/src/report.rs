@@ -231,8 +231,6 @@ mod tests {
             model: None,
         };
         let json = serde_json::to_string(&SummaryReport::of(&summary, 0)).unwrap();
-        insta::assert_snapshot!(json, @r#"
-        {"type":"summary","profile":"general","severity":null,"summary":"Nothing.","classifier":"detectors","from":"1970-01-01T00:00:01Z","to":"1970-01-01T00:00:02Z","lines":7,"findings":0}
-        "#);
+        insta::assert_snapshot!(json, @r#"{"type":"summary","profile":"general","severity":null,"summary":"Nothing.","classifier":"detectors","from":"1970-01-01T00:00:01Z","to":"1970-01-01T00:00:02Z","lines":7,"findings":0}"#);
     }
 }

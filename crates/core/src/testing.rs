@@ -1,9 +1,13 @@
-//! For tests: a clock that is set by hand, and one suite per trait that every implementation runs.
+//! For tests: a clock that is set by hand, one suite per trait that every implementation runs, and for each trait an
+//! implementation in memory that is stricter than the real ones.
 //!
-//! The stores in memory are stricter than those on disk and found in [`memory_ledger`](crate::memory_ledger) and
-//! [`memory_dedup`](crate::memory_dedup), since `scan` uses them, too.
+//! The stores in memory are found in [`memory_ledger`](crate::memory_ledger) and [`memory_dedup`](crate::memory_dedup),
+//! since `scan` uses them, too.
 
 pub mod classifier;
+mod memory_classifier;
+mod memory_notifier;
+mod memory_source;
 pub mod notifier;
 pub mod source;
 
@@ -24,6 +28,9 @@ pub mod rows;
 
 use crate::{Timestamp, env::Env};
 pub use crate::{memory_dedup::MemoryDedup, memory_ledger::MemoryLedger};
+pub use memory_classifier::MemoryClassifier;
+pub use memory_notifier::MemoryNotifier;
+pub use memory_source::MemorySource;
 
 /// A clock that stands still until it is moved, and dice with a seed. Clones share both.
 #[derive(Clone, Debug)]
@@ -165,9 +172,12 @@ impl Drop for Sleep {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use futures::{FutureExt, executor::block_on, future::join};
 
     use super::*;
+    use crate::classifier::Classifier;
 
     #[test]
     fn sleepers_wake_when_the_clock_is_moved_and_leave_when_dropped() {
@@ -200,6 +210,79 @@ mod tests {
     #[test]
     fn the_deduplication_store_in_memory_keeps_its_promises() {
         block_on(dedup::every_promise(|env| MemoryDedup::new(env.clock())));
+    }
+
+    #[test]
+    fn the_source_in_memory_keeps_its_promises() {
+        let source = MemorySource::with_queries("memory", &["{a=\"1\"}", "{a=\"2\"}"]);
+        let lines = (0..40).map(|n| (Timestamp::from_secs(n / 3), format!("line {n}"), [1, 2, 3][n as usize % 3]));
+        let lines: Vec<_> = lines.collect();
+        lines.iter().for_each(|(time, text, tags)| source.push_for(*tags, "web-1", *time, text));
+        let budget = |lines, bytes| crate::source::Budget { lines, bytes, now: Timestamp::from_secs(100) };
+        for budgets in [&[budget(7, 1000)][..], &[budget(1, 1000), budget(100, 20)]] {
+            block_on(source::brings_every_line_once(&source, budgets, lines.clone()));
+        }
+        source.set_down(true);
+        let mut reader = source::Reader::default();
+        assert!(block_on(reader.page(&source, budget(9, 1000))).unwrap_err().is_transient());
+        source.set_down(false);
+        block_on(reader.drain(&source, &[budget(9, 1000)])).unwrap();
+        assert_eq!(reader.brought().len(), lines.len());
+    }
+
+    #[test]
+    fn the_channel_in_memory_keeps_its_promises() {
+        for amends in [true, false] {
+            let channel = MemoryNotifier::new("memory", amends);
+            let attempts = || channel.attempts();
+            let platform = notifier::Platform { attempts: &attempts, secrets: &[] };
+            block_on(notifier::sends_each_message_once(&channel, &platform, &[]));
+            channel.cut(1);
+            let error = block_on(notifier::says_why_it_failed(&channel, &platform, &notifier::hostile()));
+            assert!(error.is_transient());
+        }
+    }
+
+    impl classifier::Slow for Arc<AtomicUsize> {
+        async fn works(&self) {
+            futures::future::poll_fn(|context| {
+                context.waker().wake_by_ref();
+                if self.load(Ordering::Relaxed) == 1 { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+        }
+
+        async fn stops(&self) {
+            assert_eq!(self.load(Ordering::Relaxed), 0);
+        }
+    }
+
+    #[test]
+    fn the_classifier_in_memory_keeps_its_promises() {
+        let (rows, signals) = crate::digest::tests::segment();
+        let profile = Arc::new(crate::profile::Profile::builtin().into_iter().next().unwrap());
+        let of_profile: Vec<u32> = (0..5).collect();
+        let material = crate::digest::Material {
+            profile: &profile,
+            rows: &rows,
+            of_profile: &of_profile,
+            signals: &signals,
+            floors: &crate::grounding::Floors::default(),
+            benign: &std::collections::HashSet::new(),
+        };
+        let capacity = MemoryClassifier::calm().capacity();
+        let digest = crate::digest::plan(&material, capacity).digests.remove(0);
+        block_on(classifier::every_promise(&digest, async |behind| {
+            let classifier = match behind {
+                classifier::Behind::Honest => MemoryClassifier::calm(),
+                classifier::Behind::Inventive => MemoryClassifier::saying(classifier::INVENTIVE),
+                classifier::Behind::Broken => MemoryClassifier::saying("Sure! Here is"),
+                classifier::Behind::Nobody => MemoryClassifier::away(),
+                classifier::Behind::Slow => MemoryClassifier::stuck(),
+            };
+            let working = classifier.working();
+            (classifier, working)
+        }));
     }
 
     #[test]

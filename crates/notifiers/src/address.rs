@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use hmac::{Hmac, KeyInit, Mac};
-use logwarden_core::{error::BoxError, notifier::ChannelHash};
+use logwarden_core::notifier::ChannelHash;
 use sha2::Sha256;
 use url::{Host, Url};
 
@@ -31,13 +31,6 @@ pub enum AddressError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// TLS cannot be set up on this machine.
-    #[error("cannot prepare encrypted connections")]
-    Tls {
-        /// Why.
-        #[source]
-        cause: BoxError,
-    },
 }
 
 impl AddressError {
@@ -48,7 +41,6 @@ impl AddressError {
             Self::Placeholder => "put the webhook's URL in its place, or leave it empty to turn the channel off",
             Self::Invalid { hint, .. } => hint,
             Self::Secret { .. } => "generate one with `openssl rand -base64 32` and write `whsec_` before it",
-            Self::Tls { .. } => "install the system's CA certificates (package `ca-certificates`)",
         }
     }
 

@@ -1,15 +1,15 @@
 //! The one place where requests leave: bounded in time and size, no redirects, and no address in any error.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use logwarden_core::{error::BoxError, notifier::NotifyError};
 use reqwest::{Client, RequestBuilder, StatusCode, header::HeaderMap, redirect};
 use url::Url;
 
-use crate::{
-    address::{AddressError, is_loopback},
-    text::Clean,
-};
+use crate::{address::is_loopback, text::Clean};
 
 /// One attempt takes at most this long.
 pub(crate) const LONGEST: Duration = Duration::from_secs(15);
@@ -20,23 +20,60 @@ const MOST_BODY: usize = 64 * 1024;
 /// Longer waits are planned in steps.
 const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 
-/// A client for one address.
-pub(crate) fn client(url: &Url, total: Duration, user_agent: &'static str) -> Result<Client, AddressError> {
-    let mut builder = Client::builder()
-        .user_agent(user_agent)
-        .redirect(redirect::Policy::none())
-        .referer(false)
-        .connect_timeout(Duration::from_secs(5))
-        .timeout(total)
-        .pool_max_idle_per_host(1);
-    if is_loopback(url) {
-        builder = builder.no_proxy();
+/// Requests to one address. The client is made for the first of them: reading the system's certificates takes longer
+/// than all the rest of a start.
+#[derive(Debug)]
+pub(crate) struct Http {
+    is_near: bool,
+    is_plain: bool,
+    total: Duration,
+    user_agent: &'static str,
+    client: OnceLock<Client>,
+}
+
+impl Http {
+    pub(crate) fn new(url: &Url, total: Duration, user_agent: &'static str) -> Self {
+        let (is_near, is_plain) = (is_loopback(url), url.scheme() == "http");
+        Self { is_near, is_plain, total, user_agent, client: OnceLock::new() }
     }
-    if url.scheme() == "http" {
-        // Nothing is encrypted, so the system's certificates need not be read, nor be there.
-        builder = builder.tls_certs_only([]);
+
+    /// Sends what `request` makes, and reads a capped answer.
+    pub(crate) async fn send(
+        &self,
+        channel: &Arc<str>,
+        request: impl FnOnce(&Client) -> RequestBuilder,
+    ) -> Result<Answer, NotifyError> {
+        let client = match self.client.get() {
+            Some(client) => client,
+            None => {
+                let made = self.client().map_err(|error| {
+                    let cause = root(&error.without_url());
+                    let advice = "install the system's CA certificates (package `ca-certificates`)";
+                    unreachable(channel, false, None, format!("TLS cannot be set up: {cause}; {advice}"))
+                })?;
+                self.client.get_or_init(|| made)
+            }
+        };
+        send(channel, request(client)).await
     }
-    builder.build().map_err(|cause| AddressError::Tls { cause: cause.without_url().into() })
+
+    fn client(&self) -> reqwest::Result<Client> {
+        let mut builder = Client::builder()
+            .user_agent(self.user_agent)
+            .redirect(redirect::Policy::none())
+            .referer(false)
+            .connect_timeout(Duration::from_secs(5))
+            .timeout(self.total)
+            .pool_max_idle_per_host(1);
+        if self.is_near {
+            builder = builder.no_proxy();
+        }
+        if self.is_plain {
+            // Nothing is encrypted, so the system's certificates need not be read, nor be there.
+            builder = builder.tls_certs_only([]);
+        }
+        builder.build()
+    }
 }
 
 /// What a server answered, or as much as came.
@@ -100,8 +137,7 @@ pub(crate) fn json(request: RequestBuilder, payload: &impl serde::Serialize) -> 
     request.header("content-type", "application/json").body(body)
 }
 
-/// Sends, and reads a capped answer.
-pub(crate) async fn send(channel: &Arc<str>, request: RequestBuilder) -> Result<Answer, NotifyError> {
+async fn send(channel: &Arc<str>, request: RequestBuilder) -> Result<Answer, NotifyError> {
     let mut response = request.send().await.map_err(|error| {
         let sent_nothing = error.is_connect() || error.is_builder();
         let cause = match error.is_timeout() && !error.is_connect() {
@@ -219,8 +255,8 @@ mod tests {
         let server = logwarden_tests::chat::Server::start(slack::Slack::default()).await.unwrap();
         server.script([Fault::Hang]);
         let url = slack::url(&server).parse().unwrap();
-        let client = client(&url, Duration::from_millis(50), "test").unwrap();
-        let error = send(&"c".into(), client.post(url).body("{}")).await.unwrap_err();
+        let http = Http::new(&url, Duration::from_millis(50), "test");
+        let error = http.send(&"c".into(), |client| client.post(url).body("{}")).await.unwrap_err();
         assert!(matches!(error, NotifyError::Unreachable { ambiguous: true, .. }), "{error:?}");
         assert!(!format!("{error:?}").contains(slack::TOKEN));
     }

@@ -21,6 +21,9 @@ pub mod text;
 mod webhook;
 mod words;
 
+/// The program that sends, where nothing else was said.
+const PROGRAM: &str = "logwarden-analyzer";
+
 pub use address::AddressError;
 pub use discord::{Discord, Reached};
 pub use ndjson::Ndjson;

@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret, SecretBox, SecretString};
 use crate::{
     address::{self, AddressError},
     document::{Document, delivery_id},
-    http::{self, Answer},
+    http::{self, Answer, Http},
 };
 
 const USER_AGENT: &str = concat!("logwarden/", env!("CARGO_PKG_VERSION"), " (+", env!("CARGO_PKG_REPOSITORY"), ")");
@@ -32,7 +32,7 @@ pub struct Webhook {
     /// Every message is signed with each: the old and the new one while they are exchanged.
     secrets: Vec<SecretBox<[u8]>>,
     env: Arc<dyn Env>,
-    client: Client,
+    http: Http,
 }
 
 impl Webhook {
@@ -67,7 +67,7 @@ impl Webhook {
         };
         Ok(Self {
             channel,
-            client: http::client(&url, LONGEST, USER_AGENT)?,
+            http: Http::new(&url, LONGEST, USER_AGENT),
             endpoint: String::from(url).into(),
             secrets: secrets.iter().map(key).collect::<Result<_, _>>()?,
             env,
@@ -117,16 +117,18 @@ impl Notifier for Webhook {
                 reason: format!("it cannot be written as JSON: {cause}"),
             })?;
         let (id, timestamp) = (delivery_id(message), self.env.now().secs());
-        let mut request = self
-            .client
-            .post(self.endpoint.expose_secret())
-            .header("content-type", "application/json")
-            .header("webhook-id", &id)
-            .header("webhook-timestamp", timestamp.to_string());
-        if !self.secrets.is_empty() {
-            request = request.header("webhook-signature", self.signatures(&id, timestamp, &body));
-        }
-        let answer = http::send(channel, request.body(body)).await?;
+        let request = |client: &Client| {
+            let mut request = client
+                .post(self.endpoint.expose_secret())
+                .header("content-type", "application/json")
+                .header("webhook-id", &id)
+                .header("webhook-timestamp", timestamp.to_string());
+            if !self.secrets.is_empty() {
+                request = request.header("webhook-signature", self.signatures(&id, timestamp, &body));
+            }
+            request.body(body)
+        };
+        let answer = self.http.send(channel, request).await?;
         self.outcome(&answer)
     }
 }

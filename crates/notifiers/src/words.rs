@@ -306,6 +306,11 @@ pub(crate) fn program() -> Words {
     Words(concat!("logwarden ", env!("CARGO_PKG_VERSION")).into())
 }
 
+/// The command that lists incidents, of the program that sends: `` `logwarden-receiver incidents` ``.
+pub(crate) fn list(program: &str) -> Words {
+    Words(format!("`{program} incidents`"))
+}
+
 /// What several entities of a kind are called.
 pub(crate) fn entities(kind: EntityKind) -> &'static str {
     match kind {

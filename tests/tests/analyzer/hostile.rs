@@ -2,34 +2,13 @@
 
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use logwarden_tests::slack::{self, FakeSlack, Slack};
+use logwarden_tests::{
+    inert,
+    slack::{self, FakeSlack, Slack},
+};
 use serde_json::json;
 
 use super::*;
-
-/// What a channel must never get from a log or a model, in any payload: mentions, links and markup that are not ours.
-fn assert_inert(what: &str, payload: &serde_json::Value) {
-    let mentions = &payload["allowed_mentions"];
-    assert!(mentions.is_null() || mentions["parse"] == json!([]), "{what}: {mentions}");
-    let mut texts = Vec::new();
-    strings(payload, &mut texts);
-    for text in texts {
-        for active in ["<!channel>", "<!here>", "<@U", "](http", "<http", "\u{202e}", "\u{1b}"] {
-            assert!(!text.contains(active), "{what}: {active:?} in {text:?}");
-        }
-    }
-    let content = payload["content"].as_str().unwrap_or_default();
-    assert!(!content.contains('@') && !content.contains("://"), "{what}: {content}");
-}
-
-fn strings<'a>(value: &'a serde_json::Value, out: &mut Vec<&'a str>) {
-    match value {
-        serde_json::Value::String(text) => out.push(text),
-        serde_json::Value::Array(items) => items.iter().for_each(|item| strings(item, out)),
-        serde_json::Value::Object(entries) => entries.values().for_each(|value| strings(value, out)),
-        _ => {}
-    }
-}
 
 /// What a hostile model says of `rows` rows.
 fn answer(findings: &serde_json::Value, verdict: &str) -> Behaviour {
@@ -81,10 +60,10 @@ async fn whatever_a_model_answers_the_detectors_finding_stays_as_it_is() {
             "{what}: {told:#?}"
         );
         for posted in world.discord.with(|discord| discord.messages.clone()) {
-            assert_inert(what, &posted.payload);
+            inert::discord(&posted.payload, None).unwrap_or_else(|active| panic!("{what}: {active}"));
         }
         for payload in slack.with(|slack| slack.messages.clone()) {
-            assert_inert(what, &payload);
+            inert::slack(&payload, None).unwrap_or_else(|active| panic!("{what}: {active}"));
         }
         let steps = told.concat();
         assert!(!steps.contains("`curl http://evil.example"), "{what}: a command of the model: {steps}");

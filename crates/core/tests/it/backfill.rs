@@ -12,19 +12,19 @@ use logwarden_core::{
     ledger::{Incidents, Ledger, Query},
     pipeline::{Backfill, BackfillEnd, Limits, Past, Pipeline},
     source::{LogSource, SourceId},
-    testing::{FakeEnv, MemoryLedger},
+    testing::{FakeEnv, MemoryLedger, MemoryNotifier, MemorySource},
 };
 
-use crate::pipeline::{Lines, OOM, Recorder};
+use crate::pipeline::OOM;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 struct World {
     env: FakeEnv,
     ledger: Arc<MemoryLedger>,
-    live: Arc<Lines>,
-    past: Arc<Lines>,
-    channel: Arc<Recorder>,
+    live: Arc<MemorySource>,
+    past: Arc<MemorySource>,
+    channel: Arc<MemoryNotifier>,
 }
 
 impl World {
@@ -32,9 +32,9 @@ impl World {
         Self {
             env: FakeEnv::new(Timestamp::from_secs(1_795_233_600), 1),
             ledger: Arc::new(MemoryLedger::new(1, 2)),
-            live: Lines::new(),
-            past: Lines::named(&Pipeline::past_of(&SourceId("test".into())).0),
-            channel: Recorder::new("channel", true),
+            live: Arc::new(MemorySource::new("test")),
+            past: Arc::new(MemorySource::new(&Pipeline::past_of(&SourceId("test".into())).0)),
+            channel: Arc::new(MemoryNotifier::new("channel", true)),
         }
     }
 
@@ -75,7 +75,7 @@ impl World {
 
     fn quiet(&self) -> bool {
         let query = Query { incidents: Incidents::Latest { limit: 10 }, ..Query::default() };
-        block_on(self.ledger.read(&query)).unwrap().incidents.is_empty() && self.channel.sent.lock().unwrap().is_empty()
+        block_on(self.ledger.read(&query)).unwrap().incidents.is_empty() && self.channel.sent().is_empty()
     }
 }
 
@@ -98,7 +98,7 @@ fn the_past_is_learned_once_and_nobody_hears_of_it() {
     world.env.advance(Duration::from_secs(60));
     world.live.push(world.env.now(), "level=error msg=\"stock ledger out of step\" warehouse=7");
     block_on(process.pass(world.env.now())).unwrap();
-    assert_eq!(world.channel.sent.lock().unwrap().len(), 1);
+    assert_eq!(world.channel.sent().len(), 1);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn what_breaks_off_goes_on_where_it_was() {
     let stop = |_: &Backfill| {
         let mut pages = pages.lock().unwrap();
         *pages += 1;
-        *world.past.down.lock().unwrap() = *pages == 4;
+        world.past.set_down(*pages == 4);
     };
     let process = world.process();
     let past = world.past(&process);
@@ -118,7 +118,7 @@ fn what_breaks_off_goes_on_where_it_was() {
     assert!(matches!(end, BackfillEnd::Failed { .. }) && report.lines < 500, "{end:?} {report:?}");
     assert_eq!(world.count("receipt not sent"), 0, "nothing is known before all is");
 
-    *world.past.down.lock().unwrap() = false;
+    world.past.set_down(false);
     world.env.advance(HOUR);
     let process = world.process();
     assert_eq!(world.past(&process), past, "the same time, however late it is");

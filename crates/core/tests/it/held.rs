@@ -12,10 +12,10 @@ use logwarden_core::{
     ledger::{Commit, CommitId, Committed, Incidents, Ledger, Mute, MuteMatch, Query},
     message::{Body, Occasion, SummaryView},
     pipeline::Pipeline,
-    testing::{FakeEnv, MemoryLedger},
+    testing::{FakeEnv, MemoryLedger, MemoryNotifier, MemorySource},
 };
 
-use crate::pipeline::{Lines, OOM, Recorder};
+use crate::pipeline::OOM;
 
 const DEADLOCK: &str = "postgres: ERROR:  deadlock detected";
 const SLOW: &str =
@@ -24,8 +24,8 @@ const SLOW: &str =
 struct World {
     env: FakeEnv,
     ledger: Arc<MemoryLedger>,
-    source: Arc<Lines>,
-    channel: Arc<Recorder>,
+    source: Arc<MemorySource>,
+    channel: Arc<MemoryNotifier>,
     policy: Policy,
 }
 
@@ -34,8 +34,8 @@ impl World {
         Self {
             env: FakeEnv::new(Timestamp::from_secs(1_795_233_600), 1),
             ledger: Arc::new(MemoryLedger::new(1, 2)),
-            source: Lines::new(),
-            channel: Recorder::new("channel", true),
+            source: Arc::new(MemorySource::new("test")),
+            channel: Arc::new(MemoryNotifier::new("channel", true)),
             policy,
         }
     }
@@ -60,7 +60,7 @@ impl World {
     }
 
     fn told(&self) -> Vec<(Occasion, Severity)> {
-        let sent = self.channel.sent.lock().unwrap();
+        let sent = self.channel.sent();
         let told = sent.iter().filter_map(|(message, _)| match &message.body {
             Body::Incidents { occasion, incidents, .. } => Some((*occasion, incidents[0].severity)),
             _ => None,
@@ -69,7 +69,7 @@ impl World {
     }
 
     fn summaries(&self) -> Vec<SummaryView> {
-        let sent = self.channel.sent.lock().unwrap();
+        let sent = self.channel.sent();
         sent.iter()
             .filter_map(|(message, _)| match &message.body {
                 Body::Summary(summary) => Some(summary.clone()),
@@ -148,7 +148,7 @@ fn a_summary_comes_once_a_period_whoever_runs() {
     assert_eq!((summaries[0].severity, summaries[0].lines), (None, 1));
     // A process that dies before it sends leaves the summary to the next one.
     world.env.advance(hours(6));
-    world.channel.refuse();
+    world.channel.limit();
     world.pass(&[OOM]);
     assert_eq!(world.summaries().len(), 1);
     world.env.advance(Duration::from_secs(600));

@@ -1,191 +1,37 @@
 use std::{
-    collections::BTreeMap,
     future::Future as _,
     pin::pin,
-    sync::{Arc, Mutex},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use async_trait::async_trait;
 use futures::{FutureExt, executor::block_on, task::noop_waker};
 use logwarden_core::{
-    Line, LineId, ProfileName, Severity, Stream, Timestamp,
-    classifier::{Capacity, Classifier, ClassifyError, Judgement, Usage},
+    Timestamp,
     decide::Policy,
-    digest::{Digest, Verdict},
+    digest::Digest,
     env::Env,
     ledger::{Incidents, Jobs, Query},
     message::{Body, Message, Occasion},
-    notifier::{Channel, ChannelHash, Form, Notifier, NotifyError, Receipt},
+    notifier::{NotifyError, Receipt},
     pipeline::Pipeline,
-    source::{Budget, Cursor, LogSource, Page, QueryInfo, Seen, SourceError, SourceId},
-    templates::Clock,
-    testing::FakeEnv,
+    source::SourceId,
+    testing::{FakeEnv, MemoryClassifier, MemoryNotifier, MemorySource},
 };
 
 pub(crate) const OOM: &str =
     "kernel: Out of memory: Killed process 4711 (mysqld) total-vm:2831232kB, anon-rss:1912340kB";
 
-/// Lines in memory; the cursor is how many were read.
-#[derive(Debug)]
-pub(crate) struct Lines {
-    id: SourceId,
-    queries: Vec<QueryInfo>,
-    lines: Mutex<Vec<(Timestamp, &'static str, String)>>,
-    pub(crate) down: Mutex<bool>,
-}
-
-impl Lines {
-    pub(crate) fn new() -> Arc<Self> {
-        Self::named("test")
-    }
-
-    pub(crate) fn named(id: &str) -> Arc<Self> {
-        let profiles = vec![ProfileName::general()];
-        Arc::new(Self {
-            id: SourceId(id.into()),
-            queries: vec![QueryInfo { text: "{job=\"test\"}".into(), profiles }],
-            lines: Mutex::default(),
-            down: Mutex::default(),
-        })
-    }
-
-    pub(crate) fn push(&self, time: Timestamp, text: &str) {
-        self.push_from("web-1", time, text);
-    }
-
-    fn push_from(&self, host: &'static str, time: Timestamp, text: &str) {
-        self.lines.lock().unwrap().push((time, host, text.to_owned()));
-    }
-}
-
-#[async_trait]
-impl LogSource for Lines {
-    fn id(&self) -> &SourceId {
-        &self.id
-    }
-
-    fn queries(&self) -> &[QueryInfo] {
-        &self.queries
-    }
-
-    async fn read(&self, cursor: Option<&Cursor>, _: &Seen, budget: Budget) -> Result<Page, SourceError> {
-        if *self.down.lock().unwrap() {
-            return Err(SourceError::Unreachable { origin: "http://loki".into(), cause: "refused".into() });
-        }
-        let from: usize = cursor.map_or(0, |cursor| cursor.0.parse().unwrap());
-        let all = self.lines.lock().unwrap();
-        let stream = |host: &str| Arc::new(Stream::new(BTreeMap::from([("host".to_owned(), host.to_owned())])));
-        let taken = all.iter().enumerate().skip(from).take(budget.lines);
-        let lines: Vec<_> = taken
-            .map(|(number, (time, host, text))| Line {
-                id: LineId::of(&[&number.to_le_bytes()]),
-                time: *time,
-                clock: Clock::Record,
-                stream: stream(host),
-                text: text.clone().into_bytes(),
-                tags: 1,
-            })
-            .collect();
-        let next = from + lines.len();
-        Ok(Page {
-            per_query: vec![lines.len() as u64],
-            next: Cursor(next.to_string()),
-            more: next < all.len(),
-            horizon: Some(budget.now.plus(Duration::from_secs(60))),
-            lines,
-            ..Page::default()
-        })
-    }
-}
-
-/// Remembers what it was sent; fails as often as it is told to.
-#[derive(Debug)]
-pub(crate) struct Recorder {
-    channel: Channel,
-    pub(crate) sent: Mutex<Vec<(Message, Option<Receipt>)>>,
-    errors: Mutex<Vec<NotifyError>>,
-}
-
-impl Recorder {
-    pub(crate) fn new(name: &str, amends: bool) -> Arc<Self> {
-        let channel = Channel {
-            name: name.into(),
-            destination: ChannelHash(LineId::of(&[name.as_bytes()]).bits()),
-            vendor: "test",
-            min_severity: Severity::Low,
-            amends,
-            longest_send: Duration::from_secs(15),
-            gap: Duration::ZERO,
-            per_minute: 1000,
-        };
-        Arc::new(Self { channel, sent: Mutex::default(), errors: Mutex::default() })
-    }
-
-    /// Fails at the next message, and the channel is held for a minute.
-    pub(crate) fn refuse(&self) {
-        let error =
-            NotifyError::RateLimited { channel: self.channel.name.clone(), retry_after: Duration::from_secs(60) };
-        self.errors.lock().unwrap().push(error);
-    }
-
-    fn occasions(&self) -> Vec<Occasion> {
-        let sent = self.sent.lock().unwrap();
-        sent.iter()
-            .map(|(message, _)| match &message.body {
-                Body::Incidents { occasion, .. } => *occasion,
-                other => panic!("{other:?}"),
-            })
-            .collect()
-    }
-}
-
-#[async_trait]
-impl Notifier for Recorder {
-    fn channel(&self) -> &Channel {
-        &self.channel
-    }
-
-    async fn send(&self, message: &Message, _: Form, amend: Option<&Receipt>) -> Result<Receipt, NotifyError> {
-        if let Some(error) = self.errors.lock().unwrap().pop() {
-            return Err(error);
-        }
-        let mut sent = self.sent.lock().unwrap();
-        sent.push((message.clone(), amend.cloned()));
-        Ok(amend.cloned().unwrap_or(Receipt(sent.len().to_string())))
-    }
-}
-
-/// A model that is always away.
-#[derive(Debug)]
-struct Away;
-
-#[async_trait]
-impl Classifier for Away {
-    fn capacity(&self) -> Capacity {
-        Capacity { row_tokens: 1000, chars_per_token: 2.0, rows: 10 }
-    }
-
-    fn fingerprint(&self) -> String {
-        "away".into()
-    }
-
-    async fn classify(&self, _: &Digest) -> Result<Judgement, ClassifyError> {
-        let cause = "connection refused".into();
-        Err(ClassifyError::Unavailable { origin: "http://gpu-box:11434".into(), retry_after: None, cause })
-    }
-}
-
 struct World {
     env: FakeEnv,
-    source: Arc<Lines>,
+    source: Arc<MemorySource>,
     pipeline: Pipeline,
 }
 
-fn world(notifiers: &[Arc<Recorder>]) -> World {
+fn world(notifiers: &[Arc<MemoryNotifier>]) -> World {
     let env = FakeEnv::new(Timestamp::from_secs(1_795_233_600), 1);
-    let source = Lines::new();
+    let source = Arc::new(MemorySource::new("test"));
     let mut builder = Pipeline::builder().env(Arc::new(env.clone())).source(source.clone()).host("web-1");
     for notifier in notifiers {
         builder = builder.notifier(notifier.clone());
@@ -205,8 +51,8 @@ impl World {
 
 #[test]
 fn an_incident_fires_once_is_amended_goes_quiet_and_fires_anew() {
-    let discord = Recorder::new("discord", true);
-    let slack = Recorder::new("slack", false);
+    let discord = Arc::new(MemoryNotifier::new("discord", true));
+    let slack = Arc::new(MemoryNotifier::new("slack", false));
     let world = world(&[discord.clone(), slack.clone()]);
     world.oom();
     let report = world.pass();
@@ -217,7 +63,7 @@ fn an_incident_fires_once_is_amended_goes_quiet_and_fires_anew() {
     world.pass();
     assert_eq!(discord.occasions(), [Occasion::Fired, Occasion::Grew]);
     assert_eq!(slack.occasions(), [Occasion::Fired]);
-    assert_eq!(discord.sent.lock().unwrap()[1].1, Some(Receipt("1".into())), "the same message is amended");
+    assert_eq!(discord.sent()[1].1, Some(Receipt("1".into())), "the same message is amended");
 
     world.env.advance(Duration::from_secs(3600));
     world.pass();
@@ -227,20 +73,20 @@ fn an_incident_fires_once_is_amended_goes_quiet_and_fires_anew() {
     world.oom();
     world.pass();
     assert_eq!(slack.occasions(), [Occasion::Fired, Occasion::Quiet, Occasion::Fired]);
-    let sent = slack.sent.lock().unwrap();
+    let sent = slack.sent();
     let Body::Incidents { incidents, .. } = &sent[2].0.body else { panic!() };
     assert_eq!(incidents[0].seen_before, Some(Timestamp::from_secs(1_795_233_900)));
 }
 
 #[test]
 fn the_same_thing_on_several_hosts_is_one_message_that_lists_them() {
-    let discord = Recorder::new("discord", true);
+    let discord = Arc::new(MemoryNotifier::new("discord", true));
     let world = world(std::slice::from_ref(&discord));
     for host in ["web-1", "web-2", "db-1"] {
         world.source.push_from(host, world.env.now(), OOM);
     }
     assert_eq!(world.pass().ingest[0].opened, 3);
-    let sent = discord.sent.lock().unwrap();
+    let sent = discord.sent();
     let [(Message { body: Body::Incidents { incidents, .. }, .. }, _)] = &sent[..] else { panic!("{sent:?}") };
     let mut hosts: Vec<String> = incidents.iter().map(|incident| incident.host.raw().to_owned()).collect();
     hosts.sort();
@@ -249,7 +95,7 @@ fn the_same_thing_on_several_hosts_is_one_message_that_lists_them() {
 
 #[test]
 fn a_new_address_and_user_in_an_open_incident_show_in_its_message() {
-    let discord = Recorder::new("discord", true);
+    let discord = Arc::new(MemoryNotifier::new("discord", true));
     let world = world(std::slice::from_ref(&discord));
     let fail = |user: &str, address: &str| {
         for port in 4000..4010 {
@@ -262,7 +108,7 @@ fn a_new_address_and_user_in_an_open_incident_show_in_its_message() {
     world.env.advance(Duration::from_secs(300));
     fail("admin", "198.51.100.9");
     assert_eq!(discord.occasions(), [Occasion::Fired, Occasion::Grew]);
-    let sent = discord.sent.lock().unwrap();
+    let sent = discord.sent();
     let Body::Incidents { incidents, .. } = &sent[1].0.body else { panic!() };
     let [incident] = &incidents[..] else { panic!("{incidents:?}") };
     for value in ["203.0.113.7", "198.51.100.9", "root", "admin"] {
@@ -273,10 +119,10 @@ fn a_new_address_and_user_in_an_open_incident_show_in_its_message() {
 
 #[test]
 fn a_channel_that_fails_delays_nothing_else_and_loses_nothing() {
-    let good = Recorder::new("good", false);
-    let bad = Recorder::new("bad", false);
+    let good = Arc::new(MemoryNotifier::new("good", false));
+    let bad = Arc::new(MemoryNotifier::new("bad", false));
     let limited = || NotifyError::RateLimited { channel: "bad".into(), retry_after: Duration::from_secs(65) };
-    bad.errors.lock().unwrap().push(limited());
+    bad.fail(limited());
     let world = world(&[good.clone(), bad.clone()]);
     world.oom();
     let report = world.pass();
@@ -292,41 +138,41 @@ fn a_channel_that_fails_delays_nothing_else_and_loses_nothing() {
 
 #[test]
 fn a_broken_channel_is_told_about_on_the_others_and_keeps_its_messages() {
-    let good = Recorder::new("good", false);
-    let bad = Recorder::new("bad", false);
+    let good = Arc::new(MemoryNotifier::new("good", false));
+    let bad = Arc::new(MemoryNotifier::new("bad", false));
     let broken = NotifyError::Broken { channel: "bad".into(), reason: "unknown webhook".into() };
-    bad.errors.lock().unwrap().push(broken);
+    bad.fail(broken);
     let world = world(&[good.clone(), bad.clone()]);
     world.oom();
     world.pass();
-    let titles: Vec<_> = good.sent.lock().unwrap().iter().map(|(message, _)| format!("{message:?}")).collect();
+    let titles: Vec<_> = good.sent().iter().map(|(message, _)| format!("{message:?}")).collect();
     assert_eq!(titles.len(), 2);
     assert!(titles[1].contains("logwarden cannot send to `bad`"), "{}", titles[1]);
-    assert_eq!(bad.sent.lock().unwrap().len(), 0);
+    assert_eq!(bad.sent().len(), 0);
 }
 
 #[test]
 fn a_source_that_cannot_be_read_twice_is_told_and_nothing_is_lost() {
-    let channel = Recorder::new("channel", false);
+    let channel = Arc::new(MemoryNotifier::new("channel", false));
     let world = world(std::slice::from_ref(&channel));
-    *world.source.down.lock().unwrap() = true;
+    world.source.set_down(true);
     world.oom();
     assert!(world.pass().is_incomplete());
     assert_eq!(channel.occasions(), []);
     world.pass();
     assert_eq!(channel.occasions(), [Occasion::Fired], "told after the second failure");
-    *world.source.down.lock().unwrap() = false;
+    world.source.set_down(false);
     assert_eq!(world.pass().ingest[0].read, 1);
     assert_eq!(channel.occasions(), [Occasion::Fired, Occasion::Fired]);
 }
 
 #[test]
 fn a_model_that_stays_away_is_told_once_and_delays_no_alert() {
-    let channel = Recorder::new("channel", false);
+    let channel = Arc::new(MemoryNotifier::new("channel", false));
     let env = FakeEnv::new(Timestamp::from_secs(1_795_233_600), 1);
-    let source = Lines::new();
+    let source = Arc::new(MemorySource::new("test"));
     let builder = Pipeline::builder().env(Arc::new(env.clone())).source(source.clone()).host("web-1");
-    let pipeline = builder.notifier(channel.clone()).classifier(Arc::new(Away)).build().unwrap();
+    let pipeline = builder.notifier(channel.clone()).classifier(Arc::new(MemoryClassifier::away())).build().unwrap();
     let pass = || {
         let mut pass = std::pin::pin!(pipeline.pass(env.now().plus(Duration::from_secs(60))));
         loop {
@@ -348,13 +194,13 @@ fn a_model_that_stays_away_is_told_once_and_delays_no_alert() {
         source.push(env.now(), "app: an ordinary line");
         assert!(!pass().is_incomplete());
     }
-    let told = format!("{:?}", channel.sent.lock().unwrap());
+    let told = format!("{:?}", channel.sent());
     assert_eq!(told.matches("logwarden works without its model").count(), 1, "{told}");
 }
 
 #[test]
 fn secrets_are_nowhere_in_the_ledger_and_whoever_talks_to_the_model_is_told() {
-    let channel = Recorder::new("channel", false);
+    let channel = Arc::new(MemoryNotifier::new("channel", false));
     let world = world(std::slice::from_ref(&channel));
     let secret = "ghp_0123456789abcdefghijklmnopqrstuvwxyzAB";
     world.source.push(world.env.now(), &format!("app: cannot log in with password={secret} at db"));
@@ -370,7 +216,7 @@ fn secrets_are_nowhere_in_the_ledger_and_whoever_talks_to_the_model_is_told() {
     let carry = snapshot.source.unwrap().row.carry;
     assert_eq!(carry.open.len(), 1);
     assert!(!String::from_utf8_lossy(&carry.open[0].text).contains(secret));
-    let sent = format!("{:?}", channel.sent.lock().unwrap());
+    let sent = format!("{:?}", channel.sent());
     assert!(sent.contains("Log text contains"), "{sent}");
 }
 
@@ -392,15 +238,9 @@ impl World {
 
 #[test]
 fn a_dead_channel_keeps_no_pass_waiting() {
-    let good = Recorder::new("good", false);
-    let dead = Recorder::new("dead", false);
-    let away = || NotifyError::Unreachable {
-        channel: "dead".into(),
-        ambiguous: false,
-        retry_after: None,
-        cause: "refused".into(),
-    };
-    dead.errors.lock().unwrap().extend((0..100).map(|_| away()));
+    let good = Arc::new(MemoryNotifier::new("good", false));
+    let dead = Arc::new(MemoryNotifier::new("dead", false));
+    dead.cut(100);
     let world = world(&[good.clone(), dead.clone()]);
     world.oom();
     let began = world.env.now();
@@ -410,38 +250,18 @@ fn a_dead_channel_keeps_no_pass_waiting() {
     assert_eq!((report.deliver.sent, report.deliver.waiting), (1, 1));
     assert!(report.is_incomplete());
 
-    dead.errors.lock().unwrap().clear();
+    dead.heal();
     world.env.advance(Duration::from_secs(300));
     let report = world.long_pass(Duration::from_secs(240));
     assert_eq!((report.deliver.sent, report.deliver.waiting), (1, 0));
     assert!(!report.is_incomplete());
 }
 
-/// A model that answers nothing that could be used.
-#[derive(Debug, Default)]
-struct Nonsense(Mutex<u64>);
-
-#[async_trait]
-impl Classifier for Nonsense {
-    fn capacity(&self) -> Capacity {
-        Capacity { row_tokens: 10_000, chars_per_token: 4.0, rows: 50 }
-    }
-
-    fn fingerprint(&self) -> String {
-        "nonsense".into()
-    }
-
-    async fn classify(&self, _: &Digest) -> Result<Judgement, ClassifyError> {
-        *self.0.lock().unwrap() += 1;
-        Err(ClassifyError::Unusable { reason: "not JSON".into() })
-    }
-}
-
 #[test]
 fn a_model_that_answers_nonsense_is_not_asked_for_ever() {
-    let channel = Recorder::new("channel", false);
-    let model = Arc::new(Nonsense::default());
-    let (env, source) = (FakeEnv::new(Timestamp::from_secs(1_795_233_600), 1), Lines::new());
+    let channel = Arc::new(MemoryNotifier::new("channel", false));
+    let model = Arc::new(MemoryClassifier::saying("Sure! Here it is:"));
+    let (env, source) = (FakeEnv::new(Timestamp::from_secs(1_795_233_600), 1), Arc::new(MemorySource::new("test")));
     let builder = Pipeline::builder().env(Arc::new(env.clone())).source(source.clone()).host("web-1");
     let pipeline = builder.notifier(channel.clone()).classifier(model.clone()).build().unwrap();
     let world = World { env, source, pipeline };
@@ -450,43 +270,27 @@ fn a_model_that_answers_nonsense_is_not_asked_for_ever() {
     }
     world.oom();
     let report = world.long_pass(Duration::from_secs(240));
-    assert_eq!((*model.0.lock().unwrap(), report.judge.detectors_only), (4, 1), "{:?}", report.judge);
+    assert_eq!((model.shown().len(), report.judge.detectors_only), (4, 1), "{:?}", report.judge);
     assert!(report.judge.reason.unwrap().contains("4 times in a row"));
     assert_eq!(channel.occasions(), [Occasion::Fired]);
-}
-
-/// Finds nothing, and remembers how many events each call was about.
-#[derive(Debug, Default)]
-struct Model(Mutex<Vec<u64>>);
-
-#[async_trait]
-impl Classifier for Model {
-    fn capacity(&self) -> Capacity {
-        Capacity { row_tokens: 10_000, chars_per_token: 3.0, rows: 100 }
-    }
-
-    fn fingerprint(&self) -> String {
-        String::new()
-    }
-
-    async fn classify(&self, digest: &Digest) -> Result<Judgement, ClassifyError> {
-        self.0.lock().unwrap().push(digest.rows.iter().map(|row| row.row.row.count).sum());
-        Ok(Judgement { verdict: Verdict::default(), usage: Usage { calls: 1, ..Usage::default() } })
-    }
 }
 
 #[test]
 fn a_window_of_segments_is_judged_in_one_call_and_news_end_it() {
     let env = FakeEnv::new(Timestamp::from_secs(1_795_233_600), 1);
-    let (source, model) = (Lines::new(), Arc::new(Model::default()));
+    let (source, model) = (Arc::new(MemorySource::new("test")), Arc::new(MemoryClassifier::calm()));
     let builder = Pipeline::builder().env(Arc::new(env.clone())).source(source.clone()).classifier(model.clone());
     let policy = Policy { judge_window: Duration::from_secs(60), ..Policy::default() };
     let pipeline = builder.policy(policy).build().unwrap();
-    let request = |text: &str| {
+    let request = |text: &str| -> (u64, Vec<u64>) {
         source.push(env.now(), text);
         let pass = block_on(pipeline.pass(env.now().plus(Duration::from_secs(1)))).unwrap();
         env.advance(Duration::from_secs(25));
-        (pass.judge.analysed, model.0.lock().unwrap().clone())
+        let events = |digest: &Digest| {
+            let known: u64 = digest.background.iter().map(|known| known.events).sum();
+            digest.rows.iter().map(|row| row.row.row.count).sum::<u64>() + known
+        };
+        (pass.judge.analysed, model.shown().iter().map(events).collect())
     };
     assert_eq!(request("app: request 1 took 12 ms"), (0, vec![]));
     assert_eq!(request("app: request 2 took 13 ms"), (0, vec![]));

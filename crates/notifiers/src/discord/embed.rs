@@ -68,13 +68,13 @@ struct Footer {
 }
 
 /// The payload of a message, and how often something was shortened to fit.
-pub(crate) fn payload(message: &Message, form: Form) -> (Payload, u32) {
+pub(crate) fn payload(message: &Message, form: Form, program: &str) -> (Payload, u32) {
     let tone = Tone::of(message);
     let mut content = Text::new();
     content.ours(tone.emoji()).ours(" ").words(&words::headline(message));
     let mut embed = match form {
-        Form::Full => full(message),
-        Form::Reduced => reduced(message),
+        Form::Full => full(message, program),
+        Form::Reduced => reduced(message, program),
     };
     embed.color = tone.color();
     let cuts = embed.title.cuts()
@@ -99,10 +99,14 @@ fn blank(message: &Message) -> Embed {
 }
 
 /// Our own words only.
-fn reduced(message: &Message) -> Embed {
+fn reduced(message: &Message, program: &str) -> Embed {
     let mut embed = blank(message);
     embed.title.words(&words::headline(message));
-    embed.description.ours("Discord refused the details. They are in the list: `logwarden-analyzer incidents`.");
+    embed
+        .description
+        .ours("Discord refused the details. They are in the list: ")
+        .words(&words::list(program))
+        .ours(".");
     if let Body::Incidents { incidents, .. } = &message.body {
         embed.url = link(incidents);
         let mut footer = Safe::new();
@@ -112,12 +116,12 @@ fn reduced(message: &Message) -> Embed {
     embed
 }
 
-fn full(message: &Message) -> Embed {
+fn full(message: &Message, program: &str) -> Embed {
     match &message.body {
         Body::Incidents { occasion, incidents, summary } => {
-            incidents_embed(message, *occasion, incidents, summary.as_ref())
+            incidents_embed(message, *occasion, incidents, summary.as_ref(), program)
         }
-        Body::Rollup(rollup) => rollup_embed(message, rollup),
+        Body::Rollup(rollup) => rollup_embed(message, rollup, program),
         Body::Notice(notice) => notice_embed(message, notice),
         Body::Summary(summary) => summary_embed(message, summary),
     }
@@ -132,9 +136,10 @@ fn incidents_embed(
     occasion: Occasion,
     incidents: &[IncidentView],
     summary: Option<&SummaryView>,
+    program: &str,
 ) -> Embed {
     let mut embed = blank(message);
-    let Some(worst) = incidents.first() else { return reduced(message) };
+    let Some(worst) = incidents.first() else { return reduced(message, program) };
     embed.url = link(incidents);
     embed.timestamp = words::iso(incidents.iter().map(|incident| incident.last).max().unwrap_or(message.at));
 
@@ -319,7 +324,7 @@ fn footer(incidents: &[IncidentView]) -> Safe<Plain> {
     footer
 }
 
-fn rollup_embed(message: &Message, rollup: &Rollup) -> Embed {
+fn rollup_embed(message: &Message, rollup: &Rollup, program: &str) -> Embed {
     let mut embed = blank(message);
     embed.title.words(&words::headline(message));
     let text = &mut embed.description;
@@ -339,7 +344,7 @@ fn rollup_embed(message: &Message, rollup: &Rollup) -> Embed {
         text.text(&story::title(incident), 140).ours(" · ").words(&words::amount(incident.count, "event", "events"));
         text.ours(" · ").words(&words::id(incident.id));
     }
-    text.ours("\nAll of them: `logwarden-analyzer incidents`");
+    text.ours("\nAll of them: ").words(&words::list(program));
     embed.url = link(&rollup.top);
     embed
 }

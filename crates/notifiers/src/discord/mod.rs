@@ -17,7 +17,7 @@ use url::Url;
 
 use crate::{
     address::{self, AddressError, invalid},
-    http::{self, Answer},
+    http::{self, Answer, Http},
     text::Clean,
 };
 
@@ -35,7 +35,8 @@ pub struct Discord {
     thread: Option<String>,
     /// Whether Discord itself is at the other end, or somebody who stands in for it.
     official: bool,
-    client: Client,
+    http: Http,
+    program: Arc<str>,
 }
 
 /// What a check found at the other end.
@@ -71,14 +72,22 @@ impl Discord {
             gap: Duration::from_millis(500),
             per_minute: 25,
         };
-        let client = http::client(&target.endpoint, http::LONGEST, USER_AGENT)?;
+        let http = Http::new(&target.endpoint, http::LONGEST, USER_AGENT);
         Ok(Self {
             channel,
             endpoint: String::from(target.endpoint).into(),
             thread: target.thread,
             official: target.official,
-            client,
+            http,
+            program: crate::PROGRAM.into(),
         })
+    }
+
+    /// The same for another program: the one whose commands the messages name, `logwarden-analyzer` by default.
+    #[must_use]
+    pub fn program(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.program = name.into();
+        self
     }
 
     /// Asks Discord about the webhook, without posting anything.
@@ -87,7 +96,7 @@ impl Discord {
     ///
     /// As for sending: unreachable, limited, broken.
     pub async fn check(&self) -> Result<Reached, NotifyError> {
-        let answer = http::send(&self.channel.name, self.client.get(self.endpoint.expose_secret())).await?;
+        let answer = self.http.send(&self.channel.name, |client| client.get(self.endpoint.expose_secret())).await?;
         if answer.status.as_u16() != 200 {
             return Err(self.refused(&answer, false));
         }
@@ -151,23 +160,27 @@ impl Notifier for Discord {
 
     async fn send(&self, message: &Message, form: Form, amend: Option<&Receipt>) -> Result<Receipt, NotifyError> {
         let channel = &self.channel.name;
-        let (payload, cuts) = embed::payload(message, form);
+        let (payload, cuts) = embed::payload(message, form, &self.program);
         if cuts > 0 {
             tracing::debug!(%channel, message = ?message.id, cuts, "shortened to fit");
         }
         let endpoint = self.endpoint.expose_secret();
         let thread: Vec<_> = self.thread.iter().map(|id| ("thread_id", id)).collect();
-        let request = match amend {
-            None => self.client.post(endpoint).query(&[("wait", "true")]),
-            Some(receipt) => {
-                let Some(posted) = Posted::of(receipt) else {
-                    let reason = "it was posted without an id".into();
-                    return Err(NotifyError::NotAmendable { channel: channel.clone(), reason });
-                };
-                self.client.patch(format!("{endpoint}/messages/{}", posted.message))
-            }
+        let posted = amend.map(|receipt| {
+            Posted::of(receipt).ok_or_else(|| {
+                let reason = "it was posted without an id".into();
+                NotifyError::NotAmendable { channel: channel.clone(), reason }
+            })
+        });
+        let posted = posted.transpose()?;
+        let request = |client: &Client| {
+            let request = match posted {
+                None => client.post(endpoint).query(&[("wait", "true")]),
+                Some(posted) => client.patch(format!("{endpoint}/messages/{}", posted.message)),
+            };
+            http::json(request.query(&thread), &payload)
         };
-        let answer = http::send(channel, http::json(request.query(&thread), &payload)).await?;
+        let answer = self.http.send(channel, request).await?;
         if answer.status.is_success() { self.accepted(&answer) } else { Err(self.refused(&answer, amend.is_some())) }
     }
 }

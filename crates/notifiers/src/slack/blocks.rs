@@ -92,8 +92,8 @@ const ITALIC: Style = Style { bold: false, italic: true, code: false };
 const CODE: Style = Style { bold: false, italic: false, code: true };
 
 /// The payload of a message, and how often something was shortened to fit.
-pub(crate) fn payload(message: &Message, form: Form) -> (Payload, u32) {
-    let mut page = Page::default();
+pub(crate) fn payload(message: &Message, form: Form, program: &str) -> (Payload, u32) {
+    let mut page = Page { text: Safe::new(), blocks: Vec::new(), cuts: 0, program };
     match form {
         Form::Full => page.full(message),
         Form::Reduced => page.reduced(message),
@@ -103,14 +103,14 @@ pub(crate) fn payload(message: &Message, form: Form) -> (Payload, u32) {
 }
 
 /// A message under construction.
-#[derive(Default)]
-struct Page {
+struct Page<'a> {
     text: Safe<Mrkdwn>,
     blocks: Vec<Block>,
     cuts: u32,
+    program: &'a str,
 }
 
-impl Page {
+impl Page<'_> {
     fn header(&mut self, tone: Tone, ours: &Words, title: Option<&Clean>) {
         let mut text = Safe::new();
         text.ours(tone.emoji()).ours(" ").text(&Clean::line(ours.as_str()), HEADER - 3);
@@ -151,7 +151,7 @@ impl Page {
     fn reduced(&mut self, message: &Message) {
         self.header(Tone::of(message), &words::headline(message), None);
         let mut text = Safe::<Mrkdwn>::new();
-        text.ours("Slack refused the details. They are in the list: `logwarden-analyzer incidents`.");
+        text.ours("Slack refused the details. They are in the list: ").words(&words::list(self.program)).ours(".");
         if let Body::Incidents { incidents, .. } = &message.body
             && let Some(link) = link(incidents)
         {
@@ -258,7 +258,7 @@ impl Page {
         }
         self.rich(rich);
         let mut context = Safe::<Mrkdwn>::new();
-        context.ours("all of them: `logwarden-analyzer incidents` · ").words(&words::program());
+        context.ours("all of them: ").words(&words::list(self.program)).ours(" · ").words(&words::program());
         self.context(context);
     }
 

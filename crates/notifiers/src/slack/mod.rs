@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::{
     address::{self, AddressError, invalid},
-    http::{self, Answer},
+    http::{self, Answer, Http},
 };
 
 const USER_AGENT: &str = concat!("logwarden/", env!("CARGO_PKG_VERSION"), " (+", env!("CARGO_PKG_REPOSITORY"), ")");
@@ -27,7 +27,8 @@ const HINT: &str = "create one: api.slack.com/apps, your app, Incoming Webhooks,
 pub struct Slack {
     channel: Channel,
     endpoint: SecretString,
-    client: Client,
+    http: Http,
+    program: Arc<str>,
 }
 
 impl Slack {
@@ -54,8 +55,15 @@ impl Slack {
             gap: Duration::from_millis(1_100),
             per_minute: 50,
         };
-        let client = http::client(&endpoint, http::LONGEST, USER_AGENT)?;
-        Ok(Self { channel, endpoint: String::from(endpoint).into(), client })
+        let http = Http::new(&endpoint, http::LONGEST, USER_AGENT);
+        Ok(Self { channel, endpoint: String::from(endpoint).into(), http, program: crate::PROGRAM.into() })
+    }
+
+    /// The same for another program: the one whose commands the messages name, `logwarden-analyzer` by default.
+    #[must_use]
+    pub fn program(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.program = name.into();
+        self
     }
 
     fn outcome(&self, answer: &Answer) -> Result<Receipt, NotifyError> {
@@ -92,11 +100,12 @@ impl Notifier for Slack {
 
     async fn send(&self, message: &Message, form: Form, _amend: Option<&Receipt>) -> Result<Receipt, NotifyError> {
         let channel = &self.channel.name;
-        let (payload, cuts) = blocks::payload(message, form);
+        let (payload, cuts) = blocks::payload(message, form, &self.program);
         if cuts > 0 {
             tracing::debug!(%channel, message = ?message.id, cuts, "shortened to fit");
         }
-        let answer = http::send(channel, http::json(self.client.post(self.endpoint.expose_secret()), &payload)).await?;
+        let request = |client: &Client| http::json(client.post(self.endpoint.expose_secret()), &payload);
+        let answer = self.http.send(channel, request).await?;
         self.outcome(&answer)
     }
 }

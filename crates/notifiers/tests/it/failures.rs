@@ -216,7 +216,7 @@ async fn a_lost_answer_is_told_from_a_refused_connection() {
         assert_eq!(class(&error), "later, may have arrived", "{}", chain(&error));
     }
     assert_eq!(server.with(|discord| discord.messages.len()), 2);
-    server.script([Fault::Drip(Duration::from_millis(1))]);
+    server.script([Fault::Drip(Duration::ZERO)]);
     channel.send(message, Form::Full, None).await.unwrap();
     drop(server);
     let error = channel.send(message, Form::Full, None).await.unwrap_err();

@@ -2,6 +2,7 @@
 
 use logwarden_core::{
     Severity,
+    message::Body,
     notifier::{Form, Notifier},
 };
 use logwarden_notifiers::{Ndjson, Style, Terminal, render};
@@ -49,6 +50,30 @@ async fn slack_shows() {
             page += &format!("──── {name}\n{}\n", slack::readable(&payload));
         }
         insta::assert_snapshot!(format!("slack_{form_name}"), short_links(&page).replace("&amp;", "&"));
+    }
+}
+
+/// What is said in our own words names a command that the sender has.
+#[tokio::test]
+async fn commands_are_those_of_the_program_that_sends() {
+    let (rollup, fired) = (samples::message(Body::Rollup(samples::rollup())), &samples::all()[0].1);
+    let messages = [(&rollup, Form::Full), (fired, Form::Reduced)];
+    let discord: FakeDiscord = Server::start(discord::Discord::default()).await.unwrap();
+    let slack: FakeSlack = Server::start(slack::Slack::default()).await.unwrap();
+    let channels: [&dyn Notifier; 2] = [
+        &samples::discord_at(&discord).program("logwarden-receiver"),
+        &samples::slack_at(&slack).program("logwarden-receiver"),
+    ];
+    for channel in channels {
+        for (message, form) in messages {
+            channel.send(message, form, None).await.unwrap();
+        }
+    }
+    let mut told: Vec<_> = discord.with(|discord| discord.messages.iter().map(|m| m.payload.to_string()).collect());
+    told.extend(slack.with(|slack| slack.messages.iter().map(ToString::to_string).collect::<Vec<_>>()));
+    assert_eq!(told.len(), 4);
+    for payload in told {
+        assert!(payload.contains("`logwarden-receiver incidents`"), "{payload}");
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod answers;
 mod checks;
+mod contract;
 mod faults;
 mod schema;
 mod sent;
