@@ -4,6 +4,7 @@ mod bounds;
 mod folding;
 mod properties;
 mod shapes;
+mod stored;
 
 use std::sync::Arc;
 
