@@ -68,6 +68,11 @@ pub(crate) fn is_user_key(word: &[u8]) -> bool {
     matches!(word.len(), 3..=13) && is_one(word, USERS)
 }
 
+/// Keys that name one of many: `request_id`, `trace-id`.
+pub(crate) fn is_id_key(word: &[u8]) -> bool {
+    word.ends_with(b"_id") || word.ends_with(b"-id")
+}
+
 /// Whether a value says how something went, rather than what it was about.
 pub(crate) fn is_outcome(word: &[u8]) -> bool {
     // Of the protected words, those that are no mere grammar.

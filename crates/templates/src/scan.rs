@@ -657,17 +657,20 @@ impl Masked {
             self.join_over_punctuation(text, &sep);
             return self.push_var(sep, start, end, kind);
         }
-        // `tag=name` and `tag="name"`, not `logname= uid=0`.
-        let quoted = matches!(sep.last, b'"' | b'\'')
-            && next == Some(sep.last)
-            && text[sep.start..start].ends_with(&[b'=', sep.last]);
-        if quoted || sep.assigns() && !(sep.blank_after && next == Some(b'=')) {
+        // `tag=name`, `tag="name"` and `request_id "name"`, not `logname= uid=0`.
+        let quoted = matches!(sep.last, b'"' | b'\'') && next == Some(sep.last);
+        let assigned = match quoted {
+            true => text[sep.start..start].ends_with(&[b'=', sep.last]),
+            false => sep.assigns() && !(sep.blank_after && next == Some(b'=')),
+        };
+        if assigned || quoted || sep.last == b':' {
             let key = self
                 .pieces
                 .last()
                 .filter(|last| last.what == What::Word)
                 .map_or(&b""[..], |last| Self::word(text, last));
-            if !lexicon::is_outcome(word) || lexicon::is_user_key(key) {
+            let assigned = assigned || lexicon::is_id_key(key);
+            if assigned && (!lexicon::is_outcome(word) || lexicon::is_user_key(key)) {
                 return self.push_var(sep, start, end, SlotKind::Any);
             }
         }

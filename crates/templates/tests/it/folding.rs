@@ -34,6 +34,8 @@ fn values_become_slots_of_a_kind() {
         ("lock tag=\"RILJ\" user='bob' msg=\"all is well\"", "lock tag=\"<*>\" user='<*:user>' msg=\"all is well\""),
         ("interrupt enabled........1", "interrupt enabled........<*:num>"),
         ("tags 1, 2, 3 and 4", "tags <*:num> and <*:num>"),
+        ("blocked [unique_id \"INOtaoWraakUYnHe\"]", "blocked [unique_id \"<*>\"]"),
+        ("trace-id: qwErtzUiop is slow", "trace-id: <*> is slow"),
     ];
     for (line, template) in cases {
         assert_eq!(of(line), template, "{line}");
