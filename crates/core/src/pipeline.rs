@@ -31,7 +31,7 @@ use std::{
 
 use futures::{
     FutureExt,
-    future::{join, join_all},
+    future::{FusedFuture, join, join_all},
     lock::Mutex,
     pin_mut, select_biased,
 };
@@ -58,7 +58,7 @@ use crate::{
     notifier::Notifier,
     profile::Profile,
     redact::Redactor,
-    source::LogSource,
+    source::{LogSource, SourceId},
 };
 
 /// How often a running pipeline looks for work that another process may have left in the ledger.
@@ -271,22 +271,52 @@ impl Pipeline {
         report: &(dyn Fn(PassReport) + Send + Sync),
         stop: impl Future<Output = ()> + Send,
     ) -> Result<(), PipelineError> {
+        let stop = stop.shared();
         let stages = async {
             let (reading, judging) = (self.keep_reading(period, report).fuse(), self.keep_judging(report).fuse());
-            let delivering = self.keep_delivering(|| self.env.sleep_until(self.env.now().plus(IDLE)), report).fuse();
+            let idle = || self.env.sleep_until(self.env.now().plus(IDLE));
+            let delivering = self.keep_delivering(idle, report, stop.clone()).fuse();
             pin_mut!(reading, judging, delivering);
-            select_biased! { error = delivering => error, error = reading => error, error = judging => error }
+            select_biased! { ended = delivering => ended, error = reading => Err(error), error = judging => Err(error) }
         };
+        let until = self.until_stopped(Box::pin(stages), stop.clone(), grace).await?;
+        // Dropping the other stages lost nothing; what was decided and is due now still goes out.
+        if let Some(deliver) = self.before(until, self.deliver(until)).await {
+            report(PassReport { deliver: deliver?, ..PassReport::default() });
+        }
+        self.disown().await
+    }
+
+    /// Runs the stages until `stop` resolves, and on until deliver has ended by itself: a message that was given up half
+    /// said would have to wait until its claim lapses. Returns the time, `grace` after the stop, until which that and
+    /// whatever is left to do may take.
+    async fn until_stopped(
+        &self,
+        stages: impl Future<Output = Result<(), PipelineError>>,
+        stop: impl Future<Output = ()>,
+        grace: Duration,
+    ) -> Result<Timestamp, PipelineError> {
         let (stop, stages) = (stop.fuse(), stages.fuse());
         pin_mut!(stop, stages);
         select_biased! {
             () = stop => {}
-            error = stages => return Err(error),
+            ended = stages => ended?,
         }
-        // Dropping the stages lost nothing; what was decided and is due now still goes out.
-        let last = self.deliver(self.env.now().plus(grace)).await?;
-        report(PassReport { deliver: last, ..PassReport::default() });
-        self.disown().await
+        let until = self.env.now().plus(grace);
+        if !stages.is_terminated() {
+            self.before(until, stages).await.transpose()?;
+        }
+        Ok(until)
+    }
+
+    /// What the work comes to; `None` when it was given up since the time had come.
+    async fn before<T>(&self, until: Timestamp, work: impl Future<Output = T>) -> Option<T> {
+        let (work, late) = (work.fuse(), self.env.sleep_until(until).fuse());
+        pin_mut!(work, late);
+        select_biased! {
+            done = work => Some(done),
+            () = late => None,
+        }
     }
 
     /// Reads every period; returns only when the ledger cannot be used.
@@ -326,21 +356,29 @@ impl Pipeline {
         }
     }
 
-    /// Delivers what is due, again and again after `idle`.
+    /// Delivers what is due, again and again after `idle`, until it is asked to stop.
     async fn keep_delivering<I: Future<Output = ()> + Send>(
         &self,
         mut idle: impl FnMut() -> I + Send,
         report: &(dyn Fn(PassReport) + Send + Sync),
-    ) -> PipelineError {
+        stop: impl Future<Output = ()> + Send,
+    ) -> Result<(), PipelineError> {
+        let stop = stop.fuse();
+        pin_mut!(stop);
         loop {
             match self.deliver(self.env.now().plus(IDLE)).await {
                 Ok(deliver) if deliver.is_news() => {
                     report(PassReport { deliver, ..PassReport::default() });
                 }
                 Ok(_) => {}
-                Err(error) => return error,
+                Err(error) => return Err(error),
             }
-            idle().await;
+            let idle = idle().fuse();
+            pin_mut!(idle);
+            select_biased! {
+                () = stop => return Ok(()),
+                () = idle => {}
+            }
         }
     }
 
@@ -358,7 +396,7 @@ impl Pipeline {
             .await?;
         }
         self.report_losses().await?;
-        let own = own::source();
+        let own = SourceId::own();
         self.decide(&crate::decide::book::Book::query(Vec::new()), |snapshot| {
             let now = self.env.now();
             Some((crate::decide::lifecycle::tick(&self.policy, snapshot, &own, Some(now), now), ()))

@@ -12,6 +12,21 @@ use crate::{Line, LineId, Timestamp, error::BoxError};
 #[serde(transparent)]
 pub struct SourceId(pub String);
 
+/// The name of the source that troubles of logwarden itself belong to.
+const OWN: &str = "logwarden";
+
+impl SourceId {
+    /// What troubles of logwarden itself belong to: nothing is read from it, and nobody judges it.
+    pub(crate) fn own() -> Self {
+        Self(OWN.to_owned())
+    }
+
+    /// Whether it is [`Self::own`].
+    pub(crate) fn is_own(&self) -> bool {
+        self.0 == OWN
+    }
+}
+
 impl fmt::Display for SourceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)

@@ -538,7 +538,9 @@ impl<'a> Book<'a> {
         rank: Rank,
         data: Timestamp,
     ) {
-        let urgent = rank.severity >= logwarden_detectors::Severity::High || !kind.is_announcement();
+        // No judge ever explains our own troubles: they wait for none.
+        let urgent =
+            rank.severity >= logwarden_detectors::Severity::High || !kind.is_announcement() || self.source.is_own();
         let next_at = if urgent { self.now } else { self.now.plus(self.policy.explain_wait) };
         // R1: only a row that was never claimed absorbs.
         let absorber = self.outbox.values_mut().find(|slot| {

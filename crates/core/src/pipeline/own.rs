@@ -14,11 +14,6 @@ use crate::{
     source::SourceId,
 };
 
-/// The source that our own incidents belong to.
-pub(super) fn source() -> SourceId {
-    SourceId("logwarden".to_owned())
-}
-
 /// What is wrong with us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -236,7 +231,7 @@ impl Pipeline {
         let findings: Vec<_> = troubles.iter().map(finding).collect();
         let keys = findings.iter().flat_map(Grounded::keys).collect();
         self.decide(&Book::query(keys), |snapshot| {
-            let mut book = Book::open(&self.policy, snapshot, source(), now)?;
+            let mut book = Book::open(&self.policy, snapshot, SourceId::own(), now)?;
             for finding in &findings {
                 book.take(finding);
             }

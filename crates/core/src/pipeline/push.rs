@@ -75,6 +75,7 @@ impl Pipeline {
     where
         A: Future<Output = ()> + Send,
     {
+        let stop = stop.shared();
         let stages = async {
             loop {
                 // What a detector has found is on its way at once, not at the next look.
@@ -87,29 +88,35 @@ impl Pipeline {
                     select_biased! { _ = found => {}, () = late => {} }
                 };
                 let folding = self.keep_folding(number, &arrived, found, report).fuse();
-                let (judging, delivering) =
-                    (self.keep_judging(report).fuse(), self.keep_delivering(idle, report).fuse());
+                let judging = self.keep_judging(report).fuse();
+                let delivering = self.keep_delivering(idle, report, stop.clone()).fuse();
                 pin_mut!(folding, judging, delivering);
-                let error =
-                    select_biased! { error = delivering => error, error = folding => error, error = judging => error };
+                let ended = select_biased! {
+                    ended = delivering => ended,
+                    error = folding => Err(error),
+                    error = judging => Err(error),
+                };
+                let Err(error) = ended else { return Ok(()) };
                 if matches!(error, PipelineError::Ledger(LedgerError::Newer { .. })) {
-                    return error;
+                    return Err(error);
                 }
                 tracing::warn!(error = %chain(&error), "the state cannot be used; trying again");
                 report(PassReport::default());
-                self.env.sleep_until(self.env.now().plus(AGAIN)).await;
+                if self.before(self.env.now().plus(AGAIN), stop.clone()).await.is_some() {
+                    return Ok(());
+                }
             }
         };
-        let (stop, stages) = (stop.fuse(), stages.fuse());
-        pin_mut!(stop, stages);
-        select_biased! {
-            () = stop => {}
-            error = stages => return Err(error),
+        let until = self.until_stopped(Box::pin(stages), stop.clone(), grace).await?;
+        let last = async {
+            // Much may wait to be folded; what is found in it must still be told.
+            let ingest = vec![self.ingest(number, until.minus(grace / 2)).await?];
+            let deliver = self.deliver(until).await?;
+            Ok(PassReport { ingest, deliver, ..PassReport::default() })
+        };
+        if let Some(last) = self.before(until, last).await {
+            report(last?);
         }
-        let until = self.env.now().plus(grace);
-        let ingest = self.ingest(number, until).await?;
-        let deliver = self.deliver(until).await?;
-        report(PassReport { ingest: vec![ingest], deliver, ..PassReport::default() });
         self.disown().await
     }
 

@@ -6,3 +6,4 @@ mod backfill;
 mod held;
 mod pipeline;
 mod rules;
+mod stop;
