@@ -535,7 +535,8 @@ pub(crate) fn colon_address(text: &[u8]) -> Option<(usize, SlotKind)> {
     if !ended || double > 1 {
         return None;
     }
-    if groups == 6 && pairs && digits == 2 {
+    // Of netfilter's `MAC=` also both addresses and the protocol in one.
+    if matches!(groups, 6 | 14) && pairs && digits == 2 {
         return Some((len, SlotKind::Mac));
     }
     let address = double == 1 && groups <= 8 || double == 0 && groups == 8 && digits > 0;

@@ -550,7 +550,10 @@ impl Masked {
         }
         value.kind = match (value.kind, kind) {
             (SlotKind::Time, _) | (_, SlotKind::Time) => SlotKind::Time,
-            (SlotKind::Num, SlotKind::Num) if sep.last == b':' && end - start == 2 => SlotKind::Time,
+            // `04:00`, not `port 51022:11`.
+            (SlotKind::Num, SlotKind::Num) if sep.last == b':' && end - start == 2 && value.end - value.start <= 2 => {
+                SlotKind::Time
+            }
             (a, b) if a == b => a,
             _ => SlotKind::Any,
         };

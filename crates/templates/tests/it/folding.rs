@@ -36,6 +36,9 @@ fn values_become_slots_of_a_kind() {
         ("tags 1, 2, 3 and 4", "tags <*:num> and <*:num>"),
         ("blocked [unique_id \"INOtaoWraakUYnHe\"]", "blocked [unique_id \"<*>\"]"),
         ("trace-id: qwErtzUiop is slow", "trace-id: <*> is slow"),
+        ("MAC=52:54:00:12:34:56:52:54:00:ab:cd:ef:08:00 SRC=198.51.100.16", "MAC=<*:mac> SRC=<*:ip>"),
+        ("from 10.0.0.7 port 51022:11: disconnected by user", "from <*:ip> port <*:num>: disconnected by user"),
+        ("at 04:07 the door was open", "at <*:time> the door was open"),
     ];
     for (line, template) in cases {
         assert_eq!(of(line), template, "{line}");
