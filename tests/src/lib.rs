@@ -9,6 +9,7 @@ pub mod loki;
 pub mod ollama;
 pub mod program;
 pub mod receiver;
+pub mod recorded;
 pub mod sample;
 pub mod scenario;
 pub mod slack;

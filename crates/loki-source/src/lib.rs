@@ -20,6 +20,8 @@ mod failure;
 mod http;
 mod logql;
 mod page;
+#[cfg(test)]
+mod recorded;
 mod source;
 mod sweep;
 

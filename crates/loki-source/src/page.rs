@@ -324,7 +324,14 @@ const MAX_STREAMS: usize = 20_000;
 
 impl Streams {
     /// The lines of an answer, checked against the window.
-    fn lines(&mut self, http: &Http, query: &str, data: Data, from: i64, to: i64) -> Result<Vec<Line>, Failure> {
+    pub(crate) fn lines(
+        &mut self,
+        http: &Http,
+        query: &str,
+        data: Data,
+        from: i64,
+        to: i64,
+    ) -> Result<Vec<Line>, Failure> {
         if data.result_type != "streams" {
             let error = SourceError::Unusable {
                 subject: format!("the query `{query}`"),

@@ -44,6 +44,8 @@ mod limits;
 mod model;
 mod ndjson;
 mod ollama;
+#[cfg(test)]
+mod recorded;
 mod refusal;
 mod transport;
 mod wire;

@@ -1,14 +1,14 @@
 //! Troubles of logwarden itself, told through the same incidents, channels and deduplication as everything else: "no
 //! alert" must never look like "not working".
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use logwarden_detectors::{By, Category, ProfileName, Route, Severity};
 use logwarden_templates::{Origin, RootId};
 
 use super::{Pipeline, PipelineError};
 use crate::{
-    decide::book::Book,
+    decide::{Policy, book::Book},
     finding::{Cited, Grounded, Scope},
     ledger::{Query, Versioned, Write},
     source::SourceId,
@@ -230,8 +230,10 @@ impl Pipeline {
         let finding = |trouble: &Trouble| trouble.finding(self.tenant.clone(), self.host.clone(), program, now);
         let findings: Vec<_> = troubles.iter().map(finding).collect();
         let keys = findings.iter().flat_map(Grounded::keys).collect();
+        // No model explains them: they wait for none.
+        let policy = Policy { explain_wait: Duration::ZERO, ..self.policy.clone() };
         self.decide(&Book::query(keys), |snapshot| {
-            let mut book = Book::open(&self.policy, snapshot, SourceId::own(), now)?;
+            let mut book = Book::open(&policy, snapshot, SourceId::own(), now)?;
             for finding in &findings {
                 book.take(finding);
             }

@@ -9,6 +9,7 @@ use std::{
 use futures::{FutureExt, executor::block_on, task::noop_waker};
 use logwarden_core::{
     Timestamp,
+    classifier::ClassifyError,
     decide::Policy,
     digest::Digest,
     env::Env,
@@ -273,6 +274,23 @@ fn a_model_that_answers_nonsense_is_not_asked_for_ever() {
     assert_eq!((model.shown().len(), report.judge.detectors_only), (4, 1), "{:?}", report.judge);
     assert!(report.judge.reason.unwrap().contains("4 times in a row"));
     assert_eq!(channel.occasions(), [Occasion::Fired]);
+}
+
+#[test]
+fn what_is_wrong_with_ourselves_waits_for_no_explanation() {
+    let channel = Arc::new(MemoryNotifier::new("channel", false));
+    let missing = || ClassifyError::Misconfigured { reason: "model `x` is not installed".into(), hint: None };
+    let model = Arc::new(MemoryClassifier::new(move |_| Err(missing())));
+    let (env, source) = (FakeEnv::new(Timestamp::from_secs(1_795_233_600), 1), Arc::new(MemorySource::new("test")));
+    let builder = Pipeline::builder().env(Arc::new(env.clone())).source(source.clone()).host("web-1");
+    let pipeline = builder.notifier(channel.clone()).classifier(model).build().unwrap();
+    let world = World { env, source, pipeline };
+    world.source.push(world.env.now(), "app: nothing in particular");
+    let began = world.env.now();
+    world.long_pass(Duration::from_secs(240));
+    assert_eq!(channel.occasions(), [Occasion::Fired]);
+    let took = world.env.now().since(began);
+    assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
 #[test]
