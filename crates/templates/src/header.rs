@@ -102,6 +102,29 @@ pub struct Header<'a> {
     pub level: Option<Level>,
 }
 
+/// Whether a service's name is only that of the place where the lines of all programs are collected.
+fn collects(service: &str) -> bool {
+    const PLACES: [&str; 14] = [
+        "syslog",
+        "rsyslog",
+        "rsyslogd",
+        "syslog-ng",
+        "journal",
+        "journald",
+        "systemd-journal",
+        "systemd-journald",
+        "messages",
+        "varlogs",
+        "auth",
+        "authpriv",
+        "secure",
+        "daemon",
+    ];
+    let name = service.strip_prefix("/var/log/").unwrap_or(service);
+    let name = name.strip_suffix(".log").unwrap_or(name);
+    PLACES.iter().any(|place| name.eq_ignore_ascii_case(place))
+}
+
 /// Reads the header of one line.
 ///
 /// ```
@@ -253,6 +276,13 @@ impl Context<'_> {
                 *body = Cow::Owned([address, b" ", body.as_ref()].concat());
             }
             return parsed;
+        }
+        // Whoever collects the lines of all programs under one name does not know better than the tag.
+        if let Some((name, Some(pid), at)) =
+            self.stream.service().filter(|name| collects(name)).and_then(|_| syslog::program(rest, 0))
+        {
+            (parsed.program, parsed.pid, parsed.frame) = (Some(name), Some(pid), Frame::Carrier);
+            return self.carried(&rest[at..], parsed, layers);
         }
         let mut bare = self.finish(rest, parsed);
         if let Body::Text(body) = &mut bare.body {
@@ -628,6 +658,22 @@ mod tests {
                 "03:59:00Z error host:web program:nginx pid:7 thread:8 | *9 open() failed",
             ),
         ]);
+    }
+
+    #[test]
+    fn a_bare_tag_names_the_program_where_the_label_only_names_the_collector() {
+        let read = |service: &str, text: &str| {
+            let stream = Arc::new(Stream::new([("service_name".to_owned(), service.to_owned())].into()));
+            let time = Timestamp::from_secs(1_795_233_600);
+            let record = Record { stream: &stream, time, clock: Clock::Arrival, text: text.as_bytes(), tags: 0 };
+            inspect(&record).program.map(|name| String::from_utf8_lossy(name).into_owned())
+        };
+        let line = "sshd[812]: Failed password for root from 203.0.113.7 port 22 ssh2";
+        for collector in ["syslog", "systemd-journal", "varlogs", "/var/log/auth.log"] {
+            assert_eq!(read(collector, line).as_deref(), Some("sshd"), "{collector}");
+        }
+        assert_eq!(read("shop", line), None, "nobody poses as another program");
+        assert_eq!(read("syslog", "note: no process id, no tag"), None);
     }
 
     #[test]
