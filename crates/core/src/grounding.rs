@@ -194,6 +194,7 @@ fn cited(tenant: &Arc<str>, row: &SegmentRow, anomalous: bool) -> Cited {
 fn evidence(finding: &Finding, rows: &[Arc<SegmentRow>], entities: &[Entity]) -> Vec<Evidence> {
     let mut by_row: Vec<Vec<Evidence>> = Vec::new();
     let mut seen = HashSet::new();
+    let addresses = || entities.iter().filter(|entity| entity.kind == EntityKind::Ip);
     for row in finding.anomalous.iter().chain(&finding.rows).filter(|row| seen.insert(**row)) {
         let Some(row) = rows.get(*row as usize) else { continue };
         let mut lines: Vec<Evidence> = (row.row.samples.iter())
@@ -205,6 +206,11 @@ fn evidence(finding: &Finding, rows: &[Arc<SegmentRow>], entities: &[Entity]) ->
             .collect();
         let named = |line: &Evidence| entities.iter().take(3).any(|entity| line.text.contains(&*entity.value));
         lines.sort_by_key(|line| !named(line));
+        // What others did who share a row with them is no evidence against those whom it is about.
+        let theirs = |line: &Evidence| addresses().any(|entity| line.text.contains(&*entity.value));
+        if lines.iter().any(theirs) {
+            lines.retain(theirs);
+        }
         by_row.push(lines);
     }
     let deepest = by_row.iter().map(Vec::len).max().unwrap_or(0);

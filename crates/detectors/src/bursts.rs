@@ -98,7 +98,7 @@ pub(crate) fn look(delta: &Delta, rules: &RuleSet, hits: &[Hit], failures: &Fail
     for hit in hits {
         let Act::Success(class) = &rules.rule(hit.rule).act else { continue };
         if let Some(class) = rules.class(class)
-            && let Some((finding, signal)) = success(delta, rules, hits, hit, class, &failed, &counters, failures)
+            && let Some((finding, signal)) = success(delta, rules, hits, hit, class, &counters, failures)
         {
             bursts.findings.push(finding);
             bursts.signals.push(signal);
@@ -233,14 +233,12 @@ impl Failed {
 }
 
 /// A success of somebody whose failures before it would have been a burst.
-#[expect(clippy::too_many_arguments, reason = "all that a burst knows")]
 fn success(
     delta: &Delta,
     rules: &RuleSet,
     hits: &[Hit],
     hit: &Hit,
     class: &Class,
-    failed: &BTreeMap<(String, String), Failed>,
     counters: &BTreeMap<u64, Counter>,
     failures: &Failures,
 ) -> Option<(Finding, Signal)> {
@@ -274,8 +272,14 @@ fn success(
     let user = sample.and_then(|captures| captures.get("user")).unwrap_or("somebody").to_owned();
     let number_of = u32::try_from(hit.row).ok()?;
     let mut rows = vec![number_of];
-    if let Some(failed) = failed.get(&(class.id.clone(), host)) {
-        rows.extend(failed.rows.keys().filter_map(|row| u32::try_from(*row).ok()).filter(|row| *row != number_of));
+    let of_class = |other: &&Hit| matches!(&rules.rule(other.rule).act, Act::Count(of) if *of == class.id);
+    for other in hits.iter().filter(of_class) {
+        let of_row = &delta.rows[other.row];
+        let theirs = of_row.origin.host == row.origin.host
+            && values(of_row, other, capture, kind).iter().any(|seen| seen.value == who);
+        if let Some(number) = u32::try_from(other.row).ok().filter(|number| theirs && !rows.contains(number)) {
+            rows.push(number);
+        }
     }
     let rows = Cited::new(rows).rows;
     let mut entities = vec![Entity { kind: EntityKind::User, value: user.as_str().into(), count: 1 }];

@@ -62,6 +62,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Whether nothing is left: rows that were written before something was added to them end here.
+    pub(crate) fn is_done(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn unsigned(&mut self) -> Result<u64, DecodeError> {
         let mut n = 0_u64;
         for shift in (0..64).step_by(7) {

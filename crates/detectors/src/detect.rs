@@ -101,12 +101,12 @@ fn look(
     let baseline = baseline(memory, settings, now);
     let hits = look::hits(delta, rules, screened);
     let recall = Recall::new(delta, memory);
-    let mut learned = normal::learn(delta, memory, &recall);
     let bursts = bursts::look(delta, rules, &hits, &memory.source().failures);
     // Rules that only watch have not spoken.
     let speaks = |act: &Act| matches!(act, Act::Find(_) | Act::Count(_) | Act::Benign);
     let covered = hits.iter().filter(|hit| speaks(&rules.rule(hit.rule).act)).map(|hit| hit.row);
     let covered: BTreeSet<usize> = covered.collect();
+    let mut learned = normal::learn(delta, memory, &recall, &covered);
     let departures = normal::compare(delta, memory, &recall, settings, baseline, &covered);
 
     let fresh = normal::new_values(delta, rules, &hits, memory, &mut learned, baseline);
@@ -122,7 +122,8 @@ fn look(
         Some(Signal { kind, rows: finding.rows.clone(), score: finding.score, entities: Vec::new() })
     }));
     findings.extend(bursts.findings);
-    findings.extend(places::look(delta, rules, &hits));
+    let (apart, places) = places::look(delta, rules, &hits, &memory.source().places);
+    findings.extend(apart);
     let (beacons, contacts) = contacts::look(delta, rules, &hits, memory.source(), settings, baseline);
     findings.extend(beacons);
     findings.extend(departures.findings);
@@ -133,6 +134,7 @@ fn look(
     let minute = learned.source.last.map_or(0, Timestamp::minute);
     learned.source.failures.take([bursts.counters, signatures.counters].concat(), minute);
     learned.source.contacts.take(contacts, minute);
+    learned.source.places = places;
     bound(memory, &mut learned, settings.max_rows);
     findings.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| b.score.total_cmp(&a.score)));
     route(&mut findings, settings, now);

@@ -37,6 +37,7 @@ pub use detect::{Baseline, Detection, Settings, detect, detect_lines};
 pub use failures::Failures;
 pub use finding::{By, Entity, EntityKind, Finding, ProfileName, Route, Signal, SignalKind, Subject};
 pub use memory::{Learned, Memory, MemoryKey, MemoryRow, SourceRow};
+pub use places::Places;
 pub use rule::Rule;
 pub use rulefile::RuleError;
 pub use rules::{LineMatch, RuleSet};

@@ -7,11 +7,12 @@ use logwarden_templates::{Origin, RootId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Contacts, DecodeError, Failures, Stats,
+    Contacts, DecodeError, Failures, Places, Stats,
     code::{Reader, Writer},
     contacts::Contact,
     failures::Counter,
-    stats::{ENOUGH_GAPS, Gaps, Hours, Profile, Rate, Values},
+    places::Place,
+    stats::{ENOUGH_GAPS, Gaps, Hours, Levels, Profile, Rate, Values},
 };
 
 /// The key of a [`MemoryRow`]: origin and template.
@@ -92,6 +93,9 @@ pub struct SourceRow {
     /// Who was contacted of late.
     #[serde(default)]
     pub contacts: Contacts,
+    /// From where accounts have logged in just now.
+    #[serde(default)]
+    pub places: Places,
 }
 
 /// The memory of normal of one source. Read-only for [`detect`](crate::detect); grows by [`Memory::apply`].
@@ -285,6 +289,9 @@ impl MemoryRow {
             out.unsigned(profile.hours.into());
             out.float(profile.bad_share);
             out.float(profile.events);
+            out.signed(profile.levels.bucket);
+            out.unsigned(profile.levels.bad);
+            out.unsigned(profile.levels.all);
         }
         out.finish()
     }
@@ -329,6 +336,10 @@ impl MemoryRow {
                 hours: from.small()?,
                 bad_share: from.float()?,
                 events: from.float()?,
+                levels: match from.is_done() {
+                    true => Levels::default(),
+                    false => Levels { bucket: from.signed()?, bad: from.unsigned()?, all: from.unsigned()? },
+                },
             }));
         }
         from.end()?;
@@ -372,6 +383,12 @@ impl SourceRow {
             out.float(contact.mean);
             out.float(contact.squares);
         }
+        out.unsigned(self.places.0.len() as u64);
+        for place in &self.places.0 {
+            out.unsigned(place.account);
+            out.signed(place.minute);
+            place.octets().iter().for_each(|byte| out.unsigned((*byte).into()));
+        }
         out.finish()
     }
 
@@ -391,6 +408,7 @@ impl SourceRow {
             silent_since: read_time(&mut from)?,
             failures: Failures { evicted: from.unsigned()?, counters: Vec::new() },
             contacts: Contacts::default(),
+            places: Places::default(),
         };
         for _ in 0..from.count(7)? {
             let (key, older) = (from.unsigned()?, from.float()?);
@@ -405,6 +423,15 @@ impl SourceRow {
             let (occasions, lines) = (from.small()?, from.unsigned()?);
             let (mean, squares) = (from.float()?, from.float()?);
             row.contacts.list.push(Contact { key, first, last, occasions, lines, mean, squares });
+        }
+        let places = if from.is_done() { 0 } else { from.count(18)? };
+        for _ in 0..places {
+            let (account, minute) = (from.unsigned()?, from.signed()?);
+            let mut octets = [0; 16];
+            for byte in &mut octets {
+                *byte = u8::try_from(from.unsigned()?).map_err(|_| DecodeError::Damaged)?;
+            }
+            row.places.0.push(Place::of_octets(account, minute, octets));
         }
         from.end()?;
         Ok(row)

@@ -16,7 +16,7 @@ use crate::{
     look::{Hit, values},
     memory::{HOST, ORIGIN},
     recall::Recall,
-    stats::{ENOUGH_GAPS, Rate},
+    stats::{ENOUGH_GAPS, Levels, Rate},
 };
 
 /// Five-minute buckets that a rate must have seen before it can be exceeded: an hour.
@@ -36,7 +36,7 @@ const MIX_FEWEST: u64 = 20;
 /// So much must the share have grown.
 const MIX_MORE: f64 = 0.15;
 /// And so many standard deviations must it be away from the usual.
-const MIX_DEVIATIONS: f64 = 6.0;
+const MIX_DEVIATIONS: f64 = 5.0;
 
 /// Subjects of one finding about silence.
 const SUBJECTS: usize = 16;
@@ -105,18 +105,25 @@ pub(crate) fn compare(
 
 /// Origins of which a far greater share than usual are warnings and errors: what many templates say together.
 fn level_mix(delta: &Delta, recall: &Recall<'_, '_>, covered: &BTreeSet<usize>, departures: &mut Departures) {
-    let mut origins: Vec<(u64, u64, Vec<u32>)> = vec![(0, 0, Vec::new()); recall.origins.len()];
+    let mut origins = vec![(0_u64, 0_u64, Timestamp::MIN, Vec::new()); recall.origins.len()];
     for ((number, row), origin) in delta.rows.iter().enumerate().zip(&recall.origin_of) {
-        let Some((all, bad, rows)) = origins.get_mut(*origin) else { continue };
+        let Some((all, bad, last, rows)) = origins.get_mut(*origin) else { continue };
         *all = all.saturating_add(row.count);
+        *last = (*last).max(row.last);
         // What a rule has spoken for is told already.
-        if row.level >= Some(Level::Warn) && !covered.contains(&number) {
+        if is_bad(row) && !covered.contains(&number) {
             *bad = bad.saturating_add(row.count);
             rows.extend(u32::try_from(number));
         }
     }
-    for ((all, bad, mut rows), (origin, (_, whole))) in origins.into_iter().zip(&recall.origins) {
-        let Some(profile) = whole.and_then(|row| row.stats.profile.as_ref()) else { continue };
+    for ((all, bad, last, mut rows), (origin, (_, whole))) in origins.into_iter().zip(&recall.origins) {
+        let Some(profile) = whole.and_then(|row| row.stats.profile.as_ref()).filter(|_| !rows.is_empty()) else {
+            continue;
+        };
+        // With what came earlier in these five minutes: a shipper sends every second.
+        let now = levels(last, bad, all);
+        let earlier = if profile.levels.bucket == now.bucket { profile.levels } else { Levels::default() };
+        let (bad, all) = (now.bad.saturating_add(earlier.bad), now.all.saturating_add(earlier.all));
         let usual = f64::from(profile.bad_share);
         let share = bad as f64 / all.max(1) as f64;
         let known = f64::from(profile.events) >= MIX_KNOWN && bad >= MIX_FEWEST;
@@ -177,6 +184,14 @@ fn more_errors(
         entities: Vec::new(),
         score: 4.0,
     })
+}
+
+fn is_bad(row: &Row) -> bool {
+    row.level >= Some(Level::Warn)
+}
+
+fn levels(last: Timestamp, bad: u64, all: u64) -> Levels {
+    Levels { bucket: Rate::bucket_of_minute(last.minute()), bad, all }
 }
 
 fn percent(share: f64) -> String {
@@ -347,7 +362,7 @@ impl Rows {
 }
 
 /// What the memory learns from a delta.
-pub(crate) fn learn(delta: &Delta, memory: &Memory, recall: &Recall<'_, '_>) -> Learned {
+pub(crate) fn learn(delta: &Delta, memory: &Memory, recall: &Recall<'_, '_>, covered: &BTreeSet<usize>) -> Learned {
     let mut source = memory.source().clone();
     let more = delta.rows.len() + 2 * recall.origins.len();
     let mut rows = Rows { list: Vec::with_capacity(more), at: HashMap::with_capacity(more) };
@@ -369,7 +384,7 @@ pub(crate) fn learn(delta: &Delta, memory: &Memory, recall: &Recall<'_, '_>) -> 
         source.first = Some(source.first.map_or(row.first, |first| first.min(row.first)));
         source.last = Some(source.last.map_or(row.last, |last| last.max(row.last)));
     }
-    learn_origins(delta, memory, recall, &mut rows);
+    learn_origins(delta, memory, recall, covered, &mut rows);
     source.lines += delta.counts.kept;
     Learned { rows: rows.list, removed, source }
 }
@@ -428,14 +443,14 @@ impl Doings {
 }
 
 /// Busy hours and the share of warnings, per origin as a whole; and that its machine is alive.
-fn learn_origins(delta: &Delta, memory: &Memory, recall: &Recall<'_, '_>, rows: &mut Rows) {
+fn learn_origins(delta: &Delta, memory: &Memory, recall: &Recall<'_, '_>, covered: &BTreeSet<usize>, rows: &mut Rows) {
     let mut origins = vec![Doings::nothing(); recall.origins.len()];
-    for (row, origin) in delta.rows.iter().zip(&recall.origin_of) {
+    for ((number, row), origin) in delta.rows.iter().enumerate().zip(&recall.origin_of) {
         let Some(doings) = origins.get_mut(*origin) else { continue };
         (doings.first, doings.last) = (doings.first.min(row.first), doings.last.max(row.last));
         doings.minutes.merge(&row.minutes);
         doings.all += row.count;
-        doings.bad += if row.level >= Some(Level::Warn) { row.count } else { 0 };
+        doings.bad += if is_bad(row) && !covered.contains(&number) { row.count } else { 0 };
     }
     let mut hosts: BTreeMap<&Arc<str>, Doings> = BTreeMap::new();
     for ((origin, (key, known)), doings) in recall.origins.iter().zip(origins) {
@@ -445,7 +460,7 @@ fn learn_origins(delta: &Delta, memory: &Memory, recall: &Recall<'_, '_>, rows: 
         for (minute, n) in doings.minutes.iter() {
             profile.add(minute.div_euclid(60), n);
         }
-        profile.learn_levels(doings.bad, doings.all);
+        profile.add_levels(levels(doings.last, doings.bad, doings.all));
         whole.count += doings.all;
         whole.last = whole.last.max(doings.last);
         hosts.entry(&origin.host).or_insert_with(Doings::nothing).add(&doings);

@@ -327,6 +327,17 @@ pub(crate) struct Profile {
     /// The decayed share of warnings and worse, and the events it rests on.
     pub(crate) bad_share: f32,
     pub(crate) events: f32,
+    /// The bucket that is still filling, and what is in it.
+    #[serde(default)]
+    pub(crate) levels: Levels,
+}
+
+/// Warnings and worse among the events of one bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Levels {
+    pub(crate) bucket: i64,
+    pub(crate) bad: u64,
+    pub(crate) all: u64,
 }
 
 /// Hours in a week.
@@ -334,7 +345,7 @@ const WEEK: usize = 168;
 
 impl Default for Profile {
     fn default() -> Self {
-        Self { week: vec![0.0; WEEK], hour: 0, hours: 0, bad_share: 0.0, events: 0.0 }
+        Self { week: vec![0.0; WEEK], hour: 0, hours: 0, bad_share: 0.0, events: 0.0, levels: Levels::default() }
     }
 }
 
@@ -370,12 +381,26 @@ impl Profile {
         if mean > 0.0 { ((here + 20.0) / (mean + 20.0)).clamp(0.1, 10.0) } else { 1.0 }
     }
 
-    /// Learns how many of `all` events were warnings or worse.
-    pub(crate) fn learn_levels(&mut self, bad: u64, all: u64) {
+    /// Counts events of which some were warnings or worse; what a bucket had is learned when the next one begins.
+    pub(crate) fn add_levels(&mut self, new: Levels) {
+        if new.all == 0 {
+            return;
+        }
+        if new.bucket > self.levels.bucket {
+            self.learn_levels();
+            self.levels = Levels { bucket: new.bucket, ..Levels::default() };
+        }
+        self.levels.bad = self.levels.bad.saturating_add(new.bad);
+        self.levels.all = self.levels.all.saturating_add(new.all);
+    }
+
+    fn learn_levels(&mut self) {
+        let Levels { bad, all, .. } = self.levels;
         if all == 0 {
             return;
         }
-        let events = f64::from(self.events) * 0.99 + all as f64;
+        // Half after a day and a half of buckets that are not empty.
+        let events = f64::from(self.events) * 0.998 + all as f64;
         let share =
             f64::from(self.bad_share) + (bad as f64 / all as f64 - f64::from(self.bad_share)) * all as f64 / events;
         (self.bad_share, self.events) = (share as f32, events as f32);

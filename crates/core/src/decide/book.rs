@@ -320,7 +320,7 @@ impl<'a> Book<'a> {
             told: BTreeMap::new(),
             // What comes after an incident that is muted is muted, too.
             muted_by: before.and_then(|(id, _)| self.incident(id)?.muted_by.clone()),
-            outgrown: None,
+            outgrown: before.and_then(|(id, _)| self.outgrown_by(id)),
             labels: finding.labels.clone(),
         };
         self.templates_omitted += absorb(&mut incident, &finding.cited, &finding.evidence, &finding.entities);
@@ -441,6 +441,13 @@ impl<'a> Book<'a> {
             let incident = slot.change();
             incident.outgrown = incident.muted_by.take();
         }
+    }
+
+    /// The mute of one incident that no longer holds `id`, nor what follows it.
+    fn outgrown_by(&self, id: IncidentId) -> Option<String> {
+        let outgrown = self.incident(id)?.outgrown.clone()?;
+        let of_one = |mute: &Mute| mute.id == outgrown && mute.matches.incident.is_some();
+        self.mutes.iter().any(of_one).then_some(outgrown)
     }
 
     fn grew(&mut self, id: IncidentId, data: Timestamp, news: &[Arc<str>]) {

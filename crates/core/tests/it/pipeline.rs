@@ -11,6 +11,7 @@ use logwarden_core::{
     Timestamp,
     classifier::ClassifyError,
     decide::Policy,
+    detectors::EntityKind,
     digest::Digest,
     env::Env,
     ledger::{Incidents, Jobs, Query},
@@ -92,6 +93,26 @@ fn the_same_thing_on_several_hosts_is_one_message_that_lists_them() {
     let mut hosts: Vec<String> = incidents.iter().map(|incident| incident.host.raw().to_owned()).collect();
     hosts.sort();
     assert_eq!(hosts, ["db-1", "web-1", "web-2"]);
+}
+
+#[test]
+fn a_new_unit_in_an_open_incident_shows_in_its_message() {
+    let discord = Arc::new(MemoryNotifier::new("discord", true));
+    let world = world(std::slice::from_ref(&discord));
+    for unit in ["nginx.service", "redis.service"] {
+        let text = format!("systemd[1]: {unit}: A process of this unit has been killed by the OOM killer.");
+        world.source.push(world.env.now(), &text);
+        world.pass();
+        world.env.advance(Duration::from_secs(300));
+    }
+    assert_eq!(discord.occasions(), [Occasion::Fired, Occasion::Grew]);
+    let sent = discord.sent();
+    let Body::Incidents { incidents, .. } = &sent[1].0.body else { panic!() };
+    let [incident] = &incidents[..] else { panic!("{incidents:?}") };
+    let units: Vec<_> = incident.entities.iter().filter(|entity| entity.kind == EntityKind::Unit).collect();
+    assert_eq!(units.iter().map(|unit| &*unit.value).collect::<Vec<_>>(), ["nginx.service", "redis.service"]);
+    let shown = |unit: &str| incident.evidence.iter().any(|line| line.text.raw().contains(unit));
+    assert!(shown("nginx.service") && shown("redis.service"), "with the lines of both");
 }
 
 #[test]

@@ -223,6 +223,57 @@ fn who_fails_after_getting_in_has_not_guessed() {
 }
 
 #[test]
+fn a_login_after_failures_shows_lines_of_that_address_only() {
+    let mut lines: Vec<String> =
+        (0..300).map(|n| ssh("root", &format!("198.51.100.{}", 1 + n % 30), 4000 + n)).collect();
+    let theirs = (0..9).map(|n| format!("sshd[7]: Invalid user u{n} from 203.0.113.7 port {}", 5000 + n));
+    lines.extend(theirs.chain((0..9).map(|n| ssh("deploy", "203.0.113.7", 6000 + n))));
+    lines.push("sshd[9]: Accepted password for deploy from 203.0.113.7 port 4711 ssh2".to_owned());
+    lines.push("vsftpd: [bob] FAIL LOGIN: Client \"198.51.100.9\"".to_owned());
+    let mut delta = fold(&Miner::new(Config::default()), START, &lines);
+    let texts: Vec<_> = lines.iter().map(|text| (Timestamp::from_secs(START), text.as_bytes())).collect();
+    let settings = Settings { self_relative: true, ..Settings::default() };
+    let now = Timestamp::from_secs(START + 600);
+    let detection = detect_lines(&mut delta, &texts, &Memory::default(), &RuleSet::builtin(), &settings, now);
+    let finding = &detection.findings[0];
+    assert_eq!(finding.severity, Severity::Critical, "{:?}", titles(&detection));
+    for row in &finding.rows {
+        let samples = &delta.rows[*row as usize].samples;
+        let named = |text: &[u8]| String::from_utf8_lossy(text).contains("203.0.113.7");
+        assert!(samples.iter().any(|sample| named(&sample.text)), "{}", delta.rows[*row as usize].template);
+    }
+    assert!(finding.rows.len() >= 2, "the login, and failures before it");
+}
+
+#[test]
+fn an_account_at_two_places_is_seen_across_passes() {
+    let login =
+        |from: &str| format!("sshd[9]: Accepted publickey for anna from {from} port 4711 ssh2: ED25519 SHA256:x");
+    let mut life = Life::new(0);
+    let apart = |findings: &[Finding]| findings.iter().any(|finding| finding.title.contains("two far-apart networks"));
+    assert!(!apart(&life.pass(0, &[login("198.51.100.7")])));
+    assert!(!apart(&life.pass(120, &[login("198.51.7.7")])), "the same network");
+    let source = life.memory.source();
+    assert_eq!(&SourceRow::decode(&source.encode()).unwrap(), source);
+    assert!(apart(&life.pass(300, &[login("203.0.113.9")])));
+    assert!(!apart(&life.pass(2000, &[login("198.51.100.7")])), "half an hour is enough for a journey to the office");
+}
+
+#[test]
+fn a_change_of_the_mix_is_seen_in_small_portions() {
+    let mut life = Life::new(0);
+    let warn = |n: i64| format!("2026-11-21 04:00:00 WARN shop: stock of item {n} is low");
+    let info = |n: i64| format!("2026-11-21 04:00:00 INFO shop: order {n} is done");
+    for step in 0..200 {
+        let lines: Vec<String> = (0..10).map(|n| if n == 0 { warn(step) } else { info(n) }).collect();
+        assert!(life.pass(step * 300, &lines).is_empty());
+    }
+    let of_mix = |findings: &[Finding]| findings.iter().any(|finding| finding.title.contains("warnings and errors"));
+    let told = (0..30).any(|second| of_mix(&life.pass(200 * 300 + second, &[warn(second)])));
+    assert!(told, "thirty deltas of one line in the same minutes");
+}
+
+#[test]
 fn failures_that_name_nobody_count_together() {
     let lines: Vec<String> =
         (0..6).map(|n| format!("charon[15]: 06[IKE] <x|{n}> EAP-MS-CHAPv2 verification failed, retry (1)")).collect();
