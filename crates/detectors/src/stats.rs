@@ -21,6 +21,9 @@ const SETTLED_GAPS: u32 = 30;
 /// Gaps that must have been seen before silence means something.
 pub(crate) const ENOUGH_GAPS: u32 = 30;
 
+/// Events after which an outlier of the mix of levels no longer counts in full.
+const SETTLED_EVENTS: f32 = 300.0;
+
 /// Known values kept per row.
 pub(crate) const MAX_VALUES: usize = 32;
 
@@ -399,10 +402,20 @@ impl Profile {
         if all == 0 {
             return;
         }
+        let (bad, all) = match self.events >= SETTLED_EVENTS {
+            true => {
+                // As with rates, one outbreak must not hide the next one.
+                let usual = f64::from(self.bad_share);
+                let most = (3.0 * usual).max(usual + 0.15).min(0.9);
+                let good = all.saturating_sub(bad) as f64;
+                let bad = (bad as f64).min((good.max(1.0) * most / (1.0 - most)).ceil());
+                (bad, good + bad)
+            }
+            false => (bad as f64, all as f64),
+        };
         // Half after a day and a half of buckets that are not empty.
-        let events = f64::from(self.events) * 0.998 + all as f64;
-        let share =
-            f64::from(self.bad_share) + (bad as f64 / all as f64 - f64::from(self.bad_share)) * all as f64 / events;
+        let events = f64::from(self.events) * 0.998 + all;
+        let share = f64::from(self.bad_share) + (bad / all - f64::from(self.bad_share)) * all / events;
         (self.bad_share, self.events) = (share as f32, events as f32);
     }
 
@@ -494,6 +507,20 @@ mod tests {
         let mut nothing = Rate::default();
         nothing.follow(&whole);
         assert_eq!((nothing.mean, nothing.closed), (whole.mean, whole.closed));
+    }
+
+    #[test]
+    fn one_outbreak_of_errors_does_not_become_usual() {
+        let mut profile = Profile::default();
+        for bucket in 1..200 {
+            profile.add_levels(Levels { bucket, bad: u64::from(bucket % 2 == 0), all: 5 });
+        }
+        let before = profile.bad_share;
+        for bucket in 200..203 {
+            profile.add_levels(Levels { bucket, bad: 60, all: 62 });
+        }
+        profile.add_levels(Levels { bucket: 203, bad: 0, all: 5 });
+        assert!((0.08..0.12).contains(&before) && profile.bad_share < before + 0.01, "{profile:?}");
     }
 
     #[test]
