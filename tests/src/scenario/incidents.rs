@@ -102,7 +102,7 @@ impl Planted {
             Kind::NewTemplate => (3, 0, "novel", of(&NEW)),
             Kind::RateUp => (15, 0, "surge", "payment provider answers slowly"),
             Kind::StoppedTemplate => (90, 10, "silence", "worker alive"),
-            Kind::DeadSource => (90, 10, "dead-source", "db-2"),
+            Kind::DeadSource => (90, 10, "source-silence", "db-2"),
             Kind::NewValue => (1, 0, "new-value", of(&USERS)),
             Kind::Burst => (3, 0, "ssh-login", of(&ATTACKERS[..2])),
             Kind::SuccessAfterFailures => (4, 3, "ssh-login-success", of(&ATTACKERS[2..])),
