@@ -127,22 +127,22 @@ impl Decoded<'_> {
 
     /// Refuses all that is left.
     fn refuse_rest(&mut self, window: &mut Window<'_>, reason: String) {
-        let (piece, bytes) = skip_until(window, 0, None);
+        let (piece, bytes) = skip_until(window, 0, |_| None);
         if bytes > 0 {
             self.refuse(&piece, bytes, reason);
         }
     }
 }
 
-/// Skips until behind the next byte of that value, or to the end: what was skipped, as far as it is kept, and how much it
-/// was. Does not look before `from`.
-fn skip_until(window: &mut Window<'_>, from: usize, end: Option<u8>) -> (Vec<u8>, u64) {
+/// Skips until where `end` finds the end in what comes next, or to the end of the body: what was skipped, as far as it is
+/// kept, and how much it was. Does not look before `from`.
+fn skip_until(window: &mut Window<'_>, from: usize, mut end: impl FnMut(&[u8]) -> Option<usize>) -> (Vec<u8>, u64) {
     let (mut kept, mut bytes, mut from) = (Vec::new(), 0_u64, from);
     loop {
         let rest = window.rest();
         let from_here = from.min(rest.len());
-        let found = end.and_then(|end| memchr::memchr(end, &rest[from_here..]));
-        let used = found.map_or(rest.len(), |n| from_here + n + 1);
+        let found = end(&rest[from_here..]);
+        let used = found.map_or(rest.len(), |n| from_here + n);
         kept.extend_from_slice(&rest[..used.min(KEEP_PIECE - kept.len().min(KEEP_PIECE))]);
         bytes += used as u64;
         window.skip(used);
@@ -151,6 +151,10 @@ fn skip_until(window: &mut Window<'_>, from: usize, end: Option<u8>) -> (Vec<u8>
         }
         from -= from_here;
     }
+}
+
+fn line_end(bytes: &[u8]) -> Option<usize> {
+    memchr::memchr(b'\n', bytes).map(|at| at + 1)
 }
 
 fn records(window: &mut Window<'_>, context: &Context, is_json: bool, decoded: &mut Decoded<'_>) {
@@ -199,12 +203,13 @@ fn records(window: &mut Window<'_>, context: &Context, is_json: bool, decoded: &
                 continue;
             }
             Next::Unfinished => {
-                let (head, bytes) = skip_until(window, 0, Some(b'\n'));
+                let mut extent = json::Extent::default();
+                let (head, bytes) = skip_until(window, 0, |bytes| extent.end(bytes));
                 (0, decoded.batch.push_cut(&context.labels, &head, bytes))
             }
             Next::Bad(reason, at) => {
                 let last = decoded.bad.len() + 1 >= MAX_PIECES;
-                let (piece, bytes) = skip_until(window, at, (!last).then_some(b'\n'));
+                let (piece, bytes) = skip_until(window, at, |bytes| if last { None } else { line_end(bytes) });
                 decoded.refuse(&piece, bytes, format!("it is not JSON: {reason}"));
                 (0, true)
             }
@@ -312,10 +317,16 @@ fn messages(window: &mut Window<'_>, context: &Context, decoded: &mut Decoded<'_
                 break;
             }
             None | Some(Err(msgpack::ENDS)) => {
-                let (head, bytes) = skip_until(window, 0, None);
-                decoded.batch.push_cut(&context.labels, &head, bytes);
-                decoded.refuse(&head, bytes, "a record is too long, and what follows it was left out".to_owned());
-                return;
+                let (head, begun) = (window.rest()[..KEEP_PIECE].to_vec(), window.position());
+                let is_whole = msgpack::skip(window);
+                if !decoded.batch.push_cut(&context.labels, &head, window.position() - begun) {
+                    return;
+                }
+                if !is_whole {
+                    decoded.refuse_rest(window, "it is not MessagePack: it breaks off in a long record".to_owned());
+                    return;
+                }
+                continue;
             }
             Some(Err(reason)) => {
                 decoded.refuse_rest(window, format!("it is not MessagePack: {reason}"));
@@ -385,7 +396,7 @@ fn lines_of_text(window: &mut Window<'_>, context: &Context, decoded: &mut Decod
         let (used, goes_on) = match memchr::memchr(b'\n', rest) {
             Some(end) => (end + 1, line(&rest[..end], context, &mut decoded.batch)),
             None if rest.len() >= MAX_PIECE => {
-                let (head, bytes) = skip_until(window, 0, Some(b'\n'));
+                let (head, bytes) = skip_until(window, 0, line_end);
                 (0, decoded.batch.push_cut(&context.labels, &head, bytes))
             }
             None if window.more() => continue,
@@ -663,6 +674,18 @@ mod tests {
     }
 
     #[test]
+    fn half_a_surrogate_pair_costs_a_character_and_nothing_else() {
+        let record = read(br#"[{"host":"web\ud83d","log":"cut \ud83d\ude00 \ud83d"},{"log":"next"}]"#);
+        assert!(record.bad.is_empty() && record.lines.len() == 2, "{:?}", record.bad);
+        assert_eq!(String::from_utf8_lossy(&record.lines[0].text), "cut \u{1f600} \u{fffd}");
+        assert_eq!(record.lines[0].stream.host(), Some("web\u{fffd}"));
+        let body = br#"{"streams":[{"stream":{"job":"a\udc00"},"values":[["1","cut \ud83d"],["2","next"]]}]}"#;
+        let loki = read_as(&sent(Protocol::Loki, "application/json"), body, usize::MAX).unwrap();
+        assert!(loki.bad.is_empty() && loki.lines.len() == 2, "{:?}", loki.bad);
+        assert_eq!(String::from_utf8_lossy(&loki.lines[0].text), "cut \u{fffd}");
+    }
+
+    #[test]
     fn what_is_in_a_record_never_hides_those_behind_it() {
         let deep = |open: &str, close: &str| format!("{}1{}", open.repeat(300), close.repeat(300));
         let odd =
@@ -710,6 +733,33 @@ mod tests {
             assert!(read.bad.is_empty() && read.lines.len() == 3 && read.cut == 1, "{:?}", read.bad);
             assert_eq!(read.lines[2].text, b"last");
         }
+    }
+
+    #[test]
+    fn a_record_that_is_too_long_to_be_read_hides_none_either() {
+        let long = "xxxxxxx\\\"]}".repeat(1 << 20);
+        for body in [
+            format!("[{{\"log\":\"first\"}},{{\"log\":\"{long}\"}},{{\"log\":\"last\"}}]"),
+            format!("{{\"log\":\"first\"}}\n{{\"a\":[{{\"log\":\"{long}\"}}]}}{{\"log\":\"last\"}}"),
+        ] {
+            let read = read(body.as_bytes());
+            assert!(read.bad.is_empty(), "{:?}", read.bad);
+            assert_eq!((read.lines.len(), read.cut), (3, 1));
+            assert_eq!((&*read.lines[0].text, &*read.lines[2].text), (&b"first"[..], &b"last"[..]));
+            assert!(String::from_utf8_lossy(&read.lines[1].text).ends_with(" bytes left out ...]"));
+        }
+        let log = |text: &[u8]| {
+            let length = (text.len() as u32).to_be_bytes();
+            [&b"\x92\xd7\x00\x65\x5f\xd3\x8f\x00\x00\x00\x00\x82\xa1n\xcd\x01\x02\xa3log\xdb"[..], &length, text]
+                .concat()
+        };
+        let body = [log(b"first"), log(long.as_bytes()), log(b"last")].concat();
+        let read = read_as(&sent(Protocol::Records, "application/msgpack"), &body, usize::MAX).unwrap();
+        assert!(read.bad.is_empty(), "{:?}", read.bad);
+        assert_eq!((read.lines.len(), read.cut), (3, 1));
+        let broken = [&log(b"first")[..], &log(long.as_bytes())[..9 << 20]].concat();
+        let read = read_as(&sent(Protocol::Records, "application/msgpack"), &broken, usize::MAX).unwrap();
+        assert_eq!((read.lines.len(), read.bad.len()), (2, 0), "its beginning is a line");
     }
 
     #[test]

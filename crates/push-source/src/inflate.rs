@@ -1,17 +1,16 @@
 //! Takes the compression off a body while it is read. What comes out is bounded by its size, never by a ratio: honest
 //! batches reach 2,300:1.
 
-use std::io::{self, Cursor, Read};
+use std::io::{self, BufReader, Cursor, Read};
 
 use crate::{
     sent::PLAIN,
-    window::{Failure, LONG, Leave},
+    snappy::Block,
+    window::{Failure, Leave},
 };
 
 /// A zstd window that needs no leave, as a power of two, and the largest one.
 const WINDOW: (u32, u32) = (21, 24);
-/// The largest block of snappy, which can only be unpacked as a whole.
-const MAX_BLOCK: usize = 16 << 20;
 
 /// The body without its compression; more than `limit` bytes are a failure. `snappy` says that the path implies it (Loki's
 /// protobuf).
@@ -43,7 +42,7 @@ pub(crate) fn unpack<'r>(
             "zstd" => limited(unzstd(&head, peeked, leave)?, "zstd"),
             "snappy" | "x-snappy-framed" => {
                 snapped = true;
-                unsnap(&head, peeked, limit, leave)?
+                unsnap(&head, peeked, limit)?
             }
             // A header that means nothing must not lose lines: what is known by its first bytes is unpacked below.
             _ if sniffed(&head).is_some() => peeked,
@@ -62,7 +61,7 @@ pub(crate) fn unpack<'r>(
     }
     if snappy && !snapped {
         let (head, peeked) = peek(body)?;
-        body = unsnap(&head, peeked, limit, leave)?;
+        body = unsnap(&head, peeked, limit)?;
     }
     Ok(limited(body, "readable"))
 }
@@ -133,12 +132,7 @@ fn zstd_window(head: &[u8]) -> Option<u64> {
     size.checked_add(base)
 }
 
-fn unsnap<'r>(
-    head: &[u8],
-    mut body: Box<dyn Read + 'r>,
-    limit: usize,
-    leave: Leave<'_>,
-) -> Result<Box<dyn Read + 'r>, Failure> {
+fn unsnap<'r>(head: &[u8], body: Box<dyn Read + 'r>, limit: usize) -> Result<Box<dyn Read + 'r>, Failure> {
     const FRAMED: &[u8] = b"\xff\x06\x00\x00sNaPpY";
     if head.starts_with(FRAMED) {
         return Ok(Box::new(Limited {
@@ -150,19 +144,7 @@ fn unsnap<'r>(
     if head.is_empty() {
         return Ok(body);
     }
-    let broken = |error: snap::Error| Failure::Broken(format!("it is not snappy: {error}"));
-    let length = snap::raw::decompress_len(head).map_err(broken)?;
-    if length > limit.min(MAX_BLOCK) {
-        return Err(Failure::TooLarge);
-    }
-    if length > LONG && !leave() {
-        return Err(Failure::Busy);
-    }
-    let mut packed = Vec::new();
-    // A block is never much larger than what is in it.
-    let most = snap::raw::max_compress_len(length) as u64;
-    body.by_ref().take(most + 1).read_to_end(&mut packed).map_err(|error| Failure::of(&error, "snappy"))?;
-    Ok(Box::new(Cursor::new(snap::raw::Decoder::new().decompress_vec(&packed).map_err(broken)?)))
+    Ok(Box::new(Block::new(BufReader::with_capacity(64 << 10, body), limit)?))
 }
 
 #[cfg(test)]

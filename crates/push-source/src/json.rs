@@ -77,6 +77,40 @@ fn position(body: &[u8], line: usize, column: usize) -> usize {
     (at + column).min(body.len())
 }
 
+/// Finds the end of a value that is too long to be read.
+#[derive(Debug, Default)]
+pub(crate) struct Extent {
+    depth: usize,
+    is_text: bool,
+    is_escaped: bool,
+}
+
+impl Extent {
+    /// Where the value ends in these bytes, which follow those that were given before.
+    pub(crate) fn end(&mut self, bytes: &[u8]) -> Option<usize> {
+        for (at, byte) in bytes.iter().enumerate() {
+            self.take(*byte);
+            // What is neither a list, an object nor text ends with its line.
+            let ends = matches!(byte, b']' | b'}' | b'"' | b'\n');
+            if ends && self.depth == 0 && !self.is_text {
+                return Some(at + 1);
+            }
+        }
+        None
+    }
+
+    fn take(&mut self, byte: u8) {
+        match (self.is_text, self.is_escaped, byte) {
+            (true, true, _) => self.is_escaped = false,
+            (true, false, b'\\') => self.is_escaped = true,
+            (_, _, b'"') => self.is_text = !self.is_text,
+            (false, _, b'{' | b'[') => self.depth += 1,
+            (false, _, b'}' | b']') => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+}
+
 /// One value, bounded on its own.
 struct Record<'a>(Value<'a>);
 
@@ -238,15 +272,13 @@ struct Guarded<'w, 'r> {
     window: &'w mut Window<'r>,
     /// How deep the lists of records are.
     base: usize,
-    depth: usize,
+    extent: Extent,
     length: usize,
-    is_text: bool,
-    is_escaped: bool,
 }
 
 impl<'w, 'r> Guarded<'w, 'r> {
     fn new(window: &'w mut Window<'r>, base: usize) -> Self {
-        Self { window, base, depth: 0, length: 0, is_text: false, is_escaped: false }
+        Self { window, base, extent: Extent::default(), length: 0 }
     }
 }
 
@@ -255,15 +287,9 @@ impl io::Read for Guarded<'_, '_> {
         let read = self.window.read(out)?;
         for byte in &out[..read] {
             self.length += 1;
-            match (self.is_text, self.is_escaped, *byte) {
-                (true, true, _) => self.is_escaped = false,
-                (true, false, b'\\') => self.is_escaped = true,
-                (_, _, b'"') => self.is_text = !self.is_text,
-                (false, _, b'{' | b'[') => self.depth += 1,
-                (false, _, b'}' | b']') => self.depth = self.depth.saturating_sub(1),
-                _ => {}
-            }
-            if !self.is_text && self.depth <= self.base && matches!(byte, b'{' | b'[' | b'}' | b']' | b',') {
+            self.extent.take(*byte);
+            let is_between = !self.extent.is_text && self.extent.depth <= self.base;
+            if is_between && matches!(byte, b'{' | b'[' | b'}' | b']' | b',') {
                 self.length = 0;
             }
             if self.length > MAX_PIECE {

@@ -24,6 +24,7 @@ mod receiver;
 mod record;
 mod sent;
 mod serve;
+mod snappy;
 mod source;
 mod store;
 mod streams;

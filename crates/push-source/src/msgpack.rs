@@ -2,10 +2,57 @@
 
 use std::borrow::Cow;
 
-use crate::value::{LEFT_OUT, MAX_DEPTH, MAX_VALUES, Value};
+use crate::{
+    value::{LEFT_OUT, MAX_DEPTH, MAX_VALUES, Value},
+    window::Window,
+};
 
 /// Why there is no value: its end is not there.
 pub(crate) const ENDS: &str = "it ends too early";
+
+/// Skips a value that is too long to be read; `false` when it is none, or the body ends before it does.
+pub(crate) fn skip(window: &mut Window<'_>) -> bool {
+    let mut values = 1_u64;
+    while values > 0 {
+        // The longest head: a byte, and a length of four.
+        window.ensure(5);
+        let Some((head, bytes, more)) = extent(window.rest()) else { return false };
+        if !window.skip_far(head + bytes) {
+            return false;
+        }
+        values = values.saturating_add(more) - 1;
+    }
+    true
+}
+
+/// Of the value at the beginning: how long its head is, how many bytes follow that, and how many values.
+fn extent(body: &[u8]) -> Option<(u64, u64, u64)> {
+    let (first, rest) = body.split_first()?;
+    let number = |bytes: usize| Some(rest.get(..bytes)?.iter().fold(0_u64, |n, byte| n << 8 | u64::from(*byte)));
+    Some(match first {
+        0x00..=0x7f | 0xc0 | 0xc2 | 0xc3 | 0xe0..=0xff => (1, 0, 0),
+        0x80..=0x8f => (1, 0, 2 * u64::from(first & 0x0f)),
+        0x90..=0x9f => (1, 0, u64::from(first & 0x0f)),
+        0xa0..=0xbf => (1, u64::from(first & 0x1f), 0),
+        0xc1 => return None,
+        0xc4 | 0xd9 => (2, number(1)?, 0),
+        0xc5 | 0xda => (3, number(2)?, 0),
+        0xc6 | 0xdb => (5, number(4)?, 0),
+        0xc7..=0xc9 => {
+            let bytes = 1 << (first - 0xc7);
+            (1 + bytes as u64, 1 + number(bytes)?, 0)
+        }
+        0xca | 0xce | 0xd2 => (1, 4, 0),
+        0xcb | 0xcf | 0xd3 => (1, 8, 0),
+        0xcc | 0xd0 => (1, 1, 0),
+        0xcd | 0xd1 => (1, 2, 0),
+        0xd4..=0xd8 => (1, 1 + (1 << (first - 0xd4)), 0),
+        0xdc => (3, 0, number(2)?),
+        0xdd => (5, 0, number(4)?),
+        0xde => (3, 0, 2 * number(2)?),
+        0xdf => (5, 0, 2 * number(4)?),
+    })
+}
 
 /// Reads values from bytes.
 #[derive(Debug)]

@@ -80,7 +80,7 @@ impl Default for Limits {
             slowest_rate: 16 << 10,
             patience: Duration::from_secs(4),
             certificate_check: Duration::from_secs(30),
-            drain: Duration::from_secs(15),
+            drain: Duration::from_secs(10),
         }
     }
 }

@@ -210,6 +210,7 @@ impl<'r> Window<'r> {
             self.to = self.buffer.len();
             return;
         }
+        let begin = self.to;
         match std::str::from_utf8(new) {
             // 0xf4 begins the characters of the plane that our own are in.
             Ok(_) if memchr::memchr(0xf4, new).is_none() => self.to = self.buffer.len(),
@@ -224,6 +225,57 @@ impl<'r> Window<'r> {
                 self.is_repaired = true;
             }
         }
+        self.mend_surrogates(begin);
+    }
+
+    /// Half a surrogate pair, which cut texts of some languages end with, is no text: it becomes the replacement character,
+    /// whose escape is as long.
+    fn mend_surrogates(&mut self, begin: usize) {
+        let new = &self.buffer[begin..self.to];
+        let is_suspect = |mark: &[u8]| memchr::memmem::find(new, mark).is_some();
+        let tail = &new[new.len().saturating_sub(PAIR)..];
+        if !is_suspect(b"\\ud") && !is_suspect(b"\\uD") && !tail.contains(&b'\\') {
+            return;
+        }
+        let mut at = begin;
+        while let Some(found) = memchr::memchr(b'\\', &self.buffer[at..self.to]) {
+            at += found;
+            let escape = &self.buffer[at..self.to];
+            if escape.len() < PAIR && !self.has_ended && escape.is_ascii() {
+                // How it goes on is still to come.
+                self.to = at;
+                return;
+            }
+            at += match (surrogate(escape), escape.get(PAIR / 2..).and_then(surrogate)) {
+                (None, _) => escape.len().min(2),
+                (Some(Half::First), Some(Half::Second)) => PAIR,
+                (Some(_), _) => {
+                    self.buffer[at + 2..at + PAIR / 2].copy_from_slice(b"fffd");
+                    PAIR / 2
+                }
+            };
+        }
+    }
+}
+
+/// Two escapes that are one character.
+const PAIR: usize = "\\ud83d\\ude00".len();
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Half {
+    First,
+    Second,
+}
+
+/// Which half of a pair an escape is, if it is one.
+fn surrogate(escape: &[u8]) -> Option<Half> {
+    match escape {
+        [b'\\', b'u', b'd' | b'D', third, a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => match third {
+            b'8' | b'9' | b'a' | b'b' | b'A' | b'B' => Some(Half::First),
+            b'c'..=b'f' | b'C'..=b'F' => Some(Half::Second),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -329,22 +381,48 @@ mod tests {
         assert!(window.skip_far(body.len() as u64) && window.failure.is_none());
     }
 
+    fn read_in_steps(body: &[u8], step: usize) -> Vec<u8> {
+        let mut window = Window::new(Box::new(Slow(body, step)), &|| true);
+        window.make_text();
+        let mut text = Vec::new();
+        loop {
+            text.extend_from_slice(window.rest());
+            window.skip(usize::MAX);
+            if !window.more() {
+                return text;
+            }
+        }
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_a_replacement_character_and_whole_ones_stay() {
+        let cases = [
+            (r#""\ud83d\ude00 \ud83d""#, r#""\ud83d\ude00 \ufffd""#),
+            (r#""\ude00\ud83d\ud83d\ude00""#, r#""\ufffd\ufffd\ud83d\ude00""#),
+            (r#""\\ud83d \\\ud83d \uD7FF\uDBff""#, r#""\\ud83d \\\ufffd \uD7FF\ufffd""#),
+            (r#""\ud83d\n\ud8\ud83"#, r#""\ufffd\n\ud8\ud83"#),
+            (r#""\ud83d"#, r#""\ufffd"#),
+        ];
+        for (sent, wanted) in cases {
+            for before in 0..=sent.len() {
+                // What is read at once ends in the middle of it.
+                let body = " ".repeat(STEP - before) + sent;
+                let text = String::from_utf8(read_in_steps(body.as_bytes(), STEP)).unwrap();
+                assert_eq!(text.trim_start(), wanted, "after {before} bytes");
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn bytes_that_are_no_text_come_back(
-            body in prop::collection::vec(prop_oneof![any::<u8>(), Just(0xf4), Just(0x8f), Just(0x82), Just(b'a')], 0..300),
+            body in prop::collection::vec(
+                prop_oneof![any::<u8>(), Just(0xf4), Just(0x8f), Just(0x82), Just(b'\\'), Just(b'u'), Just(b'a')],
+                0..300,
+            ),
             step in 1_usize..9,
         ) {
-            let mut window = Window::new(Box::new(Slow(&body, step)), &|| true);
-            window.make_text();
-            let mut text = Vec::new();
-            loop {
-                text.extend_from_slice(window.rest());
-                window.skip(usize::MAX);
-                if !window.more() {
-                    break;
-                }
-            }
+            let text = read_in_steps(&body, step);
             prop_assert!(std::str::from_utf8(&text).is_ok());
             prop_assert_eq!(&restore(&text).unwrap_or(text), &body);
         }
