@@ -138,7 +138,7 @@ fn alone(state_dir: &Path) -> Result<File, Failure> {
 /// Where it listens and who may send, by configuration and arguments.
 pub(crate) fn guarded(mut builder: Builder, setup: &Setup, serve: &Serve) -> Result<Builder, Failure> {
     let config = &setup.config.receiver;
-    builder = builder.listen(serve.listen.unwrap_or(config.listen));
+    builder = builder.listen(serve.listen.unwrap_or(config.listen)).limits(config.limits.clone());
     for client in &config.clients {
         builder = builder.client(client.clone());
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use logwarden_core::{ProfileName, Severity, profile::Profile};
 use logwarden_ollama_client::BaseUrl;
-use logwarden_push_source::{Client, Network};
+use logwarden_push_source::{Client, Limits, Network};
 
 use crate::secret::Secret;
 
@@ -121,6 +121,8 @@ pub struct Receiver {
     pub window: Duration,
     /// So many lines wait no longer.
     pub window_lines: u64,
+    /// How much may be sent.
+    pub limits: Limits,
     /// Profiles.
     pub profiles: Vec<ProfileName>,
 }

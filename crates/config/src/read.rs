@@ -10,7 +10,7 @@ use std::{
 
 use logwarden_core::{ProfileName, Severity, profile::Profile};
 use logwarden_ollama_client::{BaseUrl, KeepAlive};
-use logwarden_push_source::{Client, Network};
+use logwarden_push_source::{Client, Limits, Network, Rate};
 use secrecy::SecretString;
 use toml::de::DeTable;
 
@@ -435,6 +435,18 @@ impl Reader<'_> {
         let number = |name: &str, range| table.integer(name, None, range).map(|found| found.value);
         let window = Duration::from_secs(number("window_seconds", 1..3601).unwrap_or(60));
         let window_lines = number("window_lines", 1000..10_000_001).unwrap_or(50_000);
+        let mut limits = Limits::default();
+        for (name, most, bytes) in
+            [("max_body_mib", 1024, &mut limits.body_bytes), ("max_unpacked_mib", 4096, &mut limits.decoded_bytes)]
+        {
+            *bytes = number(name, 1..most + 1).map_or(*bytes, |mib| (mib as usize) << 20);
+        }
+        let rate = |name: &str| number(name, 1..1_000_000_001);
+        limits.rate = Rate {
+            requests: rate("client_requests_per_second"),
+            bytes: rate("client_bytes_per_second"),
+            records: rate("client_lines_per_second"),
+        };
         table.finish();
         Receiver {
             listen: listen.unwrap_or(usual),
@@ -445,6 +457,7 @@ impl Reader<'_> {
             syslog_udp,
             window,
             window_lines,
+            limits,
             profiles,
         }
     }
