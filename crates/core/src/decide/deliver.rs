@@ -22,7 +22,7 @@ use logwarden_detectors::Severity;
 use crate::{
     Timestamp,
     decide::{Policy, ago, book::hear, mutes, summary, view},
-    dedup::Outcome,
+    dedup::{Claim, Outcome},
     finding::Key,
     incident::{Event, EventKind, Incident, IncidentId, Rank, Status, Told},
     ledger::{
@@ -702,6 +702,53 @@ fn forget_receipts(snapshot: &Snapshot, turn: &Turn, writes: &mut Vec<Write>) {
             writes.push(Write::Incident(Box::new(incident)));
         }
     }
+}
+
+/// What a process that is gone was saying, and what frees its channel (D5 in its place): the message may have arrived, and
+/// is said again.
+#[derive(Debug)]
+pub struct Abandoned {
+    /// What to commit.
+    pub writes: Vec<Write>,
+    /// The message, with the epoch of its claim; `None` when there was none.
+    pub sending: Option<Versioned<Sending>>,
+}
+
+/// How a message ended whose sender is gone: it may have arrived, and is tried again.
+pub const UNKNOWN: Outcome = Outcome::Unclear { hold: UNCLEAR };
+
+/// The claim of a message that was being sent.
+pub fn claim_of<'a>(sending: &'a Versioned<Sending>, channel: &Channel) -> Claim<'a> {
+    Claim {
+        id: sending.row.id,
+        epoch: sending.version,
+        channel: channel.destination,
+        keys: &sending.row.keys,
+        age: Duration::ZERO,
+        window: sending.row.window,
+        lease: channel.longest_send + SLACK,
+        held: Duration::ZERO,
+    }
+}
+
+/// Frees a channel that a process holds which is gone; `None` when it does not.
+pub fn abandoned(snapshot: &Snapshot, channel: &Channel, gone: ProcessId, now: Timestamp) -> Option<Abandoned> {
+    let held = |state: &&Versioned<ChannelState>| {
+        state.row.name == channel.name && matches!(state.row.lease, Some((owner, _)) if owner == gone)
+    };
+    let state = snapshot.channels.iter().find(held)?;
+    let row = ChannelState { lease: None, ..state.row.clone() };
+    let mut writes = vec![Write::Channel(Versioned { version: state.version, row })];
+    // One message is under way in a channel at most. That its claim has lapsed says that it may have been sent.
+    let claimed = |row: &&Versioned<OutboxRow>| {
+        row.row.channel == channel.name && matches!(row.row.state, OutboxState::Claimed { .. })
+    };
+    let rows: Vec<_> = snapshot.outbox.iter().filter(claimed).collect();
+    let sending = rows.iter().find_map(|row| {
+        snapshot.sendings.iter().find(|sending| Some(sending.row.id) == row.row.send && !sending.row.done).cloned()
+    });
+    writes.extend(rows.into_iter().map(|row| set_state(row, OutboxState::Claimed { until: now }, row.row.send)));
+    Some(Abandoned { writes, sending })
 }
 
 /// Holds every channel of a vendor that has banned us.

@@ -11,7 +11,7 @@ use logwarden_core::{
     notifier::{Channel, Form, Notifier, NotifyError, Receipt},
     pipeline::{Pipeline, PipelineError, Trouble},
     source::{Budget, Cursor, LogSource, Page, QueryInfo, Seen, SourceError, SourceId},
-    testing::{FakeEnv, MemoryClassifier, MemoryNotifier, MemorySource},
+    testing::{FakeEnv, MemoryClassifier, MemoryDedup, MemoryLedger, MemoryNotifier, MemorySource},
 };
 
 use crate::pipeline::OOM;
@@ -120,4 +120,36 @@ fn in_the_middle_of_a_page_it_is_read_again_and_told() {
     run(&env, pipeline.watch_pushed(0, std::future::pending, GRACE, &|_| {}, env.sleep_until(asked)));
     assert_eq!(channel.occasions(), [Occasion::Fired]);
     assert!(env.now().since(asked) <= GRACE);
+}
+
+#[test]
+fn what_was_being_said_when_we_were_killed_is_said_at_once_at_the_next_start() {
+    let channel = Arc::new(MemoryNotifier::new("channel", false));
+    let env = FakeEnv::new(Timestamp::from_secs(1_795_233_600), 1);
+    let source = Arc::new(MemorySource::new("test"));
+    let ledger = Arc::new(MemoryLedger::new(1, 2));
+    let dedup = Arc::new(MemoryDedup::new(env.clock()));
+    let start = |notifier: Arc<dyn Notifier>| {
+        let builder = Pipeline::builder().env(Arc::new(env.clone())).source(source.clone()).host("web-1");
+        builder.ledger(ledger.clone()).dedup(dedup.clone()).notifier(notifier).build().unwrap()
+    };
+    source.push(env.now(), OOM);
+    {
+        let killed = start(Arc::new(Slow(channel.clone(), env.clone(), GRACE)));
+        let begun = env.now();
+        let mut watched = pin!(killed.watch_pushed(0, std::future::pending, GRACE, &|_| {}, std::future::pending()));
+        while env.now().since(begun) < Duration::from_secs(3) {
+            assert!(watched.as_mut().now_or_never().is_none());
+            env.advance_to_next().unwrap();
+        }
+    }
+    assert_eq!(channel.occasions(), []);
+    let next = start(channel.clone());
+    block_on(next.take_over(0)).unwrap();
+    block_on(next.deliver(Timestamp::MIN)).unwrap();
+    assert_eq!(channel.occasions(), [Occasion::Fired]);
+    let told = &channel.sent()[0].0;
+    assert!(told.possible_repeat, "it may have arrived before");
+    block_on(next.deliver(Timestamp::MIN)).unwrap();
+    assert_eq!(channel.occasions().len(), 1);
 }
