@@ -317,7 +317,7 @@ fn messages(window: &mut Window<'_>, context: &Context, decoded: &mut Decoded<'_
                 break;
             }
             None | Some(Err(msgpack::ENDS)) => {
-                let (head, begun) = (window.rest()[..KEEP_PIECE].to_vec(), window.position());
+                let (head, begun) = (window.rest()[..window.rest().len().min(KEEP_PIECE)].to_vec(), window.position());
                 let is_whole = msgpack::skip(window);
                 if !decoded.batch.push_cut(&context.labels, &head, window.position() - begun) {
                     return;

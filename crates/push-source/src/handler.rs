@@ -80,7 +80,7 @@ pub(crate) async fn handle(shared: &Arc<Shared>, peer: IpAddr, request: Request<
         // Senders and load balancers ask whether anybody is there.
         return Ok(plain(StatusCode::OK, "logwarden takes logs here\n"));
     }
-    let begun = Instant::now();
+    let (begun, is_bulk) = (Instant::now(), path == "/_bulk");
     let json = protocol == Protocol::Otlp && is_json(request.headers());
     let answer = receive(shared, peer, protocol, request).await;
     shared.metrics.micros.fetch_add(begun.elapsed().as_micros() as u64, Ordering::Relaxed);
@@ -88,7 +88,11 @@ pub(crate) async fn handle(shared: &Arc<Shared>, peer: IpAddr, request: Request<
         shared.metrics.count(Outcome::Slow);
         return Err(Close);
     }
-    Ok(reply(protocol, json, &answer))
+    Ok(match answer {
+        // rsyslog looks for a list of what failed.
+        Answer::Accepted(_) if is_bulk => built(StatusCode::OK, "application/json", "{\"errors\":false,\"items\":[]}"),
+        answer => reply(protocol, json, &answer),
+    })
 }
 
 async fn receive(shared: &Arc<Shared>, peer: IpAddr, protocol: Protocol, request: Request<Incoming>) -> Answer {
@@ -226,14 +230,6 @@ fn context(headers: &HeaderMap, peer: IpAddr, client: &str) -> Context {
 }
 
 fn reply(protocol: Protocol, json: bool, answer: &Answer) -> Reply {
-    let built = |status: StatusCode, kind: &str, body: String| {
-        let mut reply = Response::new(Full::new(Bytes::from(body)));
-        *reply.status_mut() = status;
-        if let Ok(kind) = kind.parse() {
-            reply.headers_mut().insert(header::CONTENT_TYPE, kind);
-        }
-        reply
-    };
     let otlp = if json { "application/json" } else { "application/x-protobuf" };
     match answer {
         Answer::Accepted(_) if protocol == Protocol::Loki => {
@@ -241,10 +237,7 @@ fn reply(protocol: Protocol, json: bool, answer: &Answer) -> Reply {
             *reply.status_mut() = StatusCode::NO_CONTENT;
             reply
         }
-        Answer::Accepted(_) if protocol == Protocol::Otlp => {
-            built(StatusCode::OK, otlp, if json { "{}".to_owned() } else { String::new() })
-        }
-        // `errors` is what a sender of Elasticsearch's bulk format looks for.
+        Answer::Accepted(_) if protocol == Protocol::Otlp => built(StatusCode::OK, otlp, if json { "{}" } else { "" }),
         Answer::Accepted(lines) => {
             built(StatusCode::OK, "application/json", format!("{{\"accepted\":{lines},\"errors\":false}}"))
         }
@@ -270,6 +263,15 @@ fn reply(protocol: Protocol, json: bool, answer: &Answer) -> Reply {
             reply
         }
     }
+}
+
+fn built(status: StatusCode, kind: &str, body: impl Into<Bytes>) -> Reply {
+    let mut reply = Response::new(Full::new(body.into()));
+    *reply.status_mut() = status;
+    if let Ok(kind) = kind.parse() {
+        reply.headers_mut().insert(header::CONTENT_TYPE, kind);
+    }
+    reply
 }
 
 /// OTLP's errors are a `Status` message: code (1) and message (2).

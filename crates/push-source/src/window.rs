@@ -6,13 +6,19 @@ use std::{
 };
 
 /// A record that is longer is not read as one.
-pub(crate) const MAX_PIECE: usize = 8 << 20;
+pub(crate) const MAX_PIECE: usize = bound(8 << 20, 512);
 /// What is longer than this needs leave: few may hold so much at once.
-pub(crate) const LONG: usize = 1 << 20;
+pub(crate) const LONG: usize = bound(1 << 20, 256);
 /// How much is read at once.
-const STEP: usize = 64 << 10;
+const STEP: usize = bound(64 << 10, 16);
 /// The bytes that are no UTF-8 are characters of a private plane while JSON is read: this one and the byte.
 const PRIVATE: u32 = 0x10_f000;
+
+/// Fuzzers try small bodies: for them everything is small.
+#[allow(unexpected_cfgs, reason = "set by those who build fuzzers")]
+const fn bound(usual: usize, fuzzing: usize) -> usize {
+    if cfg!(fuzzing) { fuzzing } else { usual }
+}
 
 /// Why a body ended before its end.
 #[derive(Clone, Debug, PartialEq, Eq)]

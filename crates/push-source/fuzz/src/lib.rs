@@ -24,6 +24,8 @@ mod otlp;
 mod record;
 #[path = "../../src/sent.rs"]
 mod sent;
+#[path = "../../src/snappy.rs"]
+mod snappy;
 #[path = "../../src/value.rs"]
 mod value;
 #[path = "../../src/window.rs"]

@@ -104,6 +104,16 @@ fn with_client(world: &World, limits: Limits) -> Running {
 }
 
 #[tokio::test]
+async fn rsyslog_is_told_that_nothing_failed_in_its_own_words() {
+    let world = World::new();
+    let running = world.start(|builder| builder);
+    let body = b"{\"index\":{\"_index\":\"x\"}}\n{\"message\":\"one\",\"host\":\"h\"}\n";
+    let answer = ask(&running, ("/_bulk", "application/json"), "", body).await;
+    assert_eq!((answer.status, &*answer.body), (200, &b"{\"errors\":false,\"items\":[]}"[..]));
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn each_situation_has_its_answer_for_each_sender() {
     let world = World::new();
     let limits = Limits { body_bytes: 1 << 20, decoded_bytes: 2 << 20, ..Limits::default() };
