@@ -157,10 +157,10 @@ loki.write \"logwarden\" {{
     url                 = \"{url}\"
 {auth}    max_backoff_retries = 1000000 // practically never give up
   }}
-  // Kept on disk while the receiver is away; needs --stability.level=experimental.
+  // Kept on disk for a month while the receiver is away; needs --stability.level=experimental.
   wal {{
     enabled         = true
-    max_segment_age = \"24h\"
+    max_segment_age = \"720h\"
   }}
 }}
 "
@@ -233,6 +233,7 @@ fn opentelemetry(to: &Target) -> String {
 extensions:
   file_storage:
     directory: /var/lib/otelcol/storage
+    create_directory: true
 receivers:
   filelog:
     include: [/var/log/syslog, /var/log/auth.log]
@@ -241,7 +242,7 @@ processors:
   resourcedetection:
     detectors: [system]
 exporters:
-  otlphttp/logwarden:
+  otlphttp/logwarden: # also called otlp_http since 0.144
     logs_endpoint: {url}
 {auth}    retry_on_failure:
       max_interval: 30s
