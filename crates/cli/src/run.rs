@@ -152,8 +152,10 @@ pub(crate) fn say_report(report: &PassReport) {
 
 fn say_ingest(ingest: &IngestReport) {
     let source = ingest.source.0.as_str();
-    for (query, lines) in &ingest.per_query {
-        info!(source, lines, query = ?query, "read");
+    if !matches!(ingest.outcome, SourceOutcome::Failed { .. }) {
+        for (query, lines) in &ingest.per_query {
+            info!(source, lines, query = ?query, "read");
+        }
     }
     match &ingest.outcome {
         SourceOutcome::Done | SourceOutcome::Finished => {}

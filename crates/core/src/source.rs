@@ -145,6 +145,8 @@ pub struct Page {
     pub settled: Option<Timestamp>,
     /// No more will ever come (end of standard input).
     pub finished: bool,
+    /// The cursor alone tells what was brought, so that single lines need not be remembered: a file's offset does.
+    pub exact: bool,
     /// The spool rows that the lines come from, by ordinal. The commit that takes the lines deletes them, so that single
     /// lines need not be remembered.
     pub spool: Vec<u64>,
@@ -263,6 +265,9 @@ impl SourceError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Refused { hint, .. } | Self::Unusable { hint, .. } => hint.as_deref(),
+            Self::Io { cause, .. } if cause.kind() == std::io::ErrorKind::PermissionDenied => {
+                Some("run as a user who may read it: with sudo, or as a member of the file's group, often `adm`")
+            }
             _ => None,
         }
     }

@@ -110,7 +110,7 @@ struct Reading<'a> {
 
 impl<'a> Reading<'a> {
     fn new(inner: &'a Inner, positions: Option<Positions>, budget: Budget) -> Self {
-        let page = Page { per_query: vec![0; inner.groups.len()], ..Page::default() };
+        let page = Page { per_query: vec![0; inner.groups.len()], exact: true, ..Page::default() };
         let first = positions.is_none();
         let known = positions.unwrap_or_default().files;
         Self { inner, first, known, next: Vec::new(), budget, bytes: 0, page }

@@ -73,13 +73,42 @@ fn check(name: &str, head: &[u8]) -> Result<(), SourceError> {
         }
         _ => {
             let odd = head.iter().filter(|byte| matches!(byte, 0..=8 | 14..=26 | 28..=31)).count();
-            (odd * 10 > head.len()).then(|| "only text can be read, plain or packed with gzip or zstd".to_owned())
+            // Text in an older encoding has many bytes that are not UTF-8, but hardly a control character.
+            let foreign: usize = head.utf8_chunks().map(|chunk| chunk.invalid().len()).sum();
+            let noise = odd * 10 > head.len() || (odd * 50 > head.len() && foreign * 10 > head.len() * 3);
+            noise.then(|| "only text can be read, plain or packed with gzip or zstd".to_owned())
         }
     };
     match hint {
         None => Ok(()),
         hint => {
             Err(SourceError::Unusable { subject: name.to_owned(), reason: "it is not a text file".to_owned(), hint })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn noise_is_no_text_and_other_encodings_are() {
+        let mut state = 88_172_645_463_325_252_u64;
+        for _ in 0..200 {
+            let noise = std::iter::repeat_with(|| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state as u8
+            });
+            let noise: Vec<u8> = noise.take(HEAD).collect();
+            assert!(check("noise", &noise).is_err());
+        }
+        let shift_jis = b"\x83T\x81[\x83o\x81[\x82\xaa\x92\xe2\x8e~\x82\xb5\x82\xdc\x82\xb5\x82\xbd\n".repeat(100);
+        let latin = b"Nov 21 04:00:00 web-1 app: \xfcbergro\xdfe Datei gel\xf6scht\n".repeat(100);
+        let coloured = b"\x1b[31merror\x1b[0m\tno space left\r\n".repeat(100);
+        for text in [shift_jis, latin, coloured] {
+            assert!(check("text", &text).is_ok(), "{:?}", String::from_utf8_lossy(&text[..60]));
         }
     }
 }

@@ -152,6 +152,7 @@ impl LogSource for Scan {
             more: !read.finished,
             horizon: None,
             finished: read.finished,
+            exact: true,
             per_query: vec![read.lines.len() as u64],
             problems: read.problems.into_iter().map(problem).chain(read.cut.into_iter().map(cut)).collect(),
             lines: read.lines,
@@ -246,7 +247,7 @@ impl State {
 fn refused(error: &SourceError) -> (String, String, Option<String>) {
     match error {
         SourceError::Unusable { subject, reason, hint } => (subject.clone(), reason.clone(), hint.clone()),
-        SourceError::Io { path, cause } => (path.clone(), cause.to_string(), None),
+        SourceError::Io { path, cause } => (path.clone(), cause.to_string(), error.hint().map(str::to_owned)),
         other => ("a file".to_owned(), other.to_string(), None),
     }
 }

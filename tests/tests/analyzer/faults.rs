@@ -210,6 +210,38 @@ async fn whatever_is_wrong_with_discord_is_said_and_made_good() {
 }
 
 #[tokio::test]
+async fn whatever_is_wrong_with_slack_is_said_and_made_good() {
+    let answer = |status, text: &str| ChatFault::Answer(Response::text(status, text));
+    let limited = Response::text(429, "rate_limited").with("retry-after", "1");
+    let cases = [
+        ("fails", vec![answer(500, "rollup_error"), answer(502, "<html>bad gateway</html>")], 0),
+        ("limits us", vec![ChatFault::Answer(limited)], 0),
+        ("is a login page", vec![answer(200, "<html>please log in</html>")], 0),
+        ("redirects", vec![ChatFault::Answer(Response::empty(302).with("location", "https://example.com/login"))], 0),
+        ("breaks off", vec![ChatFault::CutAfterRequest], 1),
+        ("refuses the blocks", vec![answer(400, "invalid_blocks")], 0),
+        ("hangs", vec![ChatFault::Hang], 0),
+    ];
+    let of_one = async |what: &str, faults: Vec<ChatFault>, taken: usize| {
+        let world = World::new().await;
+        let slack = FakeSlack::start(Slack::default()).await.unwrap();
+        slack.script(faults);
+        world.log(60, OOM);
+        let mut command = world.command(&["run"]);
+        command.env("SLACK_WEBHOOK_URL", slack::url(&slack)).env("MODEL_ENABLED", "false");
+        let output = command.env_remove("DISCORD_WEBHOOK_URL").output().await.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{what}: {}", err(&output));
+        let told: Vec<_> = slack.with(|slack| slack.messages.iter().map(slack::readable).collect());
+        assert!((1..=1 + taken).contains(&told.len()), "{what}: {told:#?}");
+        assert!(told.iter().all(|told| told.contains("CRITICAL")), "{what}: {told:#?}");
+        assert!(!err(&output).contains(slack::TOKEN), "the webhook's address is a secret");
+        format!("# Slack {what}\n{}", complaints(&err(&output)))
+    };
+    let told = futures::future::join_all(cases.map(|(what, faults, taken)| of_one(what, faults, taken))).await;
+    insta::assert_snapshot!("slack", told.join("\n"));
+}
+
+#[tokio::test]
 async fn slack_is_told_the_same_and_neither_waits_for_the_other() {
     let world = World::new().await;
     let slack = FakeSlack::start(Slack::default()).await.unwrap();

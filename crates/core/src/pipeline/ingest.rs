@@ -281,7 +281,7 @@ impl Pipeline {
             complete: !page.more && page.problems.iter().all(|problem| problem.kind != ProblemKind::Retry),
             carry: self.redacted_carry(&delta.carry),
             // Pushed batches are known by their id; their spool rows go with this commit.
-            seen: match page.spool.is_empty() {
+            seen: match page.spool.is_empty() && !page.exact {
                 true => page.lines.iter().map(|line| (line.time, line.id, line.tags)).collect(),
                 false => Vec::new(),
             },

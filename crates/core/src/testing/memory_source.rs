@@ -28,6 +28,7 @@ pub struct MemorySource {
 struct State {
     lines: Vec<Line>,
     is_down: bool,
+    is_exact: bool,
 }
 
 impl MemorySource {
@@ -70,6 +71,11 @@ impl MemorySource {
         self.state().is_down = is_down;
     }
 
+    /// Whether the cursor alone tells what was brought.
+    pub fn set_exact(&self, is_exact: bool) {
+        self.state().is_exact = is_exact;
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -94,7 +100,8 @@ impl LogSource for MemorySource {
         let from = cursor.map_or(Some(0), |cursor| cursor.0.parse().ok()).filter(|from| *from <= state.lines.len());
         let mut at = from.unwrap_or_else(|| panic!("a cursor that was never given: {cursor:?}"));
         let horizon = Some(budget.now.plus(Duration::from_secs(60)));
-        let mut page = Page { per_query: vec![0; self.queries.len()], horizon, ..Page::default() };
+        let mut page =
+            Page { per_query: vec![0; self.queries.len()], horizon, exact: state.is_exact, ..Page::default() };
         let mut bytes = 0;
         while let Some(line) = state.lines.get(at).filter(|_| page.lines.len() < budget.lines && bytes < budget.bytes) {
             at += 1;

@@ -298,6 +298,19 @@ fn a_model_that_answers_nonsense_is_not_asked_for_ever() {
 }
 
 #[test]
+fn lines_are_remembered_only_where_the_cursor_does_not_tell_what_was_brought() {
+    for exact in [false, true] {
+        let world = world(&[]);
+        world.source.set_exact(exact);
+        world.oom();
+        assert_eq!(world.pass().ingest[0].read, 1);
+        let query = Query { source: Some(SourceId("test".into())), seen: true, ..Query::default() };
+        let seen = block_on(world.pipeline.ledger().read(&query)).unwrap().seen;
+        assert_eq!(seen.minutes().count() == 0, exact);
+    }
+}
+
+#[test]
 fn what_is_wrong_with_ourselves_waits_for_no_explanation() {
     let channel = Arc::new(MemoryNotifier::new("channel", false));
     let missing = || ClassifyError::Misconfigured { reason: "model `x` is not installed".into(), hint: None };
