@@ -46,21 +46,49 @@ pub(crate) fn init(args: &Init) -> Result<u8, Failure> {
             Err(error) => return Err(failed(&error, path)),
         };
     }
-    let (dir, program) = (dir.display(), program::name());
+    text.push('\n');
+    text.push_str(&next(program::name(), args.files, &dir.display().to_string()));
+    output::write(text.as_bytes())?;
+    Ok(0)
+}
+
+/// What is left to do.
+fn next(program: &str, files: bool, dir: &str) -> String {
     // The unit that is enabled, and those that it needs.
-    let (unit, address, enable) = match program {
-        "logwarden-receiver" => ("logwarden-receiver.service", "RECEIVER_LISTEN=…", "logwarden-receiver.service"),
-        _ => ("logwarden-analyzer.service", "LOKI_URL=…", "logwarden-analyzer.timer"),
+    let (unit, enable) = match program {
+        "logwarden-receiver" => ("logwarden-receiver.service", "logwarden-receiver.service"),
+        _ => ("logwarden-analyzer.service", "logwarden-analyzer.timer"),
+    };
+    let first = match (program, files) {
+        ("logwarden-receiver", _) => format!("edit {dir}/logwarden.toml, or put RECEIVER_LISTEN=… and"),
+        (_, true) => format!("name your log files in {dir}/logwarden.toml ([[files]]), and put"),
+        (_, false) => format!("edit {dir}/logwarden.toml, or put LOKI_URL=… and"),
     };
     let units = if unit == enable { format!("{dir}/{unit}") } else { format!("{dir}/{unit} {dir}/{enable}") };
-    let _ = write!(
-        text,
-        "\nNext:\n  \
-         1. edit {dir}/logwarden.toml, or put {address} and DISCORD_WEBHOOK_URL=… into {dir}/env (mode 0600)\n  \
+    format!(
+        "Next:\n  \
+         1. {first} DISCORD_WEBHOOK_URL=… into {dir}/env (mode 0600)\n  \
          2. {program} doctor --config {dir}/logwarden.toml\n  \
          3. cp {units} {dir}/logwarden-failure@.service /etc/systemd/system/\n  \
          4. systemctl daemon-reload && systemctl enable --now {enable}\n"
-    );
-    output::write(text.as_bytes())?;
-    Ok(0)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_to_do_fits_what_was_asked_for() {
+        insta::assert_snapshot!(next("logwarden-analyzer", true, "/etc/logwarden"), @"
+        Next:
+          1. name your log files in /etc/logwarden/logwarden.toml ([[files]]), and put DISCORD_WEBHOOK_URL=… into /etc/logwarden/env (mode 0600)
+          2. logwarden-analyzer doctor --config /etc/logwarden/logwarden.toml
+          3. cp /etc/logwarden/logwarden-analyzer.service /etc/logwarden/logwarden-analyzer.timer /etc/logwarden/logwarden-failure@.service /etc/systemd/system/
+          4. systemctl daemon-reload && systemctl enable --now logwarden-analyzer.timer
+        ");
+        let first = |program, files| next(program, files, "etc").lines().nth(1).unwrap_or_default().to_owned();
+        insta::assert_snapshot!(first("logwarden-analyzer", false), @"  1. edit etc/logwarden.toml, or put LOKI_URL=… and DISCORD_WEBHOOK_URL=… into etc/env (mode 0600)");
+        insta::assert_snapshot!(first("logwarden-receiver", false), @"  1. edit etc/logwarden.toml, or put RECEIVER_LISTEN=… and DISCORD_WEBHOOK_URL=… into etc/env (mode 0600)");
+    }
 }
