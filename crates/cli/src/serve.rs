@@ -79,8 +79,10 @@ pub(crate) async fn serve(common: &Common, serve: &Serve) -> Result<u8, Failure>
             let _ = told.wait_for(|now| *now >= stage).await;
         }
     };
+    // On a thread of its own: whoever connects must not wait until a fold is done.
+    let serving = tokio::spawn(receiver.serve(reached(Stage::Draining)));
     let serving = async {
-        let served = receiver.serve(reached(Stage::Draining)).await;
+        let served = serving.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
         tell.send_replace(Stage::Ending);
         served
     };
