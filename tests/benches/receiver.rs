@@ -82,20 +82,20 @@ struct Measured {
 }
 
 impl Measured {
-    fn row(mut self, name: &str, body: usize, receiver: &Receiver) -> f64 {
+    fn row(mut self, name: &str, body: usize, receiver: &Receiver) {
         self.times.sort();
         let at =
             |part: usize| self.times.get(self.times.len() * part / 100).map_or(0.0, |time| time.as_secs_f64() * 1e3);
         let lines = (self.times.len() as u64 * LINES) as f64 / self.seconds;
+        let processor = receiver.processor_time().as_secs_f64() * 1e6 / (self.times.len() as u64 * LINES).max(1) as f64;
         println!(
-            "{name:<34} {lines:>9.0} lines/s {:>7.1} MB/s   p50 {:>7.1} ms   p99 {:>7.1} ms   refused {:>5}   peak {:>4} MiB",
+            "{name:<34} {lines:>9.0} lines/s {:>6.1} MB/s  p50 {:>7.1} ms  p99 {:>7.1} ms  refused {:>5}  peak {:>4} MiB  {processor:>5.2} µs of processor per line",
             (self.times.len() * body) as f64 / self.seconds / 1e6,
             at(50),
             at(99),
             self.refused,
             receiver.peak_memory() >> 20,
         );
-        lines
     }
 }
 
@@ -236,6 +236,23 @@ async fn counter(receiver: &Receiver, name: &str) -> u64 {
     page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0)
 }
 
+/// How fast what waits is folded once nothing more comes, for as long as it takes, a while at most.
+async fn folded(receiver: &Receiver) {
+    let (begun, before) = (Instant::now(), counter(receiver, "logwarden_lines_read_total").await);
+    let (waiting, busy) = (counter(receiver, "logwarden_push_spool_rows").await, receiver.processor_time());
+    while counter(receiver, "logwarden_push_spool_rows").await > 0 && begun.elapsed() < 2 * TIME {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let lines = counter(receiver, "logwarden_lines_read_total").await - before;
+    let busy = (receiver.processor_time() - busy).as_secs_f64() * 1e6 / lines.max(1) as f64;
+    println!(
+        "{:<34} {waiting} batches waited; folded afterwards: {lines} lines, {:.0} lines/s, {busy:.2} µs of processor per line; peak {} MiB",
+        "",
+        lines as f64 / begun.elapsed().as_secs_f64(),
+        receiver.peak_memory() >> 20
+    );
+}
+
 /// Ten times more than it can take: many clients that never wait, beside one that sends little and must be served.
 async fn overload(batches: &Arc<Batches>) {
     let directory = TempDir::new().unwrap();
@@ -274,6 +291,7 @@ async fn overload(batches: &Arc<Batches>) {
     );
     let stored = counter(&receiver, "logwarden_push_lines_total").await;
     println!("{:<34} {acknowledged} lines acknowledged, {stored} stored", "  ");
+    folded(&receiver).await;
     assert!(stored >= acknowledged, "acknowledged lines are missing");
 }
 
@@ -296,6 +314,7 @@ async fn main() {
         let directory = TempDir::new().unwrap();
         let receiver = start(directory.path()).await;
         closed(&receiver, &batches, clients, TIME).await.row(&format!("on disk: {clients} clients"), body, &receiver);
+        folded(&receiver).await;
     }
     let directory = TempDir::new().unwrap();
     let receiver = start(directory.path()).await;
