@@ -371,7 +371,7 @@ pub(crate) fn learn(delta: &Delta, memory: &Memory, recall: &Recall<'_, '_>, cov
         let fresh = || MemoryRow::new(row.origin.clone(), row.root, row.template.clone(), row.first);
         let known = rows.entry(*key, || known.cloned().unwrap_or_else(fresh));
         if known.count > 0 {
-            known.stats.gaps.add(row.first.secs() - known.last.secs());
+            known.stats.learn_gap(row.first.secs() - known.last.secs());
         }
         for (minute, n) in row.minutes.iter() {
             known.stats.rate.add(Rate::bucket_of_minute(minute), n);
@@ -471,7 +471,7 @@ fn learn_origins(delta: &Delta, memory: &Memory, recall: &Recall<'_, '_>, covere
         let fresh = || MemoryRow::new(origin, HOST, "".into(), doings.first);
         let whole = rows.entry(key, || memory.get(key).cloned().unwrap_or_else(fresh));
         if whole.count > 0 {
-            whole.stats.gaps.add(doings.first.secs() - whole.last.secs());
+            whole.stats.learn_gap(doings.first.secs() - whole.last.secs());
         }
         for (minute, n) in doings.minutes.iter() {
             whole.stats.hours.mark(minute.div_euclid(60));

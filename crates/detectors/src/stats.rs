@@ -40,6 +40,16 @@ pub struct Stats {
     pub(crate) profile: Option<Box<Profile>>,
 }
 
+impl Stats {
+    /// Learns how long nothing came; what was told as silence hardly counts as usual.
+    pub(crate) fn learn_gap(&mut self, seconds: i64) {
+        match self.silent_since {
+            Some(_) => self.gaps.add_told(seconds),
+            None => self.gaps.add(seconds),
+        }
+    }
+}
+
 /// Events per bucket: a decayed mean with its spread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Rate {
@@ -171,9 +181,18 @@ pub(crate) struct Gaps {
 
 impl Gaps {
     pub(crate) fn add(&mut self, seconds: i64) {
+        self.learn(seconds, 4.0);
+    }
+
+    /// Adds a gap that was told as silence.
+    pub(crate) fn add_told(&mut self, seconds: i64) {
+        self.learn(seconds, 1.5);
+    }
+
+    fn learn(&mut self, seconds: i64, most: f64) {
         let gap = seconds.clamp(0, i64::from(u32::MAX)) as f64;
         // One outage must not hide the next one for weeks; a new rhythm is learned after a few.
-        let gap = if self.n < SETTLED_GAPS { gap } else { gap.min(4.0 * f64::from(self.longest).max(60.0)) };
+        let gap = if self.n < SETTLED_GAPS { gap } else { gap.min(most * f64::from(self.longest).max(60.0)) };
         // Like the rate: plain at first, then the last few hundred gaps.
         let weight = (1.0 / (f64::from(self.n) + 1.0)).max(1.0 / 512.0);
         let delta = gap - f64::from(self.mean);
