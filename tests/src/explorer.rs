@@ -7,15 +7,18 @@
 //! arrived:
 //!
 //! * no alert is lost: every occurrence was told on every channel, loudly enough and within the window, or waits durably;
-//! * there is at most one surplus message per crash, stall or lost answer.
+//! * there is at most one surplus message per crash, stall or lost answer: in every schedule each has an arrival of its own
+//!   that nobody could know of.
 //!
 //! [`Rules`] switches single rules of the design off, to show that the explorer would notice.
 
 mod oracle;
 mod schedule;
+mod spool;
 mod weakened;
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     fmt,
     sync::Arc,
@@ -31,7 +34,7 @@ use logwarden_core::{
         deliver::{self, Ended, Next, Turn},
         lifecycle, mutes,
     },
-    dedup::{Claim, DedupStore, Outcome, Standing},
+    dedup::{Claim, DedupStore, HOLD, Outcome, Standing},
     detectors::{By, Route},
     env::Env,
     finding::{Cited, Grounded, Key, Scope},
@@ -46,10 +49,11 @@ use logwarden_core::{
     testing::{Dice, FakeEnv, MemoryDedup, MemoryLedger},
 };
 
-pub use self::schedule::{Answer, Find, Step, schedule};
+pub use self::schedule::{Answer, Find, Push, Step, schedule};
 use self::{
     oracle::{Arrival, Manner, Occurrence, Oracle},
     schedule::{CHANNELS, HOSTS, PROCESSES, SCOPES, TOPICS},
+    spool::{Batch, Fold},
     weakened::{Weakened, absorb_into_claimed},
 };
 
@@ -68,14 +72,30 @@ pub struct Rules {
     pub r6: bool,
     /// A message is marked as sent when the channel has confirmed it, not before it is sent.
     pub sends_before_marking: bool,
+    /// What was pushed leaves the spool with the commit that has folded it, not when it is read.
+    pub unspools_with_commit: bool,
+    /// A batch that was taken is known when it is sent again.
+    pub knows_batches: bool,
+    /// A clock that is set back is believed; otherwise time stands still until the clock has caught up.
+    pub clock: bool,
 }
 
 impl Rules {
     /// All of them.
-    pub const ALL: Self = Self { r1: true, r2: true, r4: true, r5: true, r6: true, sends_before_marking: true };
+    pub const ALL: Self = Self {
+        r1: true,
+        r2: true,
+        r4: true,
+        r5: true,
+        r6: true,
+        sends_before_marking: true,
+        unspools_with_commit: true,
+        knows_batches: true,
+        clock: true,
+    };
 
     /// The design with one rule missing, by its name.
-    pub fn without() -> [(&'static str, Self); 6] {
+    pub fn without() -> [(&'static str, Self); 9] {
         [
             ("R1", Self { r1: false, ..Self::ALL }),
             ("R2", Self { r2: false, ..Self::ALL }),
@@ -83,6 +103,9 @@ impl Rules {
             ("R5", Self { r5: false, ..Self::ALL }),
             ("R6", Self { r6: false, ..Self::ALL }),
             ("sending before marking", Self { sends_before_marking: false, ..Self::ALL }),
+            ("unspooling with the commit", Self { unspools_with_commit: false, ..Self::ALL }),
+            ("batches that are known", Self { knows_batches: false, ..Self::ALL }),
+            ("clocks that are believed", Self { clock: false, ..Self::ALL }),
         ]
     }
 }
@@ -156,9 +179,10 @@ pub struct Tally {
     pub messages: u64,
     /// Messages too many.
     pub surplus: u64,
-    /// Messages that had arrived without anybody being told, and excuse them. Fewer than those where what one of them said
-    /// is said again in parts.
+    /// Messages that had arrived without anybody being told, and excuse one of those.
     pub excuses: u64,
+    /// Messages that another host has said once more, since their sender stayed away longer than they are kept for him.
+    pub absences: u64,
     /// Messages that another host had told.
     pub repeats: u64,
     /// Incidents that merged.
@@ -169,6 +193,12 @@ pub struct Tally {
     pub joint: u64,
     /// Rows that a mute held back.
     pub muted: u64,
+    /// Batches that were pushed.
+    pub pushed: u64,
+    /// Clocks that were set.
+    pub jumps: u64,
+    /// Messages too many in schedules in which a clock was set: what was told is told again then.
+    pub after_jumps: u64,
 }
 
 impl Tally {
@@ -178,11 +208,15 @@ impl Tally {
         self.messages += other.messages;
         self.surplus += other.surplus;
         self.excuses += other.excuses;
+        self.absences += other.absences;
         self.repeats += other.repeats;
         self.merges += other.merges;
         self.reminders += other.reminders;
         self.joint += other.joint;
         self.muted += other.muted;
+        self.pushed += other.pushed;
+        self.jumps += other.jumps;
+        self.after_jumps += other.after_jumps;
     }
 }
 
@@ -245,6 +279,8 @@ struct Lane {
     stage: Stage,
     /// What the deduplication store knew to be told when it said that we speak.
     known: BTreeSet<usize>,
+    /// What had arrived without anybody being told, and was not held for its sender any more.
+    abandoned: BTreeSet<usize>,
     /// When that was.
     reserved: Timestamp,
     /// What this turn has made arrive.
@@ -261,11 +297,16 @@ struct World {
     source: SourceId,
     /// How much each host's clock is fast, in seconds.
     skew: Vec<i64>,
+    /// The latest time that each host's clock has said.
+    latest: Vec<Cell<Timestamp>>,
     /// Per process.
     ledgers: Vec<Arc<dyn Ledger>>,
     dedups: Vec<Arc<dyn DedupStore>>,
     processes: Vec<ProcessId>,
     lanes: Vec<Vec<Lane>>,
+    /// Per process, how far it is with what was pushed.
+    folds: Vec<Fold>,
+    batches: Vec<Batch>,
     /// Per host and topic the roots that it had, the present one last.
     roots: Vec<[Vec<RootId>; TOPICS]>,
     oracle: Oracle,
@@ -310,6 +351,9 @@ impl World {
             dedups: (0..PROCESSES).map(|_| dedup()).collect(),
             processes: (0..PROCESSES).map(|_| process(&mut dice)).collect(),
             lanes: (0..PROCESSES).map(|_| lanes()).collect(),
+            latest: vec![Cell::new(Timestamp::MIN); HOSTS],
+            folds: (0..PROCESSES).map(|_| Fold::Idle).collect(),
+            batches: Vec::new(),
             roots: (0..HOSTS).map(|_| std::array::from_fn(|topic| vec![leaf(topic).as_root()])).collect(),
             env,
             stores,
@@ -323,7 +367,13 @@ impl World {
 
     /// What a host's clock says.
     fn now(&self, host: usize) -> Timestamp {
-        self.told_by(host, self.env.now())
+        let now = self.told_by(host, self.env.now());
+        if self.rules.clock {
+            return now;
+        }
+        let latest = self.latest[host].get().max(now);
+        self.latest[host].set(latest);
+        latest
     }
 
     fn told_by(&self, host: usize, truth: Timestamp) -> Timestamp {
@@ -352,6 +402,15 @@ impl World {
             Step::Release { host } => self.release(host)?,
             Step::Mute { host, scope, seconds } => self.mute(host, scope, seconds)?,
             Step::Deliver { process, channel, answer } => self.deliver(process, channel, answer)?,
+            Step::Push { find, process, ends } => self.push(find, process, ends)?,
+            Step::Fold { process } => self.fold(process)?,
+            Step::Jump { host, seconds } => {
+                self.skew[host] += i64::from(seconds);
+                self.tally.jumps += 1;
+                self.oracle.jumped(host, i64::from(seconds));
+                self.mutes_begin_again(host)?;
+                self.tick(host)?;
+            }
             Step::Crash { process } => self.crash(process),
         }
         Ok(())
@@ -479,11 +538,9 @@ impl World {
         .collect()
     }
 
-    fn find(&mut self, find: &Find) -> Result<(), Fault> {
-        let Find { host, scope, about, also, mark, severity, model, digest } = *find;
-        let now = self.now(host);
-        let topics = if about == also { vec![about] } else { vec![about, also] };
-        let finding = Grounded {
+    fn finding(&self, find: &Find, now: Timestamp) -> Grounded {
+        let Find { host, scope, mark, severity, model, digest, .. } = *find;
+        Grounded {
             by: if model { By::Model { name: "model".into() } } else { By::Rule { id: "rule".into() } },
             profile: ProfileName::general(),
             category: Category::Service,
@@ -492,7 +549,7 @@ impl World {
             title: "title".into(),
             explanation: "explanation".into(),
             recommendation: String::new(),
-            cited: topics.iter().map(|topic| self.cited(host, scope, *topic)).collect(),
+            cited: find.topics().iter().map(|topic| self.cited(host, scope, *topic)).collect(),
             discriminator: if model || mark == 0 { String::new() } else { mark.to_string() },
             evidence: Vec::new(),
             entities: Vec::new(),
@@ -502,15 +559,27 @@ impl World {
             count: 1,
             first: now,
             last: now,
-        };
+        }
+    }
+
+    fn find(&mut self, find: &Find) -> Result<(), Fault> {
+        let now = self.now(find.host);
+        let finding = self.finding(find, now);
         let keys = finding.keys();
-        self.with_book(host, &keys, |book| {
+        self.with_book(find.host, &keys, |book| {
             // What a model speaks of was counted when it was ingested.
-            for cited in finding.cited.iter().filter(|_| model) {
+            for cited in finding.cited.iter().filter(|_| find.model) {
                 book.occurred(&cited.scope, leaf_of(cited), cited.root, 1, now, now);
             }
             book.take(&finding);
         })?;
+        self.must_hear(find, &finding)
+    }
+
+    /// A finding was committed: people must hear of it.
+    fn must_hear(&mut self, find: &Find, finding: &Grounded) -> Result<(), Fault> {
+        let Find { host, scope, severity, model, digest, .. } = *find;
+        let (keys, topics) = (finding.keys(), find.topics());
         if digest {
             return Ok(());
         }
@@ -531,21 +600,38 @@ impl World {
             if model && detector && incident.route != Route::Alert {
                 continue;
             }
-            self.must_tell(host, scope, incident, self.tells(host, scope, *topic), Rank { detector, severity });
+            // What is softly owned may be told by an incident that is about something else besides.
+            let tellers = snapshot.incidents.values().map(|incident| &incident.row).filter(|other| {
+                !detector && other.status == Status::Firing && finding.keys().iter().all(|key| other.keys.contains(key))
+            });
+            let by = tellers.chain([incident]).map(|incident| incident.id).collect();
+            self.must_tell(host, scope, incident, by, self.tells(host, scope, *topic), Rank { detector, severity });
         }
         if let (Some(mark), Some(incident)) = (finding.mark(), owner(&all, false)) {
-            self.must_tell(host, scope, incident, BTreeSet::from([mark]), Rank { detector: true, severity });
+            let (by, mark) = (BTreeSet::from([incident.id]), BTreeSet::from([mark]));
+            self.must_tell(host, scope, incident, by, mark, Rank { detector: true, severity });
         }
         Ok(())
     }
 
-    fn must_tell(&mut self, host: usize, scope: usize, incident: &Incident, keys: BTreeSet<Key>, rank: Rank) {
+    /// Something of an incident must be told, by a message of any of these incidents.
+    fn must_tell(
+        &mut self,
+        host: usize,
+        scope: usize,
+        incident: &Incident,
+        by: BTreeSet<IncidentId>,
+        keys: BTreeSet<Key>,
+        rank: Rank,
+    ) {
         let at = self.env.now();
-        let again = at.minus(self.policy.remind_after(incident.rank.severity));
-        let since = again.max(self.truth(host, incident.opened).minus(WINDOW));
+        let remind = self.policy.remind_after(incident.rank.severity);
+        let since = match self.oracle.has_jumped(host) {
+            false => at.minus(remind).max(self.truth(host, incident.opened).minus(WINDOW)),
+            true => at.minus(remind),
+        };
         let excused = if incident.muted_by.is_some() { (0..CHANNELS).collect() } else { BTreeSet::new() };
-        let incident = incident.id;
-        self.oracle.occurred(Occurrence { host, scope, at, incident, keys, rank, since, excused });
+        self.oracle.occurred(Occurrence { host, scope, at, by, keys, rank, since, remind, excused });
     }
 
     fn occur(&mut self, host: usize, scope: usize, topic: usize) -> Result<(), Fault> {
@@ -557,7 +643,7 @@ impl World {
         if let Some(incident) = owner.filter(|incident| incident.route == Route::Alert) {
             // Nobody claims anything about it: that it goes on is what must be told.
             let keys = incident.keys.iter().copied().collect();
-            self.must_tell(host, scope, incident, keys, incident.rank);
+            self.must_tell(host, scope, incident, BTreeSet::from([incident.id]), keys, incident.rank);
         }
         Ok(())
     }
@@ -610,6 +696,18 @@ impl World {
         self.commit(2 * host, vec![write]).map(|_| ())
     }
 
+    /// A mute ends at a time of day: when the clock is set back, one that had ended holds again.
+    fn mutes_begin_again(&mut self, host: usize) -> Result<(), Fault> {
+        let (now, mutes) = (self.now(host), self.read(2 * host, &Query { mutes: true, ..Query::default() })?.mutes);
+        let severities: Vec<Severity> = self.channels.iter().map(|channel| channel.min_severity).collect();
+        for scope in 0..SCOPES {
+            if mutes.iter().any(|mute| mute.id == format!("scope {scope}") && mutes::is_active(mute, now)) {
+                self.oracle.muted(host, scope, &severities);
+            }
+        }
+        Ok(())
+    }
+
     fn tick(&mut self, host: usize) -> Result<(), Fault> {
         let snapshot = self.read(2 * host, &Book::query(Vec::new()))?;
         let now = self.now(host);
@@ -626,6 +724,7 @@ impl World {
     fn crash(&mut self, process: usize) {
         self.processes[process] = ProcessId(wide(&mut self.dice));
         self.lanes[process] = lanes();
+        self.folds[process] = Fold::Idle;
         self.ledgers[process] = self.stores.ledger(process / 2);
         let inner = self.stores.dedup(&self.env);
         self.dedups[process] = Arc::new(Weakened { inner, rules: self.rules, env: self.env.clone() });
@@ -640,13 +739,14 @@ impl World {
                 if self.commit(process, writes)? { Stage::Claimed(turn) } else { Stage::Idle }
             }
             Stage::Claimed(turn) => {
-                let known = self.oracle.known(number);
+                let (known, now) = (self.oracle.known(number), self.env.now());
+                let abandoned = self.oracle.abandoned(number, turn.sending.row.id, now);
                 let lane = &mut self.lanes[process][number];
-                (lane.known, lane.reserved, lane.arrived) = (known, self.env.now(), None);
-                self.reserve(process, turn)?
+                (lane.known, lane.abandoned, lane.reserved, lane.arrived) = (known, abandoned, now, None);
+                self.reserve(process, number, turn)?
             }
-            Stage::Reserved(turn) if self.now(process / 2) > turn.send_by => {
-                self.settle_dedup(process, number, &turn, &Outcome::Failed)?;
+            Stage::Reserved(turn) if turn.is_late(self.now(process / 2)) => {
+                self.settle_dedup(process, number, &turn, &deliver::not_sent(&turn))?;
                 Stage::Over(turn, Ended::Wait(Duration::ZERO))
             }
             Stage::Reserved(turn) if !self.rules.sends_before_marking => {
@@ -707,16 +807,23 @@ impl World {
         }
     }
 
-    fn reserve(&mut self, process: usize, turn: Box<Turn>) -> Result<Stage, Fault> {
+    fn reserve(&mut self, process: usize, number: usize, turn: Box<Turn>) -> Result<Stage, Fault> {
         if !turn.sending.row.asks_dedup {
             return Ok(Stage::Reserved(turn));
         }
         let standing = block_on(self.dedups[process].reserve(&self.claim(process / 2, &turn)));
         let standing = standing.map_err(|error| Fault::Store(format!("{error:?}")))?;
         Ok(match standing {
-            Standing::First => Stage::Reserved(turn),
+            Standing::First => {
+                let until = self.env.now().plus(turn.lease + HOLD);
+                self.oracle.reserved(number, turn.sending.row.id, turn.sending.version, until);
+                Stage::Reserved(turn)
+            }
             Standing::Delivered { receipt } => Stage::Over(turn, Ended::Delivered(receipt)),
-            Standing::Repeat { receipt, ago } => Stage::Over(turn, Ended::Repeat(receipt, ago)),
+            Standing::Repeat { receipt, ago } => {
+                let told_at = self.now(process / 2).minus(ago);
+                Stage::Over(turn, Ended::Repeat(receipt, told_at))
+            }
             Standing::Pending { wait } => Stage::Over(turn, Ended::Wait(wait)),
         })
     }
@@ -765,6 +872,7 @@ impl World {
                 keys: sending.keys.clone(),
                 since: event.minus(sending.window),
                 known: self.lanes[process][number].known.clone(),
+                abandoned: self.lanes[process][number].abandoned.clone(),
             };
             self.lanes[process][number].arrived = Some(self.oracle.arrived(number, arrival)?);
         }
@@ -777,6 +885,9 @@ impl World {
     /// One message in flight per channel and ledger (R7), but for those who are late.
     fn alone_in_channel(&self, process: usize, number: usize) -> Result<(), Fault> {
         let host = process / 2;
+        if self.oracle.has_jumped(host) {
+            return Ok(());
+        }
         let now = self.now(host);
         let others = (2 * host..2 * host + 2).filter(|other| *other != process);
         for other in others {
@@ -794,8 +905,13 @@ impl World {
         if !turn.sending.row.asks_dedup {
             return Ok(());
         }
-        if let Outcome::Delivered { .. } = outcome {
-            self.confirm(process, number);
+        match outcome {
+            Outcome::Delivered { .. } => self.confirm(process, number),
+            Outcome::Unclear { hold } => {
+                let until = self.env.now().plus(*hold);
+                self.oracle.unclear(number, turn.sending.row.id, turn.sending.version, until);
+            }
+            Outcome::Failed => {}
         }
         let settled = block_on(self.dedups[process].settle(&self.claim(process / 2, turn), outcome));
         settled.map_err(|error| Fault::Store(format!("{error:?}")))
@@ -839,6 +955,11 @@ impl World {
             for host in 0..HOSTS {
                 self.tick(host)?;
             }
+            self.fold_all()?;
+            // Nothing that time brings, either.
+            if round > 1 && !self.anything_open()? {
+                return Ok(());
+            }
             for _ in 0..12 {
                 if !self.anything_open()? {
                     break;
@@ -852,17 +973,14 @@ impl World {
                 }
                 self.env.advance(Duration::from_secs(2));
             }
-            if round > 1 && !self.anything_open()? {
-                return Ok(());
-            }
         }
         Ok(())
     }
 
     fn anything_open(&self) -> Result<bool, Fault> {
         for host in 0..HOSTS {
-            let snapshot = self.read(2 * host, &Query { outbox: Outbox::Open, ..Query::default() })?;
-            if !snapshot.outbox.is_empty() {
+            let snapshot = self.read(2 * host, &Query { outbox: Outbox::Open, spool: Some(1), ..Query::default() })?;
+            if !snapshot.outbox.is_empty() || !snapshot.spool.is_empty() {
                 return Ok(true);
             }
         }
@@ -878,6 +996,7 @@ impl World {
     }
 
     fn check(mut self) -> Result<Tally, Fault> {
+        self.check_batches()?;
         for host in 0..HOSTS {
             let all = Query { outbox: Outbox::Open, channels: true, ..Query::default() };
             let open = self.read(2 * host, &all)?;
@@ -903,8 +1022,11 @@ impl World {
         }
         self.tally.occurrences = self.oracle.occurrences();
         self.tally.messages = self.oracle.messages;
-        self.tally.surplus = self.oracle.surplus;
+        self.tally.surplus = self.oracle.surplus();
         self.tally.excuses = self.oracle.excuses();
+        self.tally.absences = self.oracle.absences;
+        self.tally.after_jumps = self.oracle.after_jumps;
+        self.tally.pushed = self.batches.len() as u64;
         Ok(self.tally)
     }
 }
@@ -920,7 +1042,13 @@ fn open_owner(snapshot: &Snapshot, key: Key, soft: bool) -> Option<&Incident> {
 }
 
 fn lanes() -> Vec<Lane> {
-    let lane = |_| Lane { stage: Stage::Idle, known: BTreeSet::new(), reserved: Timestamp::MIN, arrived: None };
+    let lane = |_| Lane {
+        stage: Stage::Idle,
+        known: BTreeSet::new(),
+        abandoned: BTreeSet::new(),
+        reserved: Timestamp::MIN,
+        arrived: None,
+    };
     (0..CHANNELS).map(lane).collect()
 }
 

@@ -17,6 +17,11 @@ use crate::{
     notifier::{ChannelHash, Receipt},
 };
 
+/// So long after a claim's lease nobody else says what it was about: whoever held it may be gone, and may have sent it. Its
+/// own next attempt, which may be soon after the lease, says all of it once more; another's message would say a part of it,
+/// and then that attempt the rest with that part. Two passes of a timer.
+pub const HOLD: Duration = Duration::from_secs(600);
+
 /// What somebody wants to say.
 #[derive(Clone, Debug)]
 pub struct Claim<'a> {
@@ -57,7 +62,7 @@ pub enum Standing {
     },
     /// Somebody else is about to say some of it: come back later.
     Pending {
-        /// When its lease ends, at the latest.
+        /// When it is free, at the latest.
         wait: Duration,
     },
 }
@@ -94,9 +99,11 @@ pub struct DedupError {
 /// # Contract
 ///
 /// * Of any number of callers that reserve overlapping keys for one channel at once, exactly one is told `First`.
-/// * A reservation that is never settled expires with its lease; the next caller is told `First`.
+/// * A reservation that is never settled expires with its lease for the same message, and [`HOLD`] later for everybody else;
+///   the next caller is told `First`.
 /// * `Repeat` only if every key was told within the window before the event at the claim's rank or above.
 /// * Told counts from the moment of the reservation (R6). What was told is kept per (channel, key, rank): the last time.
+/// * An attempt that a later epoch of its message has overtaken is told `Pending` (R2).
 /// * `Failed` and `Unclear` of an epoch that is no longer the claim's change nothing (R10). `Delivered` is a fact and
 ///   counts whoever says it. Settled ids are kept 30 days.
 /// * Either future may be dropped at any `.await`; the store then holds the old state or the new one.

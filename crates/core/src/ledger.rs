@@ -349,6 +349,9 @@ pub struct ChannelState {
     pub rollup_until: Option<Timestamp>,
     /// The latest confirmed delivery.
     pub delivered_at: Option<Timestamp>,
+    /// When somebody worked on it last: when that is in the future, the clock was set back since.
+    #[serde(default)]
+    pub touched: Timestamp,
 }
 
 /// Something that is not to be told.

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 
 use crate::{
     Timestamp,
-    dedup::{Claim, DedupError, DedupStore, Outcome, Standing},
+    dedup::{Claim, DedupError, DedupStore, HOLD, Outcome, Standing},
     finding::Key,
     incident::Rank,
     message::SendId,
@@ -88,6 +88,7 @@ impl DedupStore for MemoryDedup {
 }
 
 /// How long a claim made at `at` still holds: nothing when it is over, or was made by a clock that has been set back since.
+/// `until` is when its lease ends, or [`HOLD`] after that.
 pub fn lease_left(at: Timestamp, until: Timestamp, now: Timestamp) -> Duration {
     if at > now.plus(CLOCK_TOLERANCE) { Duration::ZERO } else { until.since(now) }
 }
@@ -105,15 +106,21 @@ impl State {
         if let Some(repeat) = self.told_already(claim, now) {
             return repeat;
         }
-        let busy = self.claims.iter().filter(|(id, other)| {
-            // Our own earlier attempt counts while it may still be sending. The same attempt asking again does not.
-            let same = **id == claim.id;
-            (same && other.epoch != claim.epoch && other.sending)
-                || (!same
-                    && other.channel == claim.channel
-                    && other.keys.iter().any(|(key, _)| claim.keys.iter().any(|(ours, _)| ours == key)))
+        if self.claims.get(&claim.id).is_some_and(|later| later.epoch > claim.epoch) {
+            return Standing::Pending { wait: claim.lease };
+        }
+        let busy = self.claims.iter().filter_map(|(id, other)| {
+            if *id == claim.id {
+                // Our own earlier attempt counts while it may still be sending. The same attempt asking again does not.
+                (other.epoch != claim.epoch && other.sending).then_some((other.at, other.until))
+            } else {
+                let about = |key: &Key| claim.keys.iter().any(|(ours, _)| ours == key);
+                let overlaps = other.channel == claim.channel && other.keys.iter().any(|(key, _)| about(key));
+                let hold = if other.sending { HOLD } else { Duration::ZERO };
+                overlaps.then_some((other.at, other.until.plus(hold)))
+            }
         });
-        let wait = busy.map(|(_, other)| lease_left(other.at, other.until, now)).max().unwrap_or_default();
+        let wait = busy.map(|(at, until)| lease_left(at, until, now)).max().unwrap_or_default();
         if !wait.is_zero() {
             return Standing::Pending { wait };
         }
@@ -157,11 +164,10 @@ impl State {
             }
             Outcome::Failed | Outcome::Unclear { .. } => {}
             Outcome::Delivered { receipt } => {
-                let at = match self.claims.remove(&claim.id) {
-                    Some(reserved) if ours => reserved.at,
-                    // Overtaken, or given up by somebody who could not know: it arrived all the same.
-                    _ => now.minus(claim.held),
-                };
+                // Overtaken, or given up by somebody who could not know: it arrived all the same. A later attempt that is
+                // under way goes on.
+                let reserved = if ours { self.claims.remove(&claim.id) } else { None };
+                let at = reserved.map_or(now.minus(claim.held), |reserved| reserved.at);
                 self.delivered(claim, receipt, at, now);
             }
         }

@@ -9,7 +9,7 @@ use std::{fmt, path::Path, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use logwarden_core::{
     Severity, Timestamp,
-    dedup::{Claim, DedupError, DedupStore, Outcome, Standing},
+    dedup::{Claim, DedupError, DedupStore, HOLD, Outcome, Standing},
     finding::Key,
     incident::Rank,
     memory_dedup::{CLOCK_TOLERANCE, counts_as_told, lease_left},
@@ -125,8 +125,7 @@ impl Asked {
     }
 
     fn epoch(&self) -> i64 {
-        // Wraps around for epochs that do not exist: only equality counts.
-        self.epoch as i64
+        i64::try_from(self.epoch).unwrap_or(i64::MAX)
     }
 
     fn reserve(&self, connection: &Connection, now: Timestamp) -> Result<Standing, Error> {
@@ -138,6 +137,10 @@ impl Asked {
         }
         if let Some(repeat) = self.told_already(connection, now)? {
             return Ok(repeat);
+        }
+        let mut later = connection.prepare_cached("SELECT 1 FROM claim WHERE id = ?1 AND epoch > ?2")?;
+        if later.exists(params![self.id(), self.epoch()])? {
+            return Ok(Standing::Pending { wait: self.lease });
         }
         let wait = self.busy(connection, now)?;
         if !wait.is_zero() {
@@ -180,15 +183,16 @@ impl Asked {
         let mut longest = |mut rows: logwarden_sqlite::rusqlite::Rows<'_>| -> Result<(), Error> {
             while let Some(row) = rows.next()? {
                 let (at, until) = (Timestamp::from_nanos(row.get(0)?), Timestamp::from_nanos(row.get(1)?));
-                wait = wait.max(lease_left(at, until, now));
+                let hold = if row.get(2)? { HOLD } else { Duration::ZERO };
+                wait = wait.max(lease_left(at, until.plus(hold), now));
             }
             Ok(())
         };
         let mut own =
-            connection.prepare_cached("SELECT at, until FROM claim WHERE id = ?1 AND epoch <> ?2 AND sending")?;
+            connection.prepare_cached("SELECT at, until, 0 FROM claim WHERE id = ?1 AND epoch <> ?2 AND sending")?;
         longest(own.query(params![self.id(), self.epoch()])?)?;
         let mut others = connection.prepare_cached(
-            "SELECT claim.at, claim.until FROM claim_key JOIN claim ON claim.id = claim_key.claim
+            "SELECT claim.at, claim.until, claim.sending FROM claim_key JOIN claim ON claim.id = claim_key.claim
              WHERE claim_key.channel = ?1 AND claim_key.key = ?2 AND claim.id <> ?3",
         )?;
         for (key, _) in self.keys.iter() {
@@ -234,7 +238,8 @@ impl Asked {
             }
             Outcome::Failed | Outcome::Unclear { .. } => {}
             Outcome::Delivered { receipt } => {
-                // Overtaken, or given up by somebody who could not know: it arrived all the same.
+                // Overtaken, or given up by somebody who could not know: it arrived all the same. A later attempt that is
+                // under way goes on.
                 let at = reserved.unwrap_or_else(|| now.minus(self.held));
                 self.delivered(connection, receipt, at, now)?;
             }
@@ -249,7 +254,9 @@ impl Asked {
         at: Timestamp,
         now: Timestamp,
     ) -> Result<(), Error> {
-        connection.prepare_cached("DELETE FROM claim WHERE id = ?1")?.execute([self.id()])?;
+        connection
+            .prepare_cached("DELETE FROM claim WHERE id = ?1 AND epoch = ?2")?
+            .execute(params![self.id(), self.epoch()])?;
         // The last time, unless that is from before the clock was set back.
         let mut told = connection.prepare_cached(
             "INSERT INTO told (channel, key, rank, at, receipt) VALUES (?1, ?2, ?3, ?4, ?5)

@@ -3,8 +3,11 @@
 //! * **Loss**, per template and mark: every occurrence was told on every channel that takes its severity, at its rank or
 //!   above, not longer ago than a reminder would come; or it waits durably, was given up and says so, or is muted.
 //! * **Surplus**, per key: a message that says nothing but what had arrived within its window is one too many, and so is one
-//!   that arrives twice. It needs an excuse: an arrival that the deduplication store could not know of, since its sender
-//!   crashed or the answer was lost. Each of those excuses that each of its keys is said once more at each rank.
+//!   that arrives twice. Each arrival that nobody could know of, since its sender crashed, was stalled or did not hear the
+//!   answer, excuses that the same message arrives once more. Only when its sender does not come back to it for as long as
+//!   the store keeps it for him may others say it, each part of it once.
+//!
+//! When a host's clock is set, nothing may be lost, and what was told may be told again.
 //!
 //! All times are true ones, not what a host's clock says.
 
@@ -17,6 +20,7 @@ use logwarden_core::{
     Severity, Timestamp,
     finding::Key,
     incident::{IncidentId, Rank},
+    memory_dedup::CLOCK_TOLERANCE,
     message::SendId,
 };
 
@@ -31,13 +35,15 @@ pub(super) struct Occurrence {
     pub(super) host: usize,
     pub(super) scope: usize,
     pub(super) at: Timestamp,
-    /// Whose it is.
-    pub(super) incident: IncidentId,
+    /// Whose it is: a message of any of these tells of it.
+    pub(super) by: BTreeSet<IncidentId>,
     /// Any of these keys tells of it.
     pub(super) keys: BTreeSet<Key>,
     pub(super) rank: Rank,
     /// What was told before that must be told again.
     pub(super) since: Timestamp,
+    /// After how long it would be told again.
+    pub(super) remind: Duration,
     /// Channels that need not hear of it any more.
     pub(super) excused: BTreeSet<usize>,
 }
@@ -64,6 +70,8 @@ pub(super) struct Arrival {
     pub(super) since: Timestamp,
     /// Arrivals that the deduplication store knew of when it let this one speak.
     pub(super) known: BTreeSet<usize>,
+    /// Arrivals of others that it did not know of and no longer held for those who had sent them.
+    pub(super) abandoned: BTreeSet<usize>,
 }
 
 #[derive(Debug)]
@@ -71,10 +79,21 @@ struct Told {
     arrival: Arrival,
     /// The deduplication store knows it, or for a message that it is not asked about: the ledger.
     confirmed: bool,
-    /// Messages that it has excused.
-    charges: u64,
-    /// What it has excused saying once more.
-    excused: BTreeSet<(Key, Rank)>,
+    /// The message too many that it excuses, by its number in the channel.
+    excuses: Option<usize>,
+    /// What others have said once more since its sender stayed away.
+    said_by_others: BTreeSet<(Key, Rank)>,
+}
+
+impl Told {
+    /// Whether another host's message says a part of it that none has said once more yet; notes it.
+    fn left_to(&mut self, other: &Arrival) -> bool {
+        let shared = other.keys.iter().filter(|(key, _)| self.arrival.keys.iter().any(|(known, _)| known == key));
+        let shared: Vec<(Key, Rank)> = shared.copied().collect();
+        let is_new = shared.iter().any(|said| !self.said_by_others.contains(said));
+        self.said_by_others.extend(shared);
+        is_new
+    }
 }
 
 /// Judges one run.
@@ -83,7 +102,16 @@ pub(super) struct Oracle {
     told: BTreeMap<usize, Vec<Told>>,
     occurrences: Vec<Occurrence>,
     said: BTreeMap<SendId, Vec<(Key, Rank)>>,
-    pub(super) surplus: u64,
+    /// The epoch in which a channel's message was reserved last, and until when it is kept for its sender.
+    held: BTreeMap<(usize, SendId), (u64, Timestamp)>,
+    /// Per channel the messages too many: for each the arrivals that would excuse it.
+    surplus: BTreeMap<usize, Vec<Vec<usize>>>,
+    /// Messages too many since the sender of one stayed away.
+    pub(super) absences: u64,
+    /// How far a host's clock was set, forward or back, in seconds.
+    jumps: BTreeMap<usize, Vec<i64>>,
+    /// Messages too many since a clock was set.
+    pub(super) after_jumps: u64,
     pub(super) messages: u64,
 }
 
@@ -96,9 +124,55 @@ impl Oracle {
         self.occurrences.len() as u64
     }
 
-    /// Arrivals that have excused a message.
+    /// A host's clock was set.
+    pub(super) fn jumped(&mut self, host: usize, seconds: i64) {
+        self.jumps.entry(host).or_default().push(seconds);
+    }
+
+    /// Whether a host's clock was set.
+    pub(super) fn has_jumped(&self, host: usize) -> bool {
+        self.jumps.contains_key(&host)
+    }
+
+    /// How much longer than without a jump of its host's clock something told may count as told: forward as far as the
+    /// clock was set, since the host cannot know that it did not sleep; back at most until a reminder would have come.
+    fn jump_slack(&self, occurrence: &Occurrence) -> Duration {
+        let one = |seconds: &i64| match u64::try_from(*seconds) {
+            Ok(forward) => Duration::from_secs(forward),
+            Err(_) => Duration::from_secs(seconds.unsigned_abs()).min(occurrence.remind) + CLOCK_TOLERANCE,
+        };
+        self.jumps.get(&occurrence.host).into_iter().flatten().map(one).sum()
+    }
+
+    /// Messages too many, but for those since a sender stayed away.
+    pub(super) fn surplus(&self) -> u64 {
+        self.surplus.values().map(|surplus| surplus.len() as u64).sum()
+    }
+
+    /// Arrivals that excuse a message.
     pub(super) fn excuses(&self) -> u64 {
-        self.told.values().flatten().filter(|told| told.charges > 0).count() as u64
+        self.told.values().flatten().filter(|told| told.excuses.is_some()).count() as u64
+    }
+
+    /// A message is reserved, and kept for its sender until then.
+    pub(super) fn reserved(&mut self, channel: usize, send: SendId, epoch: u64, until: Timestamp) {
+        self.held.insert((channel, send), (epoch, until));
+    }
+
+    /// Nobody knows whether a message has arrived: it is kept for its sender until then.
+    pub(super) fn unclear(&mut self, channel: usize, send: SendId, epoch: u64, until: Timestamp) {
+        if let Some((_, held)) = self.held.get_mut(&(channel, send)).filter(|(latest, _)| *latest == epoch) {
+            *held = until;
+        }
+    }
+
+    /// What the deduplication store does not know of and no longer holds for its sender, who is not that of `send`.
+    pub(super) fn abandoned(&self, channel: usize, send: SendId, now: Timestamp) -> BTreeSet<usize> {
+        let told = self.told.get(&channel).into_iter().flatten().enumerate();
+        let is_over = |send| self.held.get(&(channel, send)).is_none_or(|(_, until)| *until <= now);
+        told.filter(|(_, told)| !told.confirmed && told.arrival.send != send && is_over(told.arrival.send))
+            .map(|(number, _)| number)
+            .collect()
     }
 
     /// What the deduplication store knows of a channel.
@@ -130,7 +204,7 @@ impl Oracle {
     pub(super) fn arrived(&mut self, channel: usize, arrival: Arrival) -> Result<usize, Fault> {
         self.messages += 1;
         let told = self.told.entry(channel).or_default();
-        let again = told.iter().rposition(|before| before.arrival.send == arrival.send);
+        let again = || told.iter().enumerate().filter(|(_, before)| before.arrival.send == arrival.send);
         // Who said a part of it before, as loudly and not too long ago.
         let tellers = |(key, rank): &(Key, Rank)| -> Vec<usize> {
             let tells = |told: &Told| {
@@ -142,19 +216,33 @@ impl Oracle {
         };
         let tellers: Vec<Vec<usize>> = arrival.keys.iter().map(tellers).collect();
         let all_told = tellers.iter().all(|tellers| !tellers.is_empty());
-        let why = match arrival.manner {
-            Manner::Edit => None, // nobody is disturbed by an edit
-            Manner::Follow | Manner::Announcement if again.is_some() => Some("again"),
-            Manner::Announcement if all_told => Some("told by another"),
-            Manner::Follow | Manner::Announcement => None,
-        };
-        if let Some(why) = why {
-            self.surplus += 1;
-            let before: BTreeSet<usize> = tellers.into_iter().flatten().chain(again).collect();
-            let unknown: Vec<usize> = before.into_iter().filter(|number| !arrival.known.contains(number)).collect();
-            excuse(told, &unknown, why, &arrival)?;
+        let fault = |why: &str| Err(Fault::Surplus(format!("message {:04x} {why}", arrival.send.0 as u16)));
+        match arrival.manner {
+            Manner::Edit => {} // nobody is disturbed by an edit
+            // Whose clock was set may repeat what was told.
+            _ if !self.jumps.is_empty() => {
+                self.after_jumps +=
+                    u64::from(again().next().is_some() || all_told && arrival.manner == Manner::Announcement);
+            }
+            Manner::Follow | Manner::Announcement if again().next().is_some() => {
+                let unknown = again().map(|(number, _)| number).filter(|number| !arrival.known.contains(number));
+                let surplus = self.surplus.entry(channel).or_default();
+                surplus.push(unknown.collect());
+                if !excuse(told, surplus, surplus.len() - 1, &mut BTreeSet::new()) {
+                    return fault("again");
+                }
+            }
+            Manner::Announcement if all_told => {
+                let abandoned: BTreeSet<usize> =
+                    tellers.into_iter().flatten().filter(|number| arrival.abandoned.contains(number)).collect();
+                if !abandoned.into_iter().any(|number| told[number].left_to(&arrival)) {
+                    return fault("told by another");
+                }
+                self.absences += 1;
+            }
+            Manner::Follow | Manner::Announcement => {}
         }
-        told.push(Told { arrival, confirmed: false, charges: 0, excused: BTreeSet::new() });
+        told.push(Told { arrival, confirmed: false, excuses: None, said_by_others: BTreeSet::new() });
         Ok(told.len() - 1)
     }
 
@@ -176,7 +264,7 @@ impl Oracle {
     }
 
     fn is_told(&self, occurrence: &Occurrence, channel: usize) -> bool {
-        let since = occurrence.since.minus(LEEWAY);
+        let since = occurrence.since.minus(LEEWAY + self.jump_slack(occurrence));
         let says = |told: &&Told| {
             let says = |(key, rank): &(Key, Rank)| occurrence.keys.contains(key) && *rank >= occurrence.rank;
             told.arrival.manner != Manner::Follow && told.arrival.keys.iter().any(says)
@@ -210,12 +298,12 @@ impl Oracle {
             if occurrence.rank.severity >= min_severity
                 && !occurrence.excused.contains(&channel)
                 && !self.is_told(occurrence, channel)
-                && !excused(occurrence.incident, occurrence.at)
+                && !occurrence.by.iter().any(|incident| excused(*incident, occurrence.at))
             {
                 let at = occurrence.at.secs() - super::BEGIN.secs();
                 return Err(Fault::Lost(format!(
                     "host {host}, channel {channel}, scope {}: {:?} at {at} s, {:?}",
-                    occurrence.scope, occurrence.rank, occurrence.incident
+                    occurrence.scope, occurrence.rank, occurrence.by
                 )));
             }
         }
@@ -223,17 +311,16 @@ impl Oracle {
     }
 }
 
-/// Charges a surplus message to one of the arrivals that nobody knew of.
-fn excuse(told: &mut [Told], unknown: &[usize], why: &str, arrival: &Arrival) -> Result<(), Fault> {
-    for number in unknown {
-        let before = &mut told[*number];
-        let known = |key: &Key| before.arrival.keys.iter().any(|(known, _)| known == key);
-        let shared: Vec<(Key, Rank)> = arrival.keys.iter().filter(|(key, _)| known(key)).copied().collect();
-        if shared.iter().any(|said| !before.excused.contains(said)) {
-            before.excused.extend(shared);
-            before.charges += 1;
-            return Ok(());
+/// Finds an arrival that nobody knew of for a message too many, and for those that had it before another one.
+fn excuse(told: &mut [Told], surplus: &[Vec<usize>], message: usize, tried: &mut BTreeSet<usize>) -> bool {
+    for &arrival in &surplus[message] {
+        if tried.insert(arrival) {
+            let other = told[arrival].excuses;
+            if other.is_none_or(|other| excuse(told, surplus, other, tried)) {
+                told[arrival].excuses = Some(message);
+                return true;
+            }
         }
     }
-    Err(Fault::Surplus(format!("message {:04x} {why}", arrival.send.0 as u16)))
+    false
 }

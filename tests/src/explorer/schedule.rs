@@ -56,6 +56,27 @@ pub enum Step {
         /// For so many seconds; 0 ends it.
         seconds: u32,
     },
+    /// A shipper sends a batch to a process, again and again until it is told that it was taken.
+    Push {
+        /// What is in the batch.
+        find: Find,
+        /// Which of the host's two processes takes it first.
+        process: usize,
+        /// What becomes of the first attempts.
+        ends: [Push; 2],
+    },
+    /// A process goes one step further with what was pushed.
+    Fold {
+        /// Which process.
+        process: usize,
+    },
+    /// A host's clock is set: by so many seconds forward, or back.
+    Jump {
+        /// On which host.
+        host: usize,
+        /// How far.
+        seconds: i32,
+    },
     /// A process goes one step further with a channel.
     Deliver {
         /// Which process.
@@ -70,6 +91,17 @@ pub enum Step {
         /// Which.
         process: usize,
     },
+}
+
+/// What becomes of an attempt to push a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Push {
+    /// It is on disk, and the shipper is told so.
+    Taken,
+    /// It is on disk, and the answer is lost.
+    Unheard,
+    /// The process ends before it is on disk.
+    Lost,
 }
 
 /// A finding.
@@ -91,6 +123,13 @@ pub struct Find {
     pub model: bool,
     /// Whether it is listed, not sent.
     pub digest: bool,
+}
+
+impl Find {
+    /// What it cites.
+    pub(super) fn topics(&self) -> Vec<usize> {
+        if self.about == self.also { vec![self.about] } else { vec![self.about, self.also] }
+    }
 }
 
 /// What a channel answers.
@@ -117,39 +156,63 @@ pub enum Answer {
 }
 
 /// The schedule of a seed: in three of five anything goes, in the others few things happen around the ends of windows,
-/// where reminders and late events meet what another host has told.
+/// where reminders and late events meet what another host has told. In one of five of either a clock is set.
 pub fn schedule(seed: u64) -> Vec<Step> {
     let mut dice = Dice::new(seed);
     let windows = dice.below(5) < 2;
+    let mut steps = everything(&mut dice, windows);
+    if dice.below(5) == 0 {
+        for _ in 0..=dice.below(2) {
+            let at = below(&mut dice, steps.len());
+            let seconds = [-6 * 3600, -7000, -3700, -1800, -240, 240, 1800, 3700, 7000, 6 * 3600];
+            let jump = Step::Jump { host: below(&mut dice, HOSTS), seconds: seconds[below(&mut dice, seconds.len())] };
+            steps.insert(at, jump);
+        }
+    }
+    steps
+}
+
+fn everything(dice: &mut Dice, windows: bool) -> Vec<Step> {
     let mut steps = Vec::new();
-    let length = 40 + below(&mut dice, 120);
+    let length = 40 + below(dice, 120);
     while steps.len() < length {
-        let host = below(&mut dice, HOSTS);
+        let host = below(dice, HOSTS);
         match (windows, dice.below(100)) {
-            (false, 0..=11) => steps.push(Step::Find(find(&mut dice, TOPICS, SCOPES))),
-            (false, 12..=15) => steps.push(Step::Generalise { host, topic: below(&mut dice, TOPICS) }),
+            (false, 0..=11) => steps.push(Step::Find(find(dice, TOPICS, SCOPES))),
+            (false, 12..=15) => steps.push(Step::Generalise { host, topic: below(dice, TOPICS) }),
             (false, 16..=18) => steps.push(Step::Tick { host }),
-            (false, 19..=27) => steps.push(Step::Wait(wait(&mut dice))),
-            (false, 28..=31) => steps.push(Step::Crash { process: below(&mut dice, PROCESSES) }),
+            (false, 19..=27) => steps.push(Step::Wait(wait(dice))),
+            (false, 28..=31) => steps.push(Step::Crash { process: below(dice, PROCESSES) }),
             (false, 32..=33) => {
-                let (scope, topic) = (below(&mut dice, SCOPES), below(&mut dice, TOPICS));
+                let (scope, topic) = (below(dice, SCOPES), below(dice, TOPICS));
                 steps.push(Step::Occur { host, scope, topic });
             }
             (false, 34) => {
-                let seconds = if dice.below(2) == 0 { 0 } else { wait(&mut dice) };
-                steps.push(Step::Mute { host, scope: below(&mut dice, SCOPES), seconds });
+                let seconds = if dice.below(2) == 0 { 0 } else { wait(dice) };
+                steps.push(Step::Mute { host, scope: below(dice, SCOPES), seconds });
             }
             (false, 35) => steps.push(Step::Release { host }),
-            (true, 0..=9) => steps.push(Step::Find(find(&mut dice, 2, 1))),
-            (true, 10..=21) => steps.push(Step::Occur { host, scope: 0, topic: below(&mut dice, 2) }),
+            (false, 36..=37) => {
+                let ends = [push(dice), push(dice)];
+                let find = Find { model: false, ..find(dice, TOPICS, SCOPES) };
+                steps.push(Step::Push { find, process: below(dice, 2), ends });
+            }
+            (false, 38..=42) => {
+                let process = below(dice, PROCESSES);
+                for _ in 0..=dice.below(4) {
+                    steps.push(Step::Fold { process });
+                }
+            }
+            (true, 0..=9) => steps.push(Step::Find(find(dice, 2, 1))),
+            (true, 10..=21) => steps.push(Step::Occur { host, scope: 0, topic: below(dice, 2) }),
             (true, 22..=27) => steps.push(Step::Tick { host }),
-            (true, 28..=44) => steps.push(Step::Wait(window(&mut dice))),
-            (true, 45) => steps.push(Step::Crash { process: below(&mut dice, PROCESSES) }),
+            (true, 28..=44) => steps.push(Step::Wait(window(dice))),
+            (true, 45) => steps.push(Step::Crash { process: below(dice, PROCESSES) }),
             // Somebody gets on with it for a while.
             _ => {
-                let (process, channel) = (below(&mut dice, PROCESSES), below(&mut dice, CHANNELS));
+                let (process, channel) = (below(dice, PROCESSES), below(dice, CHANNELS));
                 for _ in 0..=dice.below(7) {
-                    steps.push(Step::Deliver { process, channel, answer: answer(&mut dice) });
+                    steps.push(Step::Deliver { process, channel, answer: answer(dice) });
                 }
             }
         }
@@ -173,6 +236,10 @@ fn find(dice: &mut Dice, topics: usize, scopes: usize) -> Find {
         model: dice.below(100) < 25,
         digest: dice.below(100) < 8,
     }
+}
+
+fn push(dice: &mut Dice) -> Push {
+    [Push::Taken, Push::Taken, Push::Unheard, Push::Lost][below(dice, 4)]
 }
 
 fn wait(dice: &mut Dice) -> u32 {

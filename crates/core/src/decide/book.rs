@@ -662,6 +662,11 @@ impl<'a> Book<'a> {
         let Some(slot) = self.incidents.get_mut(&ending) else { return };
         let before = slot.row.clone();
         slot.change().status = Status::Merged { into: survivor };
+        // A mute of the survivor does not hold what it did not hold before.
+        self.check_mute(survivor);
+        if mutes::holding(&before, &self.mutes, self.now).is_none() {
+            self.outgrow(survivor);
+        }
         let soft = !before.rank.detector;
         for owned in &before.keys {
             if self.keys.get(owned).is_some_and(|owner| owner.row.incident == ending) {
@@ -715,15 +720,17 @@ impl<'a> Book<'a> {
         self.emit(ending, EventKind::Merged { into: survivor }, before.last, &Audience::Amending);
     }
 
-    /// The channels that must hear of an incident and neither know all they must nor have a message about it on its way.
+    /// The channels that must hear of an incident: something of it waits to be told there, or they neither know all they
+    /// must nor have a message about it on its way.
     fn not_told(&self, incident: &Incident) -> Vec<Arc<str>> {
         let knows =
             |channel: &Arc<str>| incident.told.get(channel).is_some_and(|told| told.knows >= incident.must_know);
-        let sending = |channel: &Arc<str>| {
-            let mut rows = self.rows_of(incident.id, channel).filter(|row| row.state.is_open() && row.send.is_some());
-            rows.any(|row| row.seq + 1 >= incident.must_know)
+        let is_told = |channel: &Arc<str>| {
+            let open: Vec<_> = self.rows_of(incident.id, channel).filter(|row| row.state.is_open()).collect();
+            let sending = open.iter().any(|row| row.send.is_some() && row.seq + 1 >= incident.must_know);
+            (knows(channel) || sending) && open.iter().all(|row| row.send.is_some())
         };
-        self.eligible(incident).filter(|channel| !knows(channel) && !sending(channel)).collect()
+        self.eligible(incident).filter(|channel| !is_told(channel)).collect()
     }
 
     /// Ends an incident that has not been seen for a window.

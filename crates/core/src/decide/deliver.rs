@@ -22,7 +22,7 @@ use logwarden_detectors::Severity;
 use crate::{
     Timestamp,
     decide::{Policy, ago, book::hear, mutes, summary, view},
-    dedup::{Claim, Outcome},
+    dedup::{Claim, HOLD, Outcome},
     finding::Key,
     incident::{Event, EventKind, Incident, IncidentId, Rank, Status, Told},
     ledger::{
@@ -47,8 +47,6 @@ const ROLLUP_MOST: usize = 500;
 const STORM: Duration = Duration::from_secs(300);
 /// No channel is held for longer than this without another attempt.
 const MAX_HOLD: Duration = Duration::from_secs(6 * 3600);
-/// So long nobody else says what may have arrived, for its own next attempt to come first: two passes of a timer.
-const UNCLEAR: Duration = Duration::from_secs(600);
 /// Messages about the same thing on several hosts list at most so many.
 const MAX_HOSTS: usize = 20;
 
@@ -70,12 +68,19 @@ pub struct Turn {
     pub channel: Versioned<ChannelState>,
     /// When it was claimed.
     pub at: Timestamp,
-    /// When the latest event was decided that it announces: the window counts back from there (R6).
+    /// When the latest happened that it announces: the window counts back from there (R6).
     pub event: Timestamp,
     /// How long the claim lasts.
     pub lease: Duration,
     /// A send that begins later may end after the claim: it is not begun.
     pub send_by: Timestamp,
+}
+
+impl Turn {
+    /// Whether it is too late to begin sending: the machine slept, or its clock was set, and somebody else may be at it.
+    pub fn is_late(&self, now: Timestamp) -> bool {
+        now > self.send_by || ago(now, self.at) == Duration::MAX
+    }
 }
 
 /// What to do next for a channel.
@@ -105,6 +110,9 @@ pub fn next(
     let state = channel_state(snapshot, channel);
     if state.row.broken.is_some() {
         return Next::Nothing { writes, at: None };
+    }
+    if ago(now, state.row.touched) == Duration::MAX {
+        return Next::Nothing { writes: begin_anew(snapshot, state, now), at: Some(now) };
     }
     if let Some((owner, until)) = state.row.lease
         && owner != process
@@ -295,6 +303,7 @@ fn channel_state(snapshot: &Snapshot, channel: &Channel) -> Versioned<ChannelSta
         sent: Vec::new(),
         rollup_until: None,
         delivered_at: None,
+        touched: Timestamp::MIN,
     };
     match known {
         Some(known) if known.row.destination == channel.destination => known.clone(),
@@ -369,12 +378,13 @@ fn events<'a>(snapshot: &'a Snapshot, row: &'a OutboxRow) -> impl Iterator<Item 
     of.filter(|event| (row.first_seq..=row.seq).contains(&event.seq))
 }
 
-/// When the latest event was decided that these rows announce: what was told a window before it has told it (R6). A row
-/// may have absorbed events long after it was made.
+/// When the latest happened that these rows announce: what was told a window before it has told it (R6). A row may have
+/// absorbed events long after it was made, and what it is about may have gone on without any.
 fn announced_at(snapshot: &Snapshot, rows: &[Versioned<OutboxRow>]) -> Option<Timestamp> {
     let latest = |row: &Versioned<OutboxRow>| {
         let announced = events(snapshot, &row.row).filter(|event| event.kind.is_announcement());
-        announced.map(|event| event.at).max().unwrap_or(row.row.created)
+        let touched = snapshot.incidents.get(&row.row.incident).map(|incident| incident.row.touched);
+        announced.map(|event| event.at).max().unwrap_or(row.row.created).max(touched.unwrap_or(Timestamp::MIN))
     };
     rows.iter().map(latest).max()
 }
@@ -478,6 +488,7 @@ fn claim(
     }
     sending.row.attempts = sending.row.attempts.saturating_add(1);
     let mut state = state.clone();
+    state.row.touched = state.row.touched.max(now);
     state.row.lease = Some((process, until));
     state.row.sent.retain(|at| *at <= now && now.since(*at) < Duration::from_secs(60));
     state.row.sent.push(now);
@@ -509,8 +520,8 @@ fn claim(
 pub enum Ended {
     /// The channel confirmed it.
     Delivered(Receipt),
-    /// Another host told it there, so long ago.
-    Repeat(Receipt, Duration),
+    /// Another host told it there, by our clock then.
+    Repeat(Receipt, Timestamp),
     /// Another host is about to tell some of it.
     Wait(Duration),
     /// Not delivered.
@@ -521,8 +532,17 @@ pub enum Ended {
 pub fn outcome(turn: &Turn, sent: &Result<Receipt, NotifyError>) -> Outcome {
     match sent {
         Ok(receipt) => Outcome::Delivered { receipt: receipt.clone() },
-        Err(NotifyError::Unreachable { ambiguous: true, .. }) => Outcome::Unclear { hold: UNCLEAR + turn.lease },
-        Err(_) => Outcome::Failed,
+        Err(NotifyError::Unreachable { ambiguous: true, .. }) => Outcome::Unclear { hold: HOLD + turn.lease },
+        Err(_) => not_sent(turn),
+    }
+}
+
+/// What the deduplication store is told when this attempt has not reached the channel: an earlier one may have.
+pub fn not_sent(turn: &Turn) -> Outcome {
+    if turn.sending.row.message.possible_repeat {
+        Outcome::Unclear { hold: HOLD + turn.lease }
+    } else {
+        Outcome::Failed
     }
 }
 
@@ -554,6 +574,8 @@ pub fn settle(
     // Others may have held the channel since; only its lease must still be ours.
     let known = snapshot.channels.iter().find(|known| known.row.name == turn.channel.row.name);
     let mut state = known.cloned().unwrap_or_else(|| turn.channel.clone());
+    // Never back: that a clock was set back is looked at before the next claim.
+    state.row.touched = state.row.touched.max(now);
     if state.row.lease == turn.channel.row.lease {
         state.row.lease = None;
     }
@@ -568,16 +590,16 @@ pub fn settle(
             // Told counts from when it was said (R6). An attempt before may have said it already: then from when it was
             // formed, since a reminder that comes early is better than one that comes late.
             let said = if turn.sending.row.message.possible_repeat { turn.sending.row.message.at } else { turn.at };
-            told(snapshot, turn, &Said::ByUs(receipt, said), &mut writes);
+            told(snapshot, turn, &Said::ByUs(receipt, said.min(now)), now, &mut writes);
             sending.row.done = true;
             state.row.failures = 0;
             state.row.delivered_at = Some(now);
         }
-        Ended::Repeat(receipt, ago) => {
+        Ended::Repeat(receipt, told_at) => {
             let repeat = OutboxState::Repeat { receipt: receipt.clone(), at: now };
             all(&repeat, &mut writes);
             unsent(&mut state.row, turn);
-            told(snapshot, turn, &Said::ByAnother(now.minus(*ago)), &mut writes);
+            told(snapshot, turn, &Said::ByAnother((*told_at).min(now)), now, &mut writes);
             sending.row.done = true;
         }
         Ended::Wait(wait) => {
@@ -602,6 +624,11 @@ pub fn settle(
                     state.row.broken = Some((reason.clone(), now));
                     pending_after(Duration::ZERO, false)
                 }
+                NotifyError::NotAmendable { .. } => {
+                    // Our message is gone: what the rows have to say without it is decided anew, also whether it is too late.
+                    sending.row.done = true;
+                    pending_after(Duration::ZERO, false)
+                }
                 _ if too_long => {
                     sending.row.done = true;
                     dead(format!("given up after {} hours", policy.give_up_after(severity).as_secs() / 3600))
@@ -622,11 +649,6 @@ pub fn settle(
                 NotifyError::ContentRefused { reason, .. } => {
                     sending.row.done = true;
                     dead(format!("refused twice: {reason}"))
-                }
-                NotifyError::NotAmendable { .. } => {
-                    // Our message is gone: what the rows have to say without it is decided anew.
-                    sending.row.done = true;
-                    pending_after(Duration::ZERO, false)
                 }
             };
             if !matches!(error, NotifyError::ContentRefused { .. } | NotifyError::NotAmendable { .. }) {
@@ -649,6 +671,30 @@ pub fn settle(
     writes
 }
 
+/// The clock was set back since anybody worked on the channel: what was to wait until some time then is due now, and what
+/// was being sent is nobody's. That may repeat a message, and delays none.
+fn begin_anew(snapshot: &Snapshot, mut state: Versioned<ChannelState>, now: Timestamp) -> Vec<Write> {
+    let rows = snapshot.outbox.iter().filter(|row| row.row.channel == state.row.name);
+    let mut writes: Vec<Write> = rows
+        .filter_map(|row| {
+            let due = match row.row.state {
+                OutboxState::Pending { next_at } if next_at > now => OutboxState::Pending { next_at: now },
+                OutboxState::Claimed { .. } => OutboxState::Claimed { until: now },
+                _ => return None,
+            };
+            Some(set_state(row, due, row.row.send))
+        })
+        .collect();
+    // A new epoch of each: whoever is at it settles nothing any more (R2).
+    let own = snapshot.sendings.iter().filter(|sending| sending.row.channel == state.row.name && !sending.row.done);
+    writes.extend(own.cloned().map(|sending| Write::Sending(Box::new(sending))));
+    let row = &mut state.row;
+    (row.touched, row.hold_until, row.lease, row.rollup_until) = (now, now, None, None);
+    row.sent.clear();
+    writes.push(Write::Channel(state));
+    writes
+}
+
 /// Gives back the place in the channel's pace that a message took which was not sent.
 fn unsent(state: &mut ChannelState, turn: &Turn) {
     if let Some(place) = state.sent.iter().rposition(|at| *at == turn.at) {
@@ -662,18 +708,25 @@ enum Said<'a> {
     ByAnother(Timestamp),
 }
 
-/// Notes in the incidents what the channel knows now.
-fn told(snapshot: &Snapshot, turn: &Turn, said: &Said<'_>, writes: &mut Vec<Write>) {
+/// Notes in the incidents what the channel knows now. What was told in what is now the future was told before the clock was
+/// set back: it would be told again all the time.
+fn told(snapshot: &Snapshot, turn: &Turn, said: &Said<'_>, now: Timestamp, writes: &mut Vec<Write>) {
     let sending = &turn.sending.row;
     // A message about several incidents cannot be edited for one of them.
     let alone = sending.tells.len() == 1;
     for (id, knows) in &sending.tells {
         let Some(mut incident) = snapshot.incidents.get(id).cloned() else { continue };
-        let before = incident.row.told.get(&sending.channel).cloned();
+        let mut before = incident.row.told.get(&sending.channel).cloned();
+        if let Some(before) = &mut before {
+            before.at = before.at.min(now);
+        }
         let kept = before.as_ref().and_then(|before| before.receipt.clone());
         let knows = before.as_ref().map_or(*knows, |before| before.knows.max(*knows));
         let mut known = before.as_ref().map(|before| before.known.clone()).unwrap_or_default();
-        let said_now = sending.keys.iter().map(|(key, _)| *key).filter(|key| incident.row.keys.contains(key));
+        // A part of a joint message may have spoken of it less loudly.
+        let said_now =
+            sending.keys.iter().filter(|(key, rank)| *rank >= incident.row.rank && incident.row.keys.contains(key));
+        let said_now = said_now.map(|(key, _)| *key);
         hear(&mut known, &said_now.collect::<Vec<_>>());
         let told = match (said, before) {
             (Said::ByUs(receipt, at), _) if sending.asks_dedup => {
@@ -715,7 +768,7 @@ pub struct Abandoned {
 }
 
 /// How a message ended whose sender is gone: it may have arrived, and is tried again.
-pub const UNKNOWN: Outcome = Outcome::Unclear { hold: UNCLEAR };
+pub const UNKNOWN: Outcome = Outcome::Unclear { hold: HOLD };
 
 /// The claim of a message that was being sent.
 pub fn claim_of<'a>(sending: &'a Versioned<Sending>, channel: &Channel) -> Claim<'a> {

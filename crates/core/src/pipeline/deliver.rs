@@ -8,7 +8,7 @@ use super::{Pipeline, PipelineError, own::Trouble};
 use crate::{
     Timestamp,
     decide::deliver::{self, Ended, Next, Turn},
-    dedup::{Claim, Outcome, Standing},
+    dedup::{Claim, Standing},
     error::chain,
     ledger::Committed,
     notifier::{Notifier, NotifyError, Receipt},
@@ -134,6 +134,7 @@ impl Pipeline {
             lease: turn.lease,
             held: Duration::ZERO,
         };
+        let asked_at = self.env.now();
         let asks = sending.asks_dedup && !sending.keys.is_empty();
         let standing = match asks {
             false => Standing::First,
@@ -144,11 +145,11 @@ impl Pipeline {
         };
         let ended = match standing {
             Standing::Delivered { receipt } => Ended::Delivered(receipt),
-            Standing::Repeat { receipt, ago } => Ended::Repeat(receipt, ago),
+            Standing::Repeat { receipt, ago } => Ended::Repeat(receipt, asked_at.minus(ago)),
             Standing::Pending { wait } => Ended::Wait(wait),
             // The machine slept, perhaps: somebody else may have it now.
-            Standing::First if self.env.now() > turn.send_by => {
-                if asks && let Err(error) = self.dedup.settle(&claim, &Outcome::Failed).await {
+            Standing::First if turn.is_late(self.env.now()) => {
+                if asks && let Err(error) = self.dedup.settle(&claim, &deliver::not_sent(turn)).await {
                     tracing::warn!(error = %chain(&error), "deduplication is degraded; its claim will lapse");
                 }
                 Ended::Wait(Duration::ZERO)

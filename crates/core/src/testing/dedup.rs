@@ -9,7 +9,7 @@ use logwarden_detectors::Severity;
 use super::{Dice, FakeEnv, rows};
 use crate::{
     Timestamp,
-    dedup::{Claim, DedupStore, Outcome, Standing},
+    dedup::{Claim, DedupStore, HOLD, Outcome, Standing},
     env::Env,
     finding::Key,
     incident::Rank,
@@ -176,6 +176,7 @@ pub async fn a_failed_claim_frees_only_itself(store: &dyn DedupStore, env: &Fake
     assert_eq!(reserve(store, &claim(1, 2, &keys)).await, Standing::First, "the lease is over");
     settle(store, &claim(1, 1, &keys), &Outcome::Failed).await;
     settle(store, &claim(1, 1, &keys), &Outcome::Unclear { hold: Duration::ZERO }).await;
+    assert_eq!(reserve(store, &claim(1, 1, &keys)).await, Standing::Pending { wait: LEASE }, "it was overtaken");
     assert!(matches!(reserve(store, &claim(2, 1, &keys)).await, Standing::Pending { .. }), "epoch 2 still holds it");
     settle(store, &claim(1, 2, &keys), &Outcome::Failed).await;
     assert_eq!(reserve(store, &claim(2, 1, &keys)).await, Standing::First);
@@ -226,13 +227,15 @@ pub async fn what_is_unclear_is_kept_for_its_own_next_attempt(store: &dyn DedupS
     assert_eq!(reserve(store, &claim(2, 2, &high(&[2]))).await, repeat("r1", Duration::ZERO));
 }
 
-/// While it runs, overlapping claims wait; the same claim asked again is told the same.
+/// While it runs, overlapping claims wait; the same claim asked again is told the same. When it is over, the same message may
+/// be tried again; the others wait a while longer for that.
 pub async fn a_lease_expires(store: &dyn DedupStore, env: &FakeEnv) {
     assert_eq!(reserve(store, &claim(1, 1, &high(&[1, 2]))).await, Standing::First);
     assert_eq!(reserve(store, &claim(1, 1, &high(&[1, 2]))).await, Standing::First, "the answer was lost");
     env.advance(Duration::from_secs(20));
     let wait = Duration::from_secs(40);
-    assert_eq!(reserve(store, &claim(2, 1, &high(&[2, 3]))).await, Standing::Pending { wait });
+    let others = Standing::Pending { wait: wait + HOLD };
+    assert_eq!(reserve(store, &claim(2, 1, &high(&[2, 3]))).await, others);
     assert_eq!(
         reserve(store, &claim(1, 2, &high(&[1, 2]))).await,
         Standing::Pending { wait },
@@ -240,7 +243,15 @@ pub async fn a_lease_expires(store: &dyn DedupStore, env: &FakeEnv) {
     );
     assert_eq!(reserve(store, &claim(3, 1, &high(&[3]))).await, Standing::First, "who waits holds nothing");
     env.advance(wait);
-    assert_eq!(reserve(store, &claim(4, 1, &high(&[1, 2]))).await, Standing::First);
+    let others = Standing::Pending { wait: HOLD };
+    assert_eq!(
+        reserve(store, &claim(4, 1, &high(&[2]))).await,
+        others,
+        "what was under way is said whole, or not at all"
+    );
+    assert_eq!(reserve(store, &claim(1, 2, &high(&[1, 2]))).await, Standing::First);
+    env.advance(LEASE + HOLD);
+    assert_eq!(reserve(store, &claim(4, 1, &high(&[1, 2]))).await, Standing::First, "it never came back");
 }
 
 /// For thirty days the same id is `Delivered`, with any epoch and any keys.
@@ -270,7 +281,7 @@ pub async fn of_racers_one_is_first(store: &dyn DedupStore, env: &FakeEnv) {
         if round % 2 == 0 {
             settle(store, &claims[first[0]], &Outcome::Failed).await;
         } else {
-            env.advance(LEASE);
+            env.advance(LEASE + HOLD);
         }
     }
 }
@@ -334,13 +345,17 @@ pub async fn random_histories_match_the_model(store: &dyn DedupStore, env: &Fake
                 let told_all = about.iter().all(|key| {
                     told.iter().any(|(known, rank, at, _)| known == key && *rank >= severity && at.plus(HOUR) >= now)
                 });
+                let overtaken = held.get(&id).is_some_and(|held| held.epoch > epoch);
                 let wait = held
                     .iter()
-                    .filter(|(other, held)| match **other == id {
-                        true => held.epoch != epoch && held.sending,
-                        false => held.about.iter().any(|key| about.contains(key)),
+                    .filter_map(|(other, held)| match *other == id {
+                        true => (held.epoch != epoch && held.sending).then_some(held.until),
+                        false => {
+                            let until = if held.sending { held.until.plus(HOLD) } else { held.until };
+                            held.about.iter().any(|key| about.contains(key)).then_some(until)
+                        }
                     })
-                    .map(|(_, held)| held.until.since(now))
+                    .map(|until| until.since(now))
                     .max()
                     .unwrap_or_default();
                 let standing = reserve(store, &claim).await;
@@ -349,6 +364,8 @@ pub async fn random_histories_match_the_model(store: &dyn DedupStore, env: &Fake
                     assert_eq!(standing, Standing::Delivered { receipt: Receipt(receipt.clone()) }, "{context}");
                 } else if told_all {
                     assert!(matches!(standing, Standing::Repeat { .. }), "{context}: {standing:?}");
+                } else if overtaken {
+                    assert_eq!(standing, Standing::Pending { wait: LEASE }, "{context}");
                 } else if !wait.is_zero() {
                     assert_eq!(standing, Standing::Pending { wait }, "{context}");
                 } else {
@@ -371,10 +388,8 @@ pub async fn random_histories_match_the_model(store: &dyn DedupStore, env: &Fake
                     }
                     _ => {
                         settle(store, &claim, &delivered(&receipt)).await;
-                        let at = match held.remove(&id) {
-                            Some(held) if ours => held.at,
-                            _ => now.minus(LEASE),
-                        };
+                        let at = if ours { held.remove(&id) } else { None };
+                        let at = at.map_or(now.minus(LEASE), |held| held.at);
                         told.extend(about.iter().map(|key| (*key, severity, at, receipt.clone())));
                         settled.insert(id, receipt);
                     }

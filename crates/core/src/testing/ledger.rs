@@ -108,6 +108,7 @@ fn quarantined(n: u8, bytes: usize) -> Write {
 
 fn channel(name: &str) -> ChannelState {
     ChannelState {
+        touched: Timestamp::from_secs(7),
         name: name.into(),
         destination: ChannelHash(u128::MAX),
         lease: Some((ProcessId(3), NOW)),

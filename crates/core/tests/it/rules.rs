@@ -289,7 +289,7 @@ impl World {
             match block_on(self.dedup.reserve(&claim)).unwrap() {
                 Standing::First => {}
                 Standing::Delivered { receipt } => return Ended::Delivered(receipt),
-                Standing::Repeat { receipt, ago } => return Ended::Repeat(receipt, ago),
+                Standing::Repeat { receipt, ago } => return Ended::Repeat(receipt, self.env.now().minus(ago)),
                 Standing::Pending { wait } => return Ended::Wait(wait),
             }
         }
