@@ -1,6 +1,6 @@
 //! From a checked configuration to a wired pipeline.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use logwarden_core::{
     decide::{Links, Policy},
@@ -415,12 +415,11 @@ fn files(config: &Config, host: &str) -> Result<Follow, WireError> {
     let mut groups = Vec::new();
     for group in &config.files {
         let zone = zone(group.timezone.as_deref()).unwrap_or(Zone::UTC);
-        let mut labels: BTreeMap<String, String> = group.labels.clone();
-        labels.entry("host".to_owned()).or_insert_with(|| host.to_owned());
         groups.push(Group {
             paths: group.paths.clone(),
             profiles: group.profiles.clone(),
-            labels,
+            labels: group.labels.clone(),
+            home: host.to_owned(),
             zone,
             from_start: group.from_start,
         });

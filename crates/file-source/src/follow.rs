@@ -37,8 +37,10 @@ pub struct Group {
     pub paths: Vec<String>,
     /// The profiles that their lines are judged under.
     pub profiles: Vec<ProfileName>,
-    /// Labels of every line, such as `host` and `service`.
+    /// Labels of every line, such as `host` and `service`; a host here is everyone's, whatever a line says.
     pub labels: BTreeMap<String, String>,
+    /// The machine that reads: whose the lines are that name no host.
+    pub home: String,
     /// The zone of times that name none.
     pub zone: Zone,
     /// Whether files that are there at the very first read are read from their beginning; otherwise only what is
@@ -287,7 +289,7 @@ impl<'a> Reading<'a> {
         let group = &self.inner.groups[position.group.min(self.inner.groups.len() - 1)];
         let mut labels = group.labels.clone();
         labels.insert("filename".to_owned(), position.path.clone());
-        let stream = Arc::new(Stream::new(labels).with_zone(group.zone.clone()));
+        let stream = Arc::new(Stream::new(labels).with_home(group.home.clone()).with_zone(group.zone.clone()));
         let mut cut = 0;
         let done = loop {
             if self.full() {

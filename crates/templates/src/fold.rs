@@ -239,7 +239,7 @@ impl<'m, 'a> Fold<'m, 'a> {
         let (host, program) = (text(parsed.host), text(parsed.program));
         let labels = &source.stream;
         let origin = Origin {
-            host: labels.host().map(str::to_owned).or(host).unwrap_or_default().into(),
+            host: labels.host_of(host.as_deref()).into(),
             service: program.clone().or_else(|| labels.service().map(str::to_owned)).unwrap_or_default().into(),
         };
         let own = self.miner.config().own_services.iter().any(|own| match own.strip_suffix('*') {

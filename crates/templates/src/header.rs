@@ -300,7 +300,7 @@ impl Context<'_> {
         if let Some((moment, end)) = clock::read(&text[start..]).filter(|(moment, _)| moment.has_date()) {
             parsed.time = self.resolve(&moment);
             let text = &text[start..];
-            let tail = syslog::tail(text, end, syslog::Trust::Sure, self.stream.host()).unwrap_or_default();
+            let tail = syslog::tail(text, end, syslog::Trust::Sure, self.stream.likely_host()).unwrap_or_default();
             let at = if tail.at == 0 { skip_blanks(text, end) } else { tail.at };
             parsed.host = tail.host;
             parsed.program = tail.program;
@@ -375,7 +375,7 @@ impl Context<'_> {
             parsed.frame = if partial { Frame::Partial } else { Frame::Carrier };
             return self.unwrapped(&text[at..], parsed, layers);
         }
-        if let Some(tail) = syslog::tail(text, end, syslog::trust(text, &moment, end), self.stream.host()) {
+        if let Some(tail) = syslog::tail(text, end, syslog::trust(text, &moment, end), self.stream.likely_host()) {
             parsed.host = tail.host;
             parsed.program = tail.program;
             parsed.pid = tail.pid;

@@ -119,6 +119,8 @@ pub struct Stream {
     zone: Zone,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     details: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    home: String,
 }
 
 impl PartialEq for Stream {
@@ -152,13 +154,21 @@ const LEVEL_NAMES: [&str; 4] = ["detected_level", "level", "severity", "PRIORITY
 impl Stream {
     /// A stream with these labels; times without a zone are UTC.
     pub fn new(labels: BTreeMap<String, String>) -> Self {
-        Self { labels, zone: Zone::UTC, details: BTreeMap::new() }
+        Self { labels, zone: Zone::UTC, details: BTreeMap::new(), home: String::new() }
     }
 
     /// Sets the zone of times that name none.
     #[must_use]
     pub fn with_zone(mut self, zone: Zone) -> Self {
         self.zone = zone;
+        self
+    }
+
+    /// Sets the machine where the stream is read: whose a line is when neither the labels nor the line say it. On a log
+    /// host the lines of one file are from many machines.
+    #[must_use]
+    pub fn with_home(mut self, host: impl Into<String>) -> Self {
+        self.home = host.into();
         self
     }
 
@@ -189,6 +199,24 @@ impl Stream {
     /// The host that the labels name. Wins over the host in a line's header, since anybody may write a header.
     pub fn host(&self) -> Option<&str> {
         self.first(&HOST_NAMES)
+    }
+
+    /// The host of a line whose header names `told`: the labels' host, else `told`, else the machine where the stream is
+    /// read. A short name of that machine is that machine.
+    pub(crate) fn host_of<'s>(&'s self, told: Option<&'s str>) -> &'s str {
+        let home = self.home.as_str();
+        let short = |name: &'s str| name.split('.').next().unwrap_or_default();
+        match (self.host(), told) {
+            (Some(host), _) => host,
+            (None, Some(told)) if !home.is_empty() && short(told).eq_ignore_ascii_case(short(home)) => home,
+            (None, Some(told)) => told,
+            (None, None) => home,
+        }
+    }
+
+    /// A host that lines of this stream may well name.
+    pub(crate) fn likely_host(&self) -> Option<&str> {
+        self.host().or(Some(self.home.as_str())).filter(|host| !host.is_empty())
     }
 
     /// The service that the labels name. The program in a syslog header is more precise and wins over it.

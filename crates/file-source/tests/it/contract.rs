@@ -44,6 +44,7 @@ async fn followed_files_keep_them() {
             paths: vec![path(pattern).display().to_string()],
             profiles: vec![ProfileName::general()],
             labels: BTreeMap::new(),
+            home: "web-1".to_owned(),
             zone: Zone::UTC,
             from_start: true,
         };

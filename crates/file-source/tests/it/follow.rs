@@ -55,6 +55,7 @@ fn source(pattern: &str, from_start: bool) -> Follow {
         paths: vec![pattern.to_owned()],
         profiles: vec![ProfileName::general()],
         labels: BTreeMap::new(),
+        home: "web-1".to_owned(),
         zone: Zone::UTC,
         from_start,
     };
@@ -171,6 +172,7 @@ async fn groups_may_change_their_order() {
         paths: vec![path.display().to_string()],
         profiles: vec![ProfileName::general()],
         labels: BTreeMap::new(),
+        home: "web-1".to_owned(),
         zone: Zone::UTC,
         from_start: true,
     };

@@ -121,7 +121,7 @@ pub(super) struct Tail<'a> {
     pub at: usize,
 }
 
-/// Host and program behind the time that ends at `end`. `known` is the host that the stream's labels name.
+/// Host and program behind the time that ends at `end`. `known` is the host that the stream is likely from.
 pub(super) fn tail<'a>(text: &'a [u8], end: usize, trust: Trust, known: Option<&str>) -> Option<Tail<'a>> {
     // Cisco ends the time with a colon.
     let end = end + usize::from(trust == Trust::Sure && text.get(end) == Some(&b':'));

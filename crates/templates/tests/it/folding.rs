@@ -1,6 +1,8 @@
 //! What becomes of lines: templates, slots, roots.
 
-use logwarden_templates::{Config, Level, Miner, SlotKind};
+use std::sync::Arc;
+
+use logwarden_templates::{Carry, Config, End, Level, Miner, SlotKind, Stream};
 
 use crate::{NOW, fold, fold_stream, headerless, row, stream, templates};
 
@@ -141,6 +143,25 @@ fn known_leaves_move_up_and_the_delta_says_so() {
     assert_eq!(miner.root_of(anna), Some(anna.as_root()), "not applied yet");
     miner.apply(&second);
     assert_eq!(miner.root_of(anna), Some(row(&second, 0).root));
+}
+
+#[test]
+fn a_line_is_from_whom_the_labels_name_else_the_line_else_the_machine_that_reads() {
+    let lines = [
+        "Nov 21 04:00:00 db-7 app[17]: the cache is full",
+        "Nov 21 04:00:00 loghost app[17]: the cache is full",
+        "203.0.113.7 - - [21/Nov/2026:04:00:00 +0000] \"GET / HTTP/1.1\" 200 31",
+    ];
+    let hosts = |stream: Stream| {
+        let delta =
+            fold_stream(&Miner::new(Config::default()), Carry::default(), &Arc::new(stream), &lines, End::Closed);
+        (0..lines.len()).map(|line| row(&delta, line).origin.host.to_string()).collect::<Vec<_>>()
+    };
+    let labels = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let read = Stream::new(labels(&[("filename", "/var/log/all")])).with_home("loghost.example.net");
+    assert_eq!(hosts(read), ["db-7", "loghost.example.net", "loghost.example.net"]);
+    let labelled = Stream::new(labels(&[("host", "web-1")])).with_home("loghost.example.net");
+    assert_eq!(hosts(labelled), ["web-1", "web-1", "web-1"]);
 }
 
 #[test]
