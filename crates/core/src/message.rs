@@ -118,6 +118,9 @@ pub struct IncidentView {
     pub host: Untrusted,
     /// The unit, program or container; empty where unknown.
     pub service: Untrusted,
+    /// How many more services of that machine it is about.
+    #[serde(default)]
+    pub other_services: u32,
     /// The first event.
     pub first: Timestamp,
     /// The latest event.

@@ -186,7 +186,7 @@ impl Page {
             self.row("", remark.as_str());
         }
         let service = Clean::line(worst.service.raw());
-        let mut place = shown(&service, 80);
+        let mut place = shown(&service, 80) + words::other_services(worst).as_str();
         if incidents.len() == 1 {
             let host = Clean::line(worst.host.raw());
             let on = if service.is_empty() || host.is_empty() { "" } else { " on " };

@@ -208,9 +208,10 @@ fn sentence(text: &str) -> Words {
     Words(sentence)
 }
 
-/// `sshd on web-1`, `sshd on 3 hosts`.
+/// `sshd on web-1`, `sshd and 2 more on web-1`, `sshd on 3 hosts`.
 pub(crate) fn place(incidents: &[IncidentView]) -> Words {
-    let service = incidents.first().map(|first| name(first.service.raw()).0).unwrap_or_default();
+    let service = incidents.first().map(|first| name(first.service.raw()).0 + &other_services(first).0);
+    let service = service.unwrap_or_default();
     let host = match incidents {
         [] => String::new(),
         [one] => name(one.host.raw()).0,
@@ -221,6 +222,15 @@ pub(crate) fn place(incidents: &[IncidentView]) -> Words {
         (false, true) => service,
         (true, false) => host,
         (true, true) => "unknown host".into(),
+    })
+}
+
+/// ` and 2 more`, behind a service that is not the only one.
+pub(crate) fn other_services(view: &IncidentView) -> Words {
+    Words(match view.other_services {
+        _ if view.service.raw().is_empty() => String::new(),
+        0 => String::new(),
+        others => format!(" and {} more", number(others.into()).0),
     })
 }
 

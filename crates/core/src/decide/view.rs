@@ -1,6 +1,6 @@
 //! What a human reads of an incident.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use logwarden_detectors::EntityKind;
 
@@ -18,6 +18,8 @@ const LATE: Duration = Duration::from_secs(3600);
 pub fn view(policy: &Policy, incident: &Incident) -> IncidentView {
     let prose = |prose: &Prose| ProseView { text: Untrusted::new(&*prose.text), model: prose.model.clone() };
     let origin = incident.cited.first().map(|cited| cited.scope.origin.clone()).unwrap_or_default();
+    let there = incident.cited.iter().map(|cited| &cited.scope.origin).filter(|one| one.host == origin.host);
+    let services: BTreeSet<_> = there.map(|one| &one.service).filter(|service| !service.is_empty()).collect();
     let link = incident.query.as_ref().zip(policy.links.as_ref()).and_then(|(query, links)| {
         let pad = Duration::from_secs(300);
         links(query, incident.first.minus(pad), incident.last.plus(pad))
@@ -34,6 +36,7 @@ pub fn view(policy: &Policy, incident: &Incident) -> IncidentView {
         title: Untrusted::new(&*incident.title),
         host: Untrusted::new(&*origin.host),
         service: Untrusted::new(&*origin.service),
+        other_services: u32::try_from(services.len().saturating_sub(1)).unwrap_or(u32::MAX),
         first: incident.first,
         last: incident.last,
         count: incident.count,

@@ -290,7 +290,7 @@ fn fields(incidents: &[IncidentView]) -> Vec<Field> {
     hosts.words(&words::more(incidents.len().saturating_sub(MOST_HOSTS) as u64));
     add(if incidents.len() > 1 { "Hosts" } else { "Host" }, hosts, incidents.len() == 1);
     let mut service = Text::new();
-    service.code(&Clean::line(worst.service.raw()), 80);
+    service.code(&Clean::line(worst.service.raw()), 80).words(&words::other_services(worst));
     add("Service", service, true);
     let mut kind = Text::new();
     kind.words(&words::kind(worst.category));

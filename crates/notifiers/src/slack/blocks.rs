@@ -322,7 +322,7 @@ fn whereabouts(facts: &mut Safe<Mrkdwn>, incidents: &[IncidentView]) {
     facts.words(&words::more(incidents.len().saturating_sub(MOST_HOSTS) as u64));
     let service = Clean::line(incidents[0].service.raw());
     if !service.is_empty() {
-        facts.ours("   *Service:* ").code(&service, 80);
+        facts.ours("   *Service:* ").code(&service, 80).words(&words::other_services(&incidents[0]));
     }
     facts.ours("   *Kind:* ").words(&words::kind(incidents[0].category));
     for group in story::groups(incidents) {

@@ -68,6 +68,7 @@ fn incident() -> impl Strategy<Value = IncidentView> {
                 title: Untrusted::new(title),
                 host: Untrusted::new(host),
                 service: Untrusted::new(service),
+                other_services: 7,
                 claimed_by,
                 mute,
                 evidence: lines
