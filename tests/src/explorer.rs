@@ -838,7 +838,7 @@ impl World {
             age: if self.rules.r6 { self.now(host).since(turn.event) } else { Duration::ZERO },
             window: sending.window,
             lease: turn.lease,
-            held: self.now(host).since(turn.at),
+            held: turn.held(self.now(host)),
         }
     }
 

@@ -39,7 +39,8 @@ pub struct Claim<'a> {
     pub window: Duration,
     /// How long the claim may stay unsettled; longer than the longest send.
     pub lease: Duration,
-    /// When it is settled: how long ago it was reserved at most, for a store that does not have the reservation any more.
+    /// When it is settled: how long ago it was reserved at most, for a store that does not have the reservation any more;
+    /// the longest of all when nobody knows.
     pub held: Duration,
 }
 

@@ -699,7 +699,8 @@ impl<'a> Book<'a> {
             incident.recommendation.clone_from(&before.recommendation);
         }
 
-        for (channel, told) in &before.told {
+        // Who has not heard yet that it became worse has heard of it less loudly than the survivor will speak of it.
+        for (channel, told) in before.told.iter().filter(|(_, told)| told.knows >= before.must_know) {
             if let Some(heard) = incident.told.get_mut(channel) {
                 hear(&mut heard.known, &told.known);
             }

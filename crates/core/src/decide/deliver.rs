@@ -81,6 +81,11 @@ impl Turn {
     pub fn is_late(&self, now: Timestamp) -> bool {
         now > self.send_by || ago(now, self.at) == Duration::MAX
     }
+
+    /// How long ago it was claimed at most; for ever when the clock was set back since.
+    pub fn held(&self, now: Timestamp) -> Duration {
+        if self.at > now { Duration::MAX } else { now.since(self.at) }
+    }
 }
 
 /// What to do next for a channel.
@@ -583,6 +588,11 @@ pub fn settle(
         writes.extend(turn.rows.iter().map(|row| set_state(row, state.clone(), row.row.send)));
     };
     let severity = turn.sending.row.message.severity().unwrap_or(Severity::Low);
+    let again = Ended::Wait(Duration::ZERO);
+    let ended = match ended {
+        Ended::Repeat(_, told_at) if has_gone_on(snapshot, turn, *told_at) => &again,
+        ended => ended,
+    };
     match ended {
         Ended::Delivered(receipt) => {
             let delivered = OutboxState::Delivered { receipt: receipt.clone(), at: now };
@@ -671,6 +681,13 @@ pub fn settle(
     writes
 }
 
+/// Whether what another host has told counts for what was asked about (R6), but not for what has happened since: whoever
+/// stalled between claiming and asking asks again.
+fn has_gone_on(snapshot: &Snapshot, turn: &Turn, told_at: Timestamp) -> bool {
+    let latest = announced_at(snapshot, &turn.rows);
+    latest.is_some_and(|latest| latest > turn.event && told_at < latest.minus(turn.sending.row.window))
+}
+
 /// The clock was set back since anybody worked on the channel: what was to wait until some time then is due now, and what
 /// was being sent is nobody's. That may repeat a message, and delays none.
 fn begin_anew(snapshot: &Snapshot, mut state: Versioned<ChannelState>, now: Timestamp) -> Vec<Write> {
@@ -714,6 +731,8 @@ fn told(snapshot: &Snapshot, turn: &Turn, said: &Said<'_>, now: Timestamp, write
     let sending = &turn.sending.row;
     // A message about several incidents cannot be edited for one of them.
     let alone = sending.tells.len() == 1;
+    // A short message about our own one says nothing of what else there is to know.
+    let tells_all = sending.asks_dedup || sending.amend.is_some();
     for (id, knows) in &sending.tells {
         let Some(mut incident) = snapshot.incidents.get(id).cloned() else { continue };
         let mut before = incident.row.told.get(&sending.channel).cloned();
@@ -721,13 +740,16 @@ fn told(snapshot: &Snapshot, turn: &Turn, said: &Said<'_>, now: Timestamp, write
             before.at = before.at.min(now);
         }
         let kept = before.as_ref().and_then(|before| before.receipt.clone());
-        let knows = before.as_ref().map_or(*knows, |before| before.knows.max(*knows));
+        let knows =
+            before.as_ref().map_or(*knows, |before| if tells_all { before.knows.max(*knows) } else { before.knows });
         let mut known = before.as_ref().map(|before| before.known.clone()).unwrap_or_default();
         // A part of a joint message may have spoken of it less loudly.
         let said_now =
             sending.keys.iter().filter(|(key, rank)| *rank >= incident.row.rank && incident.row.keys.contains(key));
         let said_now = said_now.map(|(key, _)| *key);
-        hear(&mut known, &said_now.collect::<Vec<_>>());
+        if tells_all {
+            hear(&mut known, &said_now.collect::<Vec<_>>());
+        }
         let told = match (said, before) {
             (Said::ByUs(receipt, at), _) if sending.asks_dedup => {
                 Told { knows, known, at: *at, own: true, receipt: alone.then(|| (*receipt).clone()) }

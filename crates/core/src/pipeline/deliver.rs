@@ -158,7 +158,7 @@ impl Pipeline {
                 let sent = self.send(notifier, turn).await;
                 if asks {
                     let outcome = deliver::outcome(turn, &sent);
-                    let claim = Claim { held: self.env.now().since(turn.at), ..claim };
+                    let claim = Claim { held: turn.held(self.env.now()), ..claim };
                     if let Err(error) = self.dedup.settle(&claim, &outcome).await {
                         tracing::warn!(error = %chain(&error), "deduplication is degraded; its claim will lapse");
                     }

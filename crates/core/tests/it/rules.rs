@@ -8,6 +8,7 @@
 //! 0:05        line disk                  a template occurs of which nobody claims anything
 //! 0:10        same disk ssh              two templates turn out to be one
 //! 0:10        posts answers away, 65     what a channel answers next; a number is `Retry-After` in seconds
+//! 0:10        posts sleeps           what is claimed next there is asked about and sent when it `wakes`
 //! 0:10        mute web-1, unmute         nothing about a machine, or everything again
 //! ```
 //!
@@ -52,6 +53,8 @@ struct World {
     /// What templates turned out to be, per host.
     roots: [BTreeMap<String, RootId>; 2],
     answers: BTreeMap<String, VecDeque<String>>,
+    /// The host and channel that falls asleep with its next message, and then with which.
+    sleeper: Option<(usize, String, Option<Box<Turn>>)>,
     names: Vec<IncidentId>,
     read: Vec<String>,
 }
@@ -87,6 +90,7 @@ fn told(story: &str) -> String {
         dedup: MemoryDedup::new(env.clock()),
         roots: Default::default(),
         answers: BTreeMap::new(),
+        sleeper: None,
         names: Vec::new(),
         read: Vec::new(),
         env,
@@ -153,6 +157,8 @@ impl World {
             }
             ["mute", machine] => self.mute(host, Some(machine)),
             ["unmute"] => self.mute(host, None),
+            [channel, "sleeps"] => self.sleeper = Some((host, (*channel).to_owned(), None)),
+            [_, "wakes"] => self.wake(),
             [channel, "answers", answers @ ..] => {
                 let answers = answers.iter().map(|answer| (*answer).to_owned());
                 self.answers.entry((*channel).to_owned()).or_default().extend(answers);
@@ -246,6 +252,11 @@ impl World {
 
     fn deliver(&mut self, host: usize, channel: &Channel) {
         for _ in 0..50 {
+            let sleeper = self.sleeper.as_ref().filter(|(asleep, name, _)| *asleep == host && **name == *channel.name);
+            let falls_asleep = match sleeper {
+                Some((_, _, Some(_))) => return,
+                sleeper => sleeper.is_some(),
+            };
             let snapshot = self.snapshot(host, &deliver::query(&channel.name));
             let (now, process) = (self.env.now(), ProcessId(host as u128));
             let random = u128::from(self.env.random());
@@ -259,18 +270,32 @@ impl World {
                 }
                 Next::Send(mut turn) => {
                     self.commit(host, std::mem::take(&mut turn.writes));
-                    let ended = self.take_turn(channel, &turn);
-                    let snapshot = self.snapshot(host, &deliver::query(&channel.name));
-                    // The middle of every jitter.
-                    let writes = deliver::settle(&self.policy, &snapshot, &turn, &ended, now, 1 << 63);
-                    self.commit(host, writes);
-                    if matches!(ended, Ended::Wait(_)) {
+                    if falls_asleep {
+                        self.sleeper = Some((host, channel.name.to_string(), Some(turn)));
+                        return;
+                    }
+                    if let Ended::Wait(_) = self.finish(host, channel, &turn) {
                         return;
                     }
                 }
             }
         }
         panic!("it never ends");
+    }
+
+    fn wake(&mut self) {
+        let Some((host, name, Some(turn))) = self.sleeper.take() else { panic!("nobody sleeps") };
+        let channel = self.policy.channels.iter().find(|channel| *channel.name == *name).unwrap().clone();
+        self.finish(host, &channel, &turn);
+    }
+
+    fn finish(&mut self, host: usize, channel: &Channel, turn: &Turn) -> Ended {
+        let ended = self.take_turn(channel, turn);
+        let snapshot = self.snapshot(host, &deliver::query(&channel.name));
+        // The middle of every jitter.
+        let writes = deliver::settle(&self.policy, &snapshot, turn, &ended, self.env.now(), 1 << 63);
+        self.commit(host, writes);
+        ended
     }
 
     fn take_turn(&mut self, channel: &Channel, turn: &Turn) -> Ended {
@@ -567,6 +592,25 @@ fn among_hosts_one_speaks() {
          0:10 posts #2 more high",
     );
     check(
+        "what went on while somebody slept before asking is asked about, too (R6)",
+        "0:00 b rule high oom
+         0:20 posts sleeps
+         0:20 rule high oom
+         1:10 line oom
+         2:15 posts wakes
+         2:20 line none",
+        "0:00 edits #1 fired high
+         0:00 posts #1 fired high
+         1:00 edits #2 still high
+         1:00 edits edit #1 quiet high
+         1:00 posts #1 quiet high
+         1:10 edits edit #2 more high
+         2:00 edits #2 still high
+         2:10 edits edit #2 quiet high
+         2:16 posts #2 fired high
+         2:16 posts #2 quiet high",
+    );
+    check(
         "a detector's word is louder than any model's (R5)",
         "0:00 rule low oom
          0:05 b model critical oom",
@@ -630,6 +674,43 @@ fn what_a_channel_answers_decides_what_is_tried_again() {
          0:00 posts #1 fired high /var
          0:10 edits #1 more high /home /var
          0:10 posts #1 more high /home /var",
+    );
+}
+
+#[test]
+fn what_was_said_in_passing_or_less_loudly_is_not_told() {
+    check(
+        "a short message about our own one, which is gone, tells nothing that is new",
+        "0:00 rule high disk
+         0:05 edits answers 180, gone
+         0:05 model medium disk
+         0:06 rule low disk ssh
+         0:15 line none",
+        "0:00 edits #1 fired high
+         0:00 posts #1 fired high
+         0:05 posts #1 explained high
+         0:06 posts #1 more high
+         0:09 edits #1 explained high
+         0:09 edits #1 more high",
+    );
+    check(
+        "what became worse and merged before that was said is told by the survivor (R8)",
+        "0:00 rule critical disk
+         0:01 rule high ssh
+         0:10 posts answers 300
+         0:10 rule high cron
+         0:11 rule critical ssh disk
+         0:12 same disk mail
+         0:20 line none",
+        "0:00 edits #1 fired critical
+         0:00 posts #1 fired critical
+         0:01 edits #2 fired high
+         0:01 posts #2 fired high
+         0:10 edits #3 fired high
+         0:11 edits #2 worse critical
+         0:12 edits edit #2 merged critical
+         0:16 posts #3 fired high
+         0:16 posts #1 more critical",
     );
 }
 
