@@ -317,9 +317,13 @@ fn messages(window: &mut Window<'_>, context: &Context, decoded: &mut Decoded<'_
                 break;
             }
             None | Some(Err(msgpack::ENDS)) => {
-                let (head, begun) = (window.rest()[..window.rest().len().min(KEEP_PIECE)].to_vec(), window.position());
+                let (mut head, begun) =
+                    (window.rest()[..window.rest().len().min(KEEP_PIECE)].to_vec(), window.position());
                 let is_whole = msgpack::skip(window);
-                if !decoded.batch.push_cut(&context.labels, &head, window.position() - begun) {
+                let skipped = window.position() - begun;
+                // Its last bytes may be no whole value, and are set aside below.
+                head.truncate(usize::try_from(skipped).unwrap_or(usize::MAX));
+                if skipped > 0 && !decoded.batch.push_cut(&context.labels, &head, skipped) {
                     return;
                 }
                 if !is_whole {
