@@ -23,7 +23,7 @@ use crate::{
 /// Bounds of a [`Miner`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Leaves kept in memory; the least recently used make room and are counted. 10,000 are about 24 MiB.
+    /// Leaves kept in memory; the least recently used make room and are counted. 10,000 are about 15 MiB.
     pub max_templates: usize,
     /// Services whose lines are our own and are counted, not folded: exact names or, with a trailing `*`, prefixes.
     pub own_services: Vec<String>,
