@@ -9,6 +9,7 @@
 //! a year or zone gets the year nearest to the file's own time, and the zone given here.
 
 mod cursor;
+mod export;
 mod follow;
 mod lines;
 mod open;

@@ -8,6 +8,8 @@ use std::{
 
 use logwarden_core::source::SourceError;
 
+use crate::export::{self, Export};
+
 /// How much is looked at to tell what a file is.
 const HEAD: usize = 4096;
 const BUFFER: usize = 256 * 1024;
@@ -24,8 +26,7 @@ pub(crate) fn text(name: &str, mut input: Box<dyn Read + Send>) -> Result<Box<dy
     let zstd = head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
     let whole = Cursor::new(head.clone()).chain(input);
     if !gzip && !zstd {
-        check(name, &head)?;
-        return Ok(Box::new(BufReader::with_capacity(BUFFER, whole)));
+        return lines(name, &head, whole);
     }
     let mut unpacked: Box<dyn Read + Send> = if gzip {
         Box::new(flate2::read::MultiGzDecoder::new(BufReader::with_capacity(BUFFER, whole)))
@@ -33,8 +34,18 @@ pub(crate) fn text(name: &str, mut input: Box<dyn Read + Send>) -> Result<Box<dy
         Box::new(zstd::stream::read::Decoder::new(whole).map_err(failed)?)
     };
     let head = self::head(&mut *unpacked).map_err(failed)?;
-    check(name, &head)?;
-    Ok(Box::new(BufReader::with_capacity(BUFFER, Cursor::new(head).chain(unpacked))))
+    let whole = Cursor::new(head.clone()).chain(unpacked);
+    lines(name, &head, whole)
+}
+
+/// The lines of `whole`, which begins with `head`.
+fn lines(name: &str, head: &[u8], whole: impl Read + Send + 'static) -> Result<Box<dyn BufRead + Send>, SourceError> {
+    let whole = BufReader::with_capacity(BUFFER, whole);
+    if head.starts_with(export::BEGINNING) {
+        return Ok(Box::new(Export::new(whole)));
+    }
+    check(name, head)?;
+    Ok(Box::new(whole))
 }
 
 /// Opens a file, unpacked.
@@ -90,6 +101,14 @@ fn check(name: &str, head: &[u8]) -> Result<(), SourceError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_export_of_the_journal_is_recognised() {
+        let bytes = &b"__CURSOR=s=1\nPRIORITY=3\nMESSAGE=disk is full\n\n"[..];
+        let mut lines = String::new();
+        text("journal", Box::new(bytes)).unwrap().read_to_string(&mut lines).unwrap();
+        assert_eq!(lines, "{\"MESSAGE\":\"disk is full\",\"PRIORITY\":\"3\"}\n");
+    }
 
     #[test]
     fn noise_is_no_text_and_other_encodings_are() {
