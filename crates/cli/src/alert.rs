@@ -1,26 +1,25 @@
 //! Messages about ourselves and units: `test-alert`, `notify-failure`, and that it works again.
 
-use std::{fmt::Write as _, process::Command, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt::Write as _, path::Path, sync::Arc, time::Duration};
 
-use logwarden_config::Wired;
 use logwarden_core::{
     Severity, Timestamp,
     env::Env,
     error::chain,
-    ledger::{Commit, CommitId, Ledger, LedgerError, Query, Versioned, Write},
     message::{Body, Message, Notice, SendId, Untrusted},
     notifier::{Form, Notifier, NotifyError},
+    pipeline::{Pipeline, PipelineError, Trouble},
     redact::Redactor,
 };
-use serde::{Deserialize, Serialize};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
-use crate::{args::Common, failure::Failure, output, program, setup};
-
-/// A unit that fails again within this time is still in the same outage.
-const SAME_OUTAGE: Duration = Duration::from_secs(3600);
-/// An outage that lasts is told again after this.
-const REMIND: Duration = Duration::from_secs(86_400);
+use crate::{
+    alive,
+    args::Common,
+    failure::Failure,
+    output, program,
+    setup::{self, Setup},
+};
 
 /// Sends a test message through every channel, or the named one.
 pub(crate) async fn test(common: &Common, channel: Option<&str>) -> Result<u8, Failure> {
@@ -82,16 +81,12 @@ fn message(notice: Notice, env: &dyn Env) -> Message {
     Message { id, at: env.now(), body: Body::Notice(notice), possible_repeat: false }
 }
 
-/// What is remembered about a unit that failed.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Outage {
-    since: Timestamp,
-    told: Timestamp,
-    last: Timestamp,
-    failures: u64,
-}
+/// What is due when a unit has failed may take so long to be told.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often units that have failed are looked at by programs that go on.
+const LOOK: Duration = Duration::from_secs(60);
 
-/// Tells that a unit has failed: once per outage, and once a day while it lasts.
+/// Tells that a unit has failed, as an incident like any other: once, again when it lasts, and when it is over.
 pub(crate) async fn notify_failure(common: &Common, unit: &str) -> Result<u8, Failure> {
     let unit = if unit.contains('.') { unit.to_owned() } else { format!("{unit}.service") };
     let safe = |c: char| c.is_ascii_alphanumeric() || ":-_.@\\".contains(c);
@@ -100,132 +95,151 @@ pub(crate) async fn notify_failure(common: &Common, unit: &str) -> Result<u8, Fa
     }
     let setup = setup::load(common)?;
     let state_dir = setup::state_dir(common, Some(&setup.config))?;
-    let env = &*setup.env;
-    // A unit may have failed because of the state directory: the message goes out all the same.
-    let wired = match setup.wire(Some(&state_dir), false).await {
-        Ok(wired) => wired,
-        Err(_) => setup.wire(None, false).await?,
-    };
-    let now = env.now();
-    let name = format!("failure.{unit}");
-    let known = outage(&*wired.ledger, &name).await.unwrap_or_default();
-    let version = known.as_ref().map_or(0, |known| known.version);
-    let before = known.and_then(|known| known.row).filter(|outage| now.since(outage.last) < SAME_OUTAGE);
-    if let Some(outage) = before
-        && now.since(outage.told) < REMIND
-    {
-        let outage = Outage { last: now, failures: outage.failures + 1, ..outage };
-        keep(&*wired.ledger, env, &name, Versioned { version, row: Some(outage) }).await;
-        info!(unit, failures = outage.failures, since = %outage.since, "failed again; this was told already");
-        return Ok(0);
-    }
-    let failures = before.map_or(1, |outage| outage.failures + 1);
-    let redactor = Redactor::new(env.random(), &setup.config.redact)
+    let redactor = Redactor::new(setup.env.random(), &setup.config.redact)
         .map_err(|error| Failure::usage("redact.patterns cannot be used").because(&error))?;
-    let notice = failure_notice(&unit, failures, &redactor);
-    let told = tell(&wired, &notice, env).await;
-    if told.sent > 0 {
-        let outage = Outage { since: before.map_or(now, |outage| outage.since), told: now, last: now, failures };
-        keep(&*wired.ledger, env, &name, Versioned { version, row: Some(outage) }).await;
+    let reason = how_it_ended(&unit, &redactor).await;
+    // A unit may have failed because of the state: the message goes out all the same, and is then remembered nowhere.
+    match tell(&setup, Some(&state_dir), &unit, &reason).await {
+        Ok(code) => Ok(code),
+        Err(failure) => {
+            warn!(reason = failure.line(), "the state cannot be used: told without it");
+            tell(&setup, None, &unit, &reason).await
+        }
     }
-    info!(unit, sent = told.sent, failed = told.failed, "failure told");
-    Ok(u8::from(told.failed > 0))
 }
 
-/// Tells that our own unit works again, if it was told that it does not.
-pub(crate) async fn recovered(wired: &Wired, env: &dyn Env) {
-    let unit = format!("{}.service", program::name());
-    let name = format!("failure.{unit}");
-    let Ok(Some(Versioned { version, row: Some(outage) })) = outage(&*wired.ledger, &name).await else { return };
-    let lasted = env.now().since(outage.since).as_secs();
-    let notice = Notice {
-        severity: Severity::Low,
-        title: format!("{unit} works again"),
-        facts: vec![
-            ("Host".to_owned(), Untrusted::new(setup::host())),
-            ("Failures".to_owned(), Untrusted::new(output::grouped(outage.failures))),
-            ("Lasted".to_owned(), Untrusted::new(format!("{} min", lasted / 60))),
-        ],
-        next_steps: vec!["Nothing to do: what was missed has been read now.".to_owned()],
+async fn tell(setup: &Setup, state_dir: Option<&Path>, unit: &str, reason: &str) -> Result<u8, Failure> {
+    let wired = setup.wire(state_dir, false).await?;
+    // What failed may have been killed while it was telling something.
+    let _alive = match state_dir {
+        Some(state_dir) => Some(alive::take_over(&wired.pipeline, state_dir).await),
+        None => None,
     };
-    let told = tell(wired, &notice, env).await;
-    if told.failed == 0 {
-        keep(&*wired.ledger, env, &name, Versioned { version, row: None }).await;
-    }
-}
-
-#[derive(Default)]
-struct Told {
-    sent: u64,
-    failed: u64,
-}
-
-async fn tell(wired: &Wired, notice: &Notice, env: &dyn Env) -> Told {
-    let mut told = Told::default();
+    let state = |error: PipelineError| Failure::failed("cannot use the state").because(&error);
     if wired.pipeline.notifiers().is_empty() {
         warn!("no channel is configured: nobody is told");
     }
-    for notifier in wired.pipeline.notifiers() {
-        if notifier.channel().min_severity > notice.severity && notice.severity != Severity::Low {
-            continue;
-        }
-        match notifier.send(&message(notice.clone(), env), Form::Full, None).await {
-            Ok(_) => told.sent += 1,
-            Err(error) => {
-                error!(channel = %notifier.channel().name, error = %chain(&error), "could not tell");
-                told.failed += 1;
+    let known = wired.pipeline.failed_units().await.map_err(state)?;
+    let outage = known.iter().find_map(|known| since(known).filter(|(known, _)| *known == unit));
+    let since = outage.map_or_else(|| setup.env.now(), |(_, since)| since);
+    let trouble = Trouble::UnitFailed { unit: unit.to_owned(), since, reason: reason.to_owned() };
+    wired.pipeline.report_trouble(&[trouble]).await.map_err(state)?;
+    wired.pipeline.tick().await.map_err(state)?;
+    let deliver = wired.pipeline.deliver(setup.env.now().plus(PATIENCE)).await.map_err(state)?;
+    info!(
+        sent = deliver.sent,
+        failed = deliver.failed,
+        waiting = deliver.waiting,
+        broken = deliver.broken,
+        "the failure of a unit is noted; what was told already is not told again"
+    );
+    Ok(u8::from(deliver.waiting > 0 || deliver.broken > 0))
+}
+
+/// The unit that a trouble is about, and since when it does not work.
+fn since(trouble: &Trouble) -> Option<(&str, Timestamp)> {
+    match trouble {
+        Trouble::UnitFailed { unit, since, .. } => Some((unit, *since)),
+        _ => None,
+    }
+}
+
+/// The unit that `init` writes for this program, and the one that it runs in: whatever that is called, the control group has
+/// its name.
+fn own_units() -> BTreeSet<String> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    unit_of(&groups).into_iter().chain([format!("{}.service", program::name())]).collect()
+}
+
+fn unit_of(groups: &str) -> Option<String> {
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let unit = own.rsplit('/').find(|part| part.ends_with(".service"))?;
+    // A person's shell and what it starts are in the service of the session.
+    (!unit.starts_with("user@")).then(|| unit.to_owned())
+}
+
+/// Our own unit works again, if it was told that it does not: said by a program that ends now.
+pub(crate) async fn recovered(pipeline: &Pipeline, env: &dyn Env) {
+    look_at_units(pipeline, true).await;
+    if let Err(error) = pipeline.deliver(env.now()).await {
+        warn!(error = %chain(&error), "what is due is told by the next pass");
+    }
+}
+
+/// Looks at the units whose failure was told: those that work again are over, and those that do not go on. Of our own only
+/// we know: whether it `works`.
+pub(crate) async fn look_at_units(pipeline: &Pipeline, works: bool) {
+    let own = own_units();
+    for trouble in pipeline.failed_units().await.unwrap_or_default() {
+        let Some((unit, _)) = since(&trouble) else { continue };
+        let noted = if own.contains(unit) {
+            if !works {
+                continue;
             }
+            pipeline.trouble_is_over(&trouble).await
+        } else {
+            match ask("systemctl", &["is-failed", unit]).await.trim() {
+                "active" | "inactive" => pipeline.trouble_is_over(&trouble).await,
+                "failed" => pipeline.trouble_goes_on(&trouble).await,
+                _ => continue, // it starts just now, or nobody knows: then it goes quiet like anything else
+            }
+        };
+        if let Err(error) = noted {
+            warn!(error = %chain(&error), unit, "could not note how a unit does");
         }
     }
-    told
 }
 
-async fn outage(ledger: &dyn Ledger, name: &str) -> Result<Option<Versioned<Option<Outage>>>, LedgerError> {
-    let query = Query { values: vec![name.to_owned()], ..Query::default() };
-    let value = ledger.read(&query).await?.values.remove(name);
-    Ok(value
-        .map(|value| Versioned { version: value.version, row: serde_json::from_value(value.row).unwrap_or_default() }))
-}
-
-async fn keep(ledger: &dyn Ledger, env: &dyn Env, name: &str, outage: Versioned<Option<Outage>>) {
-    let Ok(row) = serde_json::to_value(outage.row) else { return };
-    let write = Write::Value(name.to_owned(), Versioned { version: outage.version, row });
-    let id = CommitId(u128::from(env.random()) << 64 | u128::from(env.random()));
-    if let Err(error) = ledger.commit(&Commit { id, writes: vec![write] }).await {
-        warn!(error = %chain(&error), "could not note what was told");
+/// For a program that goes on: it works, and looks at the other units again and again.
+pub(crate) async fn keep_looking_at_units(pipeline: &Pipeline) {
+    loop {
+        look_at_units(pipeline, true).await;
+        tokio::time::sleep(LOOK).await;
     }
 }
 
-fn failure_notice(unit: &str, failures: u64, redactor: &Redactor) -> Notice {
-    let mut facts = vec![("Unit".to_owned(), Untrusted::new(unit)), ("Host".to_owned(), Untrusted::new(setup::host()))];
-    let shown = ask("systemctl", &["show", "--property=Result,ExecMainStatus", unit]);
-    for (key, label) in [("Result=", "Result"), ("ExecMainStatus=", "Exit status")] {
+/// How a unit ended, and the last error that it wrote.
+async fn how_it_ended(unit: &str, redactor: &Redactor) -> String {
+    let mut facts = Vec::new();
+    let shown = ask("systemctl", &["show", "--property=Result,ExecMainStatus", unit]).await;
+    for (key, label) in [("Result=", "Result"), ("ExecMainStatus=", "exit status")] {
         if let Some(value) = shown.lines().find_map(|line| line.strip_prefix(key)).filter(|value| !value.is_empty()) {
-            facts.push((label.to_owned(), Untrusted::new(value)));
+            facts.push(format!("{label}: {value}"));
         }
     }
-    if failures > 1 {
-        facts.push(("Failures".to_owned(), Untrusted::new(output::grouped(failures))));
-    }
-    let journal = ask("journalctl", &["--no-pager", "--output=cat", "--lines=40", "--unit", unit]);
+    let journal = ask("journalctl", &["--no-pager", "--output=cat", "--lines=40", "--unit", unit]).await;
     let tell =
         |line: &&str| ["error", "ERROR", "fatal", "FATAL", "panic", "ailed"].iter().any(|word| line.contains(word));
     let lines = || journal.lines().rev().filter(|line| !line.trim().is_empty());
+    let mut text = facts.join(", ");
     if let Some(line) = lines().find(tell).or_else(|| lines().next()) {
-        facts.push(("Last error".to_owned(), Untrusted::new(redactor.redact(line))));
+        let line: String = redactor.redact(line).chars().take(500).collect();
+        text = format!("{text}{}Last error: {line}", if text.is_empty() { "" } else { ". " });
     }
-    Notice {
-        severity: Severity::High,
-        title: format!("{unit} has failed"),
-        facts,
-        next_steps: vec![format!("journalctl -u {unit} -n 50 --no-pager"), format!("systemctl status {unit}")],
-    }
+    if text.is_empty() { "systemd says nothing more about it.".to_owned() } else { text }
 }
 
-/// What a program says, at most 64 KiB; nothing when it cannot be had.
-fn ask(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).stdin(std::process::Stdio::null()).output();
-    let mut bytes = output.map(|output| output.stdout).unwrap_or_default();
+/// What a program says, at most 64 KiB; nothing when it cannot be had in time.
+async fn ask(program: &str, arguments: &[&str]) -> String {
+    let mut command = tokio::process::Command::new(program);
+    let output = command.args(arguments).stdin(std::process::Stdio::null()).kill_on_drop(true).output();
+    let output = tokio::time::timeout(Duration::from_secs(5), output).await;
+    let mut bytes = output.ok().and_then(Result::ok).map(|output| output.stdout).unwrap_or_default();
     bytes.truncate(64 * 1024);
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_control_group_names_the_unit() {
+        let of = |path: &str| unit_of(&format!("1:name=systemd:/x.service\n0::{path}\n"));
+        assert_eq!(of("/system.slice/log-analyzer.service").as_deref(), Some("log-analyzer.service"));
+        assert_eq!(of("/system.slice/logwarden-receiver.service/main").as_deref(), Some("logwarden-receiver.service"));
+        assert_eq!(of("/user.slice/user-1000.slice/session-3.scope"), None);
+        let started_by_hand = "/user.slice/user-1000.slice/user@1000.service/app.slice/vte-spawn-1.scope";
+        assert_eq!((of(started_by_hand), of("/"), unit_of("")), (None, None, None));
+    }
 }

@@ -2,10 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use logwarden_core::pipeline::{Backfill, BackfillEnd, Pipeline};
+use logwarden_core::{
+    error::chain,
+    pipeline::{Backfill, BackfillEnd, Pipeline},
+};
 use tracing::{info, warn};
 
 use crate::{
+    alive,
     args::Common,
     failure::Failure,
     output::{self, amount},
@@ -23,6 +27,7 @@ pub(crate) async fn backfill(common: &Common, since: Duration) -> Result<u8, Fai
     };
     let state_dir = setup::state_dir(common, Some(&setup.config))?;
     let wired = setup.wire(Some(&state_dir), true).await?;
+    let _alive = alive::take_over(&wired.pipeline, &state_dir).await;
     let Some(source) = wired.loki.as_ref().map(|loki| logwarden_core::source::LogSource::id(&**loki).clone()) else {
         return Err(Failure::usage("there is no Loki to learn from"));
     };
@@ -49,6 +54,9 @@ pub(crate) async fn backfill(common: &Common, since: Duration) -> Result<u8, Fai
     let (report, end) = tokio::select! {
         done = work => done.map_err(|error| state(&error))?,
         () = stop::asked() => {
+            if let Err(error) = wired.pipeline.disown().await {
+                warn!(error = %chain(&error), "the source could not be given back; the next pass takes it over");
+            }
             warn!("stopped before the end; nothing is lost, `{}` goes on from here", program::command("backfill"));
             return Ok(1);
         }
@@ -64,8 +72,7 @@ pub(crate) async fn backfill(common: &Common, since: Duration) -> Result<u8, Fai
             Ok(0)
         }
         BackfillEnd::Busy => {
-            let hint = format!("one that was killed lets go after two minutes; then {again}");
-            Err(Failure::failed("another backfill is under way").hint(hint))
+            Err(Failure::failed("another backfill is under way").hint(format!("when that one has ended, {again}")))
         }
         BackfillEnd::Occupied => {
             let hint = format!("stop `watch` for a moment and {again}");

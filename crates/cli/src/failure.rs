@@ -27,6 +27,11 @@ impl Failure {
         Self { code: 2, ..Self::failed(what) }
     }
 
+    /// What failed, and why, in one line.
+    pub(crate) fn line(&self) -> String {
+        std::iter::once(self.what.as_str()).chain(self.causes.iter().map(String::as_str)).collect::<Vec<_>>().join(": ")
+    }
+
     pub(crate) fn because(mut self, error: &dyn Error) -> Self {
         let mut cause = Some(error);
         while let Some(error) = cause {

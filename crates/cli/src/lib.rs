@@ -8,6 +8,7 @@
 //! | 3 | `scan --fail-on`: something at least that bad was found |
 
 mod alert;
+mod alive;
 mod args;
 mod backfill;
 mod doctor;

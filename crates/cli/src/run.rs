@@ -12,7 +12,7 @@ use logwarden_core::{
 use tracing::{error, info, warn};
 
 use crate::{
-    alert,
+    alert, alive,
     args::Common,
     failure::Failure,
     program,
@@ -28,6 +28,8 @@ pub(crate) async fn run(common: &Common) -> Result<u8, Failure> {
     say_start(&setup, &state_dir, "pass starts");
     let wired = setup.wire(Some(&state_dir), true).await?;
     say_warnings(&setup, &wired);
+    let _alive = alive::take_over(&wired.pipeline, &state_dir).await;
+    alert::look_at_units(&wired.pipeline, false).await;
 
     let pass = wired.pipeline.pass_telling(began.plus(setup.config.pass_budget), &say_ingest);
     let report = tokio::select! {
@@ -36,6 +38,9 @@ pub(crate) async fn run(common: &Common) -> Result<u8, Failure> {
     };
     keep_calibration(&setup, &wired).await;
     let Some(report) = report else {
+        if let Err(error) = wired.pipeline.disown().await {
+            warn!(error = %chain(&error), "the sources could not be given back; the next pass takes them over");
+        }
         warn!("stopped before the end; nothing is lost, the next pass goes on from here");
         return Ok(1);
     };
@@ -54,7 +59,7 @@ pub(crate) async fn run(common: &Common) -> Result<u8, Failure> {
         return Ok(1);
     }
     info!(seconds, "pass complete");
-    alert::recovered(&wired, &*setup.env).await;
+    alert::recovered(&wired.pipeline, &*setup.env).await;
     Ok(0)
 }
 
@@ -65,6 +70,7 @@ pub(crate) async fn watch(common: &Common) -> Result<u8, Failure> {
     say_start(&setup, &state_dir, "watch starts");
     let wired = setup.wire(Some(&state_dir), true).await?;
     say_warnings(&setup, &wired);
+    let _alive = alive::take_over(&wired.pipeline, &state_dir).await;
     let troubled: Mutex<Vec<String>> = Mutex::default();
     let report = |pass: PassReport| {
         if pass.ingest.iter().any(|ingest| ingest.read > 0 || ingest.is_incomplete())
@@ -84,7 +90,10 @@ pub(crate) async fn watch(common: &Common) -> Result<u8, Failure> {
         }
     };
     let grace = std::time::Duration::from_secs(20);
-    let ended = wired.pipeline.watch(setup.config.watch_every, grace, &report, stop::asked()).await;
+    let ended = tokio::select! {
+        ended = wired.pipeline.watch(setup.config.watch_every, grace, &report, stop::asked()) => ended,
+        () = alert::keep_looking_at_units(&wired.pipeline) => Ok(()),
+    };
     keep_calibration(&setup, &wired).await;
     ended.map_err(|error| {
         Failure::failed("cannot go on").because(&error).hint(format!("run `{}`", program::command("doctor")))

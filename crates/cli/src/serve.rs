@@ -22,7 +22,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    alert,
+    alert, alive,
     args::{Common, Serve},
     failure::Failure,
     notify::Notify,
@@ -61,7 +61,7 @@ pub(crate) async fn serve(common: &Common, serve: &Serve) -> Result<u8, Failure>
     let address = receiver.local_addr();
     let syslog = [receiver.syslog_tcp_addr(), receiver.syslog_udp_addr()];
     let (pipeline, ledger) = (&wired.pipeline, &*wired.ledger);
-    pipeline.take_over(0).await.map_err(|error| cannot_go_on(&error))?;
+    let _alive = alive::take_over(pipeline, &state_dir).await;
 
     let began = setup.env.now();
     say_start(&setup, &state_dir, address, syslog);
@@ -101,8 +101,8 @@ pub(crate) async fn serve(common: &Common, serve: &Serve) -> Result<u8, Failure>
     let beside = async {
         let saying = tally.keep_saying(ledger, &*setup.env);
         let living = keep_telling(&notify, address, ledger, &tally);
-        let recovered = alert::recovered(&wired, &*setup.env);
-        tokio::join!(saying, living, recovered);
+        let looking = alert::keep_looking_at_units(pipeline);
+        tokio::join!(saying, living, looking);
     };
     let (worked, served) = tokio::select! {
         ended = async { tokio::join!(working, serving) } => ended,
@@ -125,8 +125,10 @@ pub(crate) async fn serve(common: &Common, serve: &Serve) -> Result<u8, Failure>
 /// Makes sure that no other receiver uses this state: what one has acknowledged, the other would not fold.
 fn alone(state_dir: &Path) -> Result<File, Failure> {
     let path = state_dir.join(LOCK);
-    let failed = |error: &std::io::Error| Failure::failed(format!("cannot write {}", path.display())).because(error);
-    let lock = File::options().create(true).append(true).open(&path).map_err(|error| failed(&error))?;
+    let failed = |error: &dyn std::error::Error| {
+        Failure::failed(format!("cannot use the state in {}", state_dir.display())).because(error)
+    };
+    let lock = logwarden_sqlite::lock_file(&path).map_err(|error| failed(&error))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => {

@@ -13,6 +13,7 @@ mod backfill;
 mod builder;
 mod deliver;
 mod ingest;
+mod inherit;
 mod judge;
 mod own;
 mod push;
@@ -31,7 +32,7 @@ use std::{
 
 use futures::{
     FutureExt,
-    future::{FusedFuture, join, join_all},
+    future::{FusedFuture, join},
     lock::Mutex,
     pin_mut, select_biased,
 };
@@ -196,6 +197,11 @@ impl Pipeline {
     /// The channels.
     pub fn notifiers(&self) -> &[Arc<dyn Notifier>] {
         &self.notifiers
+    }
+
+    /// The name under which this pipeline owns what it works on.
+    pub fn process(&self) -> ProcessId {
+        self.process
     }
 
     /// The sources.
@@ -383,7 +389,11 @@ impl Pipeline {
     }
 
     /// Judges nothing, reads nothing: what time alone changes.
-    async fn tick(&self) -> Result<(), PipelineError> {
+    ///
+    /// # Errors
+    ///
+    /// When the ledger cannot be used.
+    pub async fn tick(&self) -> Result<(), PipelineError> {
         for slot in &self.sources {
             let id = slot.source.id();
             self.decide(
@@ -411,21 +421,6 @@ impl Pipeline {
             .await?;
         }
         Ok(())
-    }
-
-    /// Gives all sources back.
-    async fn disown(&self) -> Result<(), PipelineError> {
-        let give = |slot: &SourceSlot| {
-            let id = slot.source.id().clone();
-            async move {
-                self.decide(&Query { source: Some(id.clone()), ..Query::default() }, |snapshot| {
-                    Some((crate::decide::ingest::disown(snapshot, &id, self.process), ()))
-                })
-                .await
-                .map(|_| ())
-            }
-        };
-        join_all(self.sources.iter().map(give)).await.into_iter().collect()
     }
 
     /// Reads, decides and commits until it is done; `None` from `decide` gives up without a change.

@@ -17,6 +17,6 @@ mod open;
 mod threads;
 
 pub use error::{Damage, Error};
-pub use open::{Opened, Options, Schema, private_dir};
+pub use open::{Opened, Options, Schema, lock_file, private_dir};
 pub use rusqlite;
 pub use threads::{Database, Kept};

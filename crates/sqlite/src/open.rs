@@ -70,7 +70,12 @@ pub(crate) struct Presence(#[expect(dead_code, reason = "held for its lock")] Fi
 ///
 /// When that is not possible.
 pub fn private_dir(dir: &Path) -> Result<(), Error> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(Error::io("create", dir))
+    if dir.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(Error::io("create", dir))?;
+    give_to_owner_of_dir(dir);
+    Ok(())
 }
 
 /// Makes `path` an up-to-date database; afterwards connections can be opened.
@@ -326,7 +331,12 @@ fn be_present(path: &Path) -> Result<(Presence, bool), Error> {
     Ok((Presence(file), alone))
 }
 
-fn lock_file(name: &Path) -> Result<File, Error> {
+/// Opens a file that is there to be locked, and creates it as needed: for its owner alone, who owns its directory, too.
+///
+/// # Errors
+///
+/// When that is not possible.
+pub fn lock_file(name: &Path) -> Result<File, Error> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
     match options.clone().create_new(true).open(name) {

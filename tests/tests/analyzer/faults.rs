@@ -304,15 +304,10 @@ async fn a_run_that_is_killed_loses_nothing() {
             child.start_kill().unwrap();
             child.wait().await.unwrap();
         }
-        // Leases of the killed processes lapse; a run that finds the source taken says so and exits 0.
-        let mut last = world.run().await;
-        for _ in 0..40 {
-            if !err(&last).contains("another process reads") && last.status.code() == Some(0) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_secs(5)).await;
-            last = world.run().await;
-        }
+        // What the killed ones owned is taken over at once.
+        let last = world.run().await;
+        assert!(!err(&last).contains("another process reads"), "{}", err(&last));
+        assert_eq!(last.status.code(), Some(0), "{}", err(&last));
         let told = world.told();
         let all = told.concat();
         let missing: BTreeSet<_> = processes.iter().filter(|process| !all.contains(**process)).collect();
@@ -320,6 +315,23 @@ async fn a_run_that_is_killed_loses_nothing() {
         assert!(told.len() <= processes.len() + kills, "{} messages after {kills} kills: {told:#?}", told.len());
     };
     futures::future::join_all((0..4).map(of_one)).await;
+}
+
+/// Stopped or killed: what it owned is the next one's at once.
+#[tokio::test]
+async fn what_a_watch_owned_is_free_when_it_ends() {
+    for name in ["-TERM", "-KILL"] {
+        let world = World::new().await;
+        world.log(60, OOM);
+        let mut watch = world.command(&["watch"]).spawn().unwrap();
+        until("the watch has told", || !world.told().is_empty()).await;
+        signal(&watch, name);
+        watch.wait().await.unwrap();
+        world.log(1, &OOM.replace("(java)", "(mysqld)").replace("4242", "77"));
+        let next = world.run().await;
+        assert!(!err(&next).contains("another process reads"), "{name}: {}", err(&next));
+        assert!(err(&next).contains("pass complete"), "{name}: {}", err(&next));
+    }
 }
 
 #[tokio::test]

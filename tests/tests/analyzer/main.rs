@@ -264,6 +264,19 @@ async fn two_runs_at_once_tell_once() {
     let codes = [one.status.code(), two.status.code()];
     assert_eq!(codes, [Some(0), Some(0)], "{}\n{}", err(&one), err(&two));
     assert_eq!(world.told().len(), 1, "{:#?}", world.told());
+
+    world.log(
+        50,
+        "kernel: EXT4-fs error (device sda1): ext4_lookup:1234: inode #2: comm ls: deleted inode referenced: 99",
+    );
+    let mut watch = world.command(&["watch"]).spawn().unwrap();
+    until("the watch has told", || world.told().len() == 2).await;
+    let beside = world.run().await;
+    assert_eq!(beside.status.code(), Some(0), "{}", err(&beside));
+    assert!(err(&beside).contains("another process reads this source; nothing to do"), "{}", err(&beside));
+    signal(&watch, "-TERM");
+    assert_eq!(watch.wait().await.unwrap().code(), Some(0));
+    assert_eq!(world.told().len(), 2, "{:#?}", world.told());
 }
 
 #[tokio::test]
@@ -313,6 +326,35 @@ async fn a_failed_unit_is_told_once_per_outage() {
         "{}",
         told[0]
     );
+}
+
+#[tokio::test]
+async fn that_our_own_unit_works_again_is_told_by_its_next_pass() {
+    let world = World::new().await;
+    let failed = world.command(&["notify-failure", "logwarden-analyzer"]).output().await.unwrap();
+    assert_eq!(failed.status.code(), Some(0), "{}", err(&failed));
+    assert!(world.told()[0].contains("logwarden-analyzer.service has failed"), "{:#?}", world.told());
+    let run = world.run().await;
+    assert_eq!(run.status.code(), Some(0), "{}", err(&run));
+    let told = world.told();
+    assert!(told.len() == 1 && told[0].contains("QUIET (was high)"), "edited: {told:#?}");
+    world.command(&["notify-failure", "logwarden-analyzer"]).output().await.unwrap();
+    assert_eq!(world.told().len(), 2, "a new outage is news: {:#?}", world.told());
+}
+
+/// The state may be why it failed.
+#[tokio::test]
+async fn a_failed_unit_is_told_without_a_state_that_can_be_used() {
+    let world = World::new().await;
+    std::fs::write(world.directory.path().join("state"), "a file where the directory should be").unwrap();
+    let run = world.run().await;
+    assert_eq!(run.status.code(), Some(1), "{}", err(&run));
+    assert!(err(&run).contains("error: cannot use the state in"), "{}", err(&run));
+    let failed = world.command(&["notify-failure", "logwarden-analyzer"]).output().await.unwrap();
+    assert_eq!(failed.status.code(), Some(0), "{}", err(&failed));
+    assert!(err(&failed).contains("the state cannot be used: told without it"), "{}", err(&failed));
+    let told = world.told();
+    assert!(told.len() == 1 && told[0].contains("logwarden-analyzer.service has failed"), "{told:#?}");
 }
 
 #[tokio::test]
@@ -392,6 +434,39 @@ async fn a_backfill_that_cannot_read_goes_on_later() {
     let up = world.command(&["backfill", "--since", "4d"]).output().await.unwrap();
     assert!(out(&up).starts_with(&format!("learned {lines} lines")), "{}{}", out(&up), err(&up));
     assert_eq!(world.told().len(), 0);
+}
+
+/// A backfill that is at it, waiting for Loki.
+async fn hanging_backfill(world: &World) -> Child {
+    world.loki.faults(|faults| faults.always = vec![(String::new(), Fault::Hang)]);
+    world.loki.requests();
+    let child = world.command(&["backfill", "--since", "4d"]).spawn().unwrap();
+    until("the backfill asks Loki", || !world.loki.requests().is_empty()).await;
+    child
+}
+
+#[tokio::test]
+async fn of_two_backfills_at_once_one_goes_on_and_a_killed_one_is_taken_over_at_once() {
+    let world = World::new().await;
+    let lines = past(&world);
+    let mut first = hanging_backfill(&world).await;
+    let second = world.command(&["backfill", "--since", "4d"]).output().await.unwrap();
+    assert_eq!(second.status.code(), Some(1), "{}", err(&second));
+    assert!(err(&second).contains("another backfill is under way"), "{}", err(&second));
+
+    first.start_kill().unwrap();
+    first.wait().await.unwrap();
+    let third = hanging_backfill(&world).await;
+    signal(&third, "-TERM");
+    let stopped = third.wait_with_output().await.unwrap();
+    assert_eq!(stopped.status.code(), Some(1), "{}", err(&stopped));
+    assert!(err(&stopped).contains("took over what a process left that is gone"), "{}", err(&stopped));
+    assert!(err(&stopped).contains("stopped before the end; nothing is lost"), "{}", err(&stopped));
+
+    world.loki.faults(|faults| faults.always.clear());
+    let last = world.command(&["backfill", "--since", "4d"]).output().await.unwrap();
+    assert!(out(&last).starts_with(&format!("learned {lines} lines")), "{}{}", out(&last), err(&last));
+    assert!(!err(&last).contains("took over"), "what was stopped has given it back: {}", err(&last));
 }
 
 #[tokio::test]

@@ -747,6 +747,25 @@ impl<'a> Book<'a> {
         self.emit(id, EventKind::Quiet, last, &Audience::Told);
     }
 
+    /// What these keys are about is over.
+    pub(crate) fn end(&mut self, keys: &[Key]) {
+        let owners: BTreeSet<_> = keys.iter().filter_map(|key| self.owner(*key, false)).collect();
+        for id in owners {
+            self.quiet(id);
+        }
+    }
+
+    /// What a key is about goes on, without having occurred once more.
+    pub(crate) fn goes_on(&mut self, key: Key) {
+        let now = self.now;
+        if let Some(id) = self.owner(key, false) {
+            self.check_mute(id);
+            if let Some(slot) = self.incidents.get_mut(&id) {
+                slot.change().touched = now;
+            }
+        }
+    }
+
     /// Tells every channel of an incident that is over as soon as it has begun, such as a summary of a day.
     pub(super) fn tell_once(&mut self, describe: impl FnOnce(IncidentId) -> Incident) {
         let installation = self.installation.change();

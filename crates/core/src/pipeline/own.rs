@@ -8,9 +8,11 @@ use logwarden_templates::{Origin, RootId};
 
 use super::{Pipeline, PipelineError};
 use crate::{
+    Timestamp,
     decide::{Policy, book::Book},
-    finding::{Cited, Grounded, Scope},
-    ledger::{Query, Versioned, Write},
+    finding::{Cited, Grounded, Key, Scope},
+    incident::Status,
+    ledger::{Incidents, Query, Versioned, Write},
     source::SourceId,
 };
 
@@ -60,12 +62,21 @@ pub enum Trouble {
         /// Why; free of secrets.
         reason: String,
         /// Since when something waits for it.
-        since: crate::Timestamp,
+        since: Timestamp,
     },
     /// Our own state was damaged, and begun anew.
     StateSetAside {
         /// Where the damaged file is now.
         path: String,
+    },
+    /// A systemd unit has failed.
+    UnitFailed {
+        /// Its name.
+        unit: String,
+        /// Since when: what tells this outage from the one before.
+        since: Timestamp,
+        /// How it ended and the last error it wrote, where known; free of secrets.
+        reason: String,
     },
     /// The model cannot be used until somebody acts.
     ModelUnusable {
@@ -77,7 +88,7 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    fn finding(&self, tenant: Arc<str>, host: Arc<str>, program: &str, now: crate::Timestamp) -> Grounded {
+    fn finding(&self, tenant: Arc<str>, host: Arc<str>, program: &str, now: Timestamp) -> Grounded {
         let all = String::new();
         let (name, subject, severity, title, explanation, recommendation) = match self {
             Self::SourceUnreadable { source, reason, times } => (
@@ -128,7 +139,7 @@ impl Trouble {
                 format!(
                     "{reason}. What came since {} is not explained yet. The detectors go on finding what they know, and the \
                      rest is made up for when the model is back.",
-                    crate::Timestamp::from_secs(since.secs()),
+                    Timestamp::from_secs(since.secs()),
                 ),
                 format!("Run `{program} doctor`."),
             ),
@@ -146,6 +157,14 @@ impl Trouble {
                     "Check the disk: `journalctl -k -p err`. Then run `{program} backfill`, and mute again what was muted."
                 ),
             ),
+            Self::UnitFailed { unit, since, reason } => (
+                UNIT_FAILED,
+                &format!("{unit} {}", since.nanos()),
+                Severity::High,
+                format!("{unit} has failed"),
+                reason.clone(),
+                format!("journalctl -u {unit} -n 50 --no-pager\nsystemctl status {unit}"),
+            ),
             Self::ModelUnusable { reason, hint } => (
                 "model-unusable",
                 reason,
@@ -154,6 +173,12 @@ impl Trouble {
                 format!("{reason}. The detectors go on finding what they know; explanations are missing."),
                 hint.clone(),
             ),
+        };
+        let labels = match self {
+            Self::UnitFailed { unit, since, .. } => {
+                BTreeMap::from([(UNIT.to_owned(), unit.clone()), (SINCE.to_owned(), since.nanos().to_string())])
+            }
+            _ => BTreeMap::new(),
         };
         let scope = Scope { tenant, origin: Arc::new(Origin { host, service: "logwarden".into() }) };
         let root = RootId::of(&[b"logwarden", name.as_bytes(), subject.as_bytes()]);
@@ -172,7 +197,7 @@ impl Trouble {
             evidence: Vec::new(),
             entities: Vec::new(),
             query: None,
-            labels: BTreeMap::new(),
+            labels,
             score: 0.0,
             count: 1,
             first: now,
@@ -180,6 +205,11 @@ impl Trouble {
         }
     }
 }
+
+/// The detector of failed units, and the labels that name an outage.
+const UNIT_FAILED: &str = "unit-failed";
+const UNIT: &str = "unit";
+const SINCE: &str = "since";
 
 /// Counters of what was left out, and what they count.
 const LOSSES: [(&str, &str); 4] = [
@@ -225,18 +255,64 @@ impl Pipeline {
         if troubles.is_empty() {
             return Ok(());
         }
-        let now = self.env.now();
-        let program = &self.policy.program;
-        let finding = |trouble: &Trouble| trouble.finding(self.tenant.clone(), self.host.clone(), program, now);
-        let findings: Vec<_> = troubles.iter().map(finding).collect();
+        let findings: Vec<_> = troubles.iter().map(|trouble| self.found(trouble)).collect();
+        self.with_own_book(&findings, |book| findings.iter().for_each(|finding| book.take(finding))).await
+    }
+
+    /// A trouble is over: its incident ends, and whoever was told of it is told that.
+    ///
+    /// # Errors
+    ///
+    /// When the ledger cannot be used.
+    pub async fn trouble_is_over(&self, trouble: &Trouble) -> Result<(), PipelineError> {
+        let finding = self.found(trouble);
+        self.with_own_book(std::slice::from_ref(&finding), |book| book.end(&finding.keys())).await
+    }
+
+    /// A trouble that was told goes on: it does not go quiet, and is told again when a reminder is due.
+    ///
+    /// # Errors
+    ///
+    /// When the ledger cannot be used.
+    pub async fn trouble_goes_on(&self, trouble: &Trouble) -> Result<(), PipelineError> {
+        let finding = self.found(trouble);
+        self.with_own_book(std::slice::from_ref(&finding), |book| {
+            for cited in &finding.cited {
+                book.goes_on(Key::of_root(&cited.scope, cited.root));
+            }
+        })
+        .await
+    }
+
+    /// The failures of units that were told and are not over, without their reasons.
+    ///
+    /// # Errors
+    ///
+    /// When the ledger cannot be used.
+    pub async fn failed_units(&self) -> Result<Vec<Trouble>, PipelineError> {
+        let query = Query { incidents: Incidents::Firing, ..Query::default() };
+        let snapshot = self.ledger.read(&query).await.map_err(PipelineError::Ledger)?;
+        let incidents = snapshot.incidents.values().map(|incident| &incident.row);
+        let firing =
+            incidents.filter(|incident| incident.source == SourceId::own() && incident.status == Status::Firing);
+        let failed = firing.filter_map(|incident| {
+            let since = Timestamp::from_nanos(incident.labels.get(SINCE)?.parse().ok()?);
+            Some(Trouble::UnitFailed { unit: incident.labels.get(UNIT)?.clone(), since, reason: String::new() })
+        });
+        Ok(failed.collect())
+    }
+
+    fn found(&self, trouble: &Trouble) -> Grounded {
+        trouble.finding(self.tenant.clone(), self.host.clone(), &self.policy.program, self.env.now())
+    }
+
+    async fn with_own_book(&self, findings: &[Grounded], change: impl Fn(&mut Book<'_>)) -> Result<(), PipelineError> {
         let keys = findings.iter().flat_map(Grounded::keys).collect();
         // No model explains them: they wait for none.
         let policy = Policy { explain_wait: Duration::ZERO, ..self.policy.clone() };
         self.decide(&Book::query(keys), |snapshot| {
-            let mut book = Book::open(&policy, snapshot, SourceId::own(), now)?;
-            for finding in &findings {
-                book.take(finding);
-            }
+            let mut book = Book::open(&policy, snapshot, SourceId::own(), self.env.now())?;
+            change(&mut book);
             Some((book.close(), ()))
         })
         .await

@@ -6,9 +6,8 @@ use futures::{FutureExt, StreamExt, channel::mpsc, lock::Mutex, pin_mut, select_
 
 use super::{IDLE, PassReport, Pipeline, PipelineError, SourceOutcome};
 use crate::{
-    decide::deliver,
     error::chain,
-    ledger::{Job, JobState, Jobs, LedgerError, ProcessId, Query, Versioned, Write},
+    ledger::{LedgerError, Write},
 };
 
 /// How often time alone is looked at: what has gone quiet, what is too old to keep.
@@ -19,59 +18,6 @@ const ROUND: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(2);
 
 impl Pipeline {
-    /// Takes the source with that number from whoever had it: for a process that knows, by a lock of the operating
-    /// system, that nobody else can be at work on it, and need not wait until the lease of one that was killed lapses. What
-    /// that one was judging is waiting again, and what it was saying is said again.
-    ///
-    /// A process that is at work on it all the same loses nothing but its commits.
-    ///
-    /// # Errors
-    ///
-    /// When the state cannot be used.
-    ///
-    /// # Panics
-    ///
-    /// When there is no such source.
-    pub async fn take_over(&self, number: usize) -> Result<(), PipelineError> {
-        let id = self.sources[number].source.id();
-        let query = Query { source: Some(id.clone()), jobs: Jobs::Open { limit: usize::MAX >> 1 }, ..Query::default() };
-        let gone = self.decide(&query, |snapshot| {
-            let owner = snapshot.source.as_ref()?.row.owner.filter(|owner| *owner != self.process)?;
-            let mut writes = crate::decide::ingest::disown(snapshot, id, owner);
-            let held =
-                |job: &&Versioned<Job>| matches!(job.row.state, JobState::Leased { owner: of, .. } if of == owner);
-            writes.extend(snapshot.jobs.iter().filter(held).map(|job| {
-                let state = JobState::Waiting { not_before: self.env.now() };
-                Write::Job(Versioned { version: job.version, row: Job { state, ..job.row.clone() } })
-            }));
-            Some((writes, owner))
-        });
-        match gone.await? {
-            Some(gone) => self.free_channels(gone).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Gives back the channels that a process held which is gone.
-    async fn free_channels(&self, gone: ProcessId) -> Result<(), PipelineError> {
-        for notifier in &self.notifiers {
-            let channel = notifier.channel();
-            let query = deliver::query(&channel.name);
-            let freed = self.decide(&query, |snapshot| {
-                let freed = deliver::abandoned(snapshot, channel, gone, self.env.now())?;
-                Some((freed.writes, freed.sending))
-            });
-            let Some(Some(sending)) = freed.await? else { continue };
-            if sending.row.asks_dedup
-                && !sending.row.keys.is_empty()
-                && let Err(error) = self.dedup.settle(&deliver::claim_of(&sending, channel), &deliver::UNKNOWN).await
-            {
-                tracing::warn!(error = %chain(&error), "deduplication is degraded; its claim will lapse");
-            }
-        }
-        Ok(())
-    }
-
     /// Ingests the source with that number whenever `arrived` resolves, and judges and delivers beside, until `stop`
     /// resolves; what has arrived by then is still ingested, and what is decided and due goes out, within `grace`.
     ///

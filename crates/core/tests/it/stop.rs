@@ -134,7 +134,7 @@ fn what_was_being_said_when_we_were_killed_is_said_at_once_at_the_next_start() {
         builder.ledger(ledger.clone()).dedup(dedup.clone()).notifier(notifier).build().unwrap()
     };
     source.push(env.now(), OOM);
-    {
+    let gone = {
         let killed = start(Arc::new(Slow(channel.clone(), env.clone(), GRACE)));
         let begun = env.now();
         let mut watched = pin!(killed.watch_pushed(0, std::future::pending, GRACE, &|_| {}, std::future::pending()));
@@ -142,10 +142,12 @@ fn what_was_being_said_when_we_were_killed_is_said_at_once_at_the_next_start() {
             assert!(watched.as_mut().now_or_never().is_none());
             env.advance_to_next().unwrap();
         }
-    }
+        killed.process()
+    };
     assert_eq!(channel.occasions(), []);
     let next = start(channel.clone());
-    block_on(next.take_over(0)).unwrap();
+    assert_eq!(block_on(next.inherit(&|_| false)).unwrap(), 0, "whoever may live keeps what is theirs");
+    assert_eq!(block_on(next.inherit(&|process| process == gone)).unwrap(), 2, "a source and a channel");
     block_on(next.deliver(Timestamp::MIN)).unwrap();
     assert_eq!(channel.occasions(), [Occasion::Fired]);
     let told = &channel.sent()[0].0;
