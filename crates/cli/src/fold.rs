@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Lines read at once.
-const PAGE: Budget = Budget { lines: 50_000, bytes: 64 << 20, now: Timestamp::from_secs(0) };
+const PAGE: Budget = Budget { lines: 10_000, bytes: 8 << 20, now: Timestamp::from_secs(0) };
 /// Neighbours that `--around` shows on each side.
 const AROUND: u64 = 5;
 /// Narrower windows get two lines for each template.
@@ -104,6 +104,12 @@ fn bounds(tallied: &Tallied) -> Vec<String> {
     if counts.evicted > 0 {
         let templates = amount(counts.evicted, "rarely used template", "rarely used templates");
         remarks.push(format!("{templates} left memory; lines like them may be counted under two ids"));
+    }
+    let left_out = tallied.left_out;
+    if left_out.templates > 0 {
+        let one = "template that was too rare to be remembered is not listed";
+        let templates = amount(left_out.templates, one, "templates that were too rare to be remembered are not listed");
+        remarks.push(format!("{templates} ({})", amount(left_out.lines, "line", "lines")));
     }
     remarks
 }

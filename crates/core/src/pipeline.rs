@@ -99,8 +99,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            lines: 50_000,
-            bytes: 64 << 20,
+            lines: 10_000,
+            bytes: 8 << 20,
             own_for: Duration::from_secs(120),
             around: 3,
             settle: Duration::from_secs(10),

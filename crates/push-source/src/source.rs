@@ -25,7 +25,7 @@ const COLLECT: Duration = Duration::from_millis(300);
 /// The same for the first lines after a second in which nothing came.
 const FIRST: Duration = Duration::from_millis(50);
 /// So many lines do not wait for more.
-const ENOUGH: u64 = 50_000;
+const ENOUGH: u64 = 10_000;
 /// An open multi-line event is complete so long after its last line arrived.
 const SETTLE: Duration = Duration::from_secs(1);
 

@@ -31,6 +31,10 @@ const NEIGHBOURS: usize = 256;
 /// Holes are looked for in this many leading words.
 const HOLES: usize = 48;
 
+/// What a leaf takes beside its texts, and each of its pieces (its hash and its hole), as measured.
+const LEAF_BYTES: usize = 400;
+const PIECE_BYTES: usize = 40;
+
 /// How many distinct words make a hole a variable, by the constant words that are left.
 fn threshold(constants: usize) -> usize {
     match constants {
@@ -178,6 +182,8 @@ pub(crate) struct Closure {
     moved: Vec<Index>,
     /// Leaves that were not compared with all that share a third of their words.
     unpaired: u64,
+    /// About how much memory the leaves take, with what follows from them.
+    bytes: usize,
 }
 
 /// The pieces of a leaf or line, for making holes.
@@ -305,6 +311,7 @@ impl Closure {
             pairs: ByHash::default(),
             moved: Vec::new(),
             unpaired: 0,
+            bytes: 0,
         }
     }
 
@@ -348,6 +355,17 @@ impl Closure {
             NONE => 0,
             general => self.generals[general as usize].mask,
         }
+    }
+
+    /// About how much memory the leaves take, with what follows from them.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The part of one leaf in [`Closure::bytes`].
+    pub(crate) fn bytes_of(&self, at: Index) -> usize {
+        let Leaf { new, hashes, .. } = &*self.leaves[at as usize];
+        LEAF_BYTES + new.text.len() + new.example.len() + hashes.len() * PIECE_BYTES
     }
 
     /// How many leaves were not compared with all that they resemble.
@@ -445,6 +463,7 @@ impl Closure {
         self.by_key.entry(masked.key).or_insert(at);
         let hashes = masked.pieces.iter().map(|piece| piece.hash).collect();
         self.leaves.push(Arc::new(Leaf { new, key: masked.key, hashes, own }));
+        self.bytes += self.bytes_of(at);
         self.roots.push(NONE);
         self.before.push([NONE; 3]);
         if coarse {

@@ -15,11 +15,15 @@ use crate::{
     fields::{Fields, Role},
     header::{Body, HeaderState, Parsed},
     join::{Bounds, Event, Joiner},
-    rows::{Building, Seen},
-    scan::{Masked, What},
+    miner::BYTES_PER_TEMPLATE,
+    rows::{Building, Rows, Seen},
+    scan::{self, Masked, What},
     slots::{Distinct, Limits},
     template,
 };
+
+/// Bytes of the line that made a leaf: as much as the scanner looks at, and a header before it.
+const EXAMPLE_BYTES: usize = scan::MAX_BYTES + 1024;
 
 /// Keys that a fold remembers the row of; when there are more it forgets all and looks them up again.
 const HOT: usize = 1 << 16;
@@ -40,7 +44,7 @@ pub(crate) struct Fold<'m, 'a> {
     /// The row of a line with this key, by origin.
     hot: ByHash<u32>,
     by_leaf: HashMap<(u32, Index), u32>,
-    rows: Vec<Building<'a>>,
+    rows: Rows<'a>,
     /// New leaves that each program has made.
     made: HashMap<Arc<str>, usize>,
     delta: Delta,
@@ -93,7 +97,7 @@ impl<'m, 'a> Fold<'m, 'a> {
             masked,
             hot: ByHash::default(),
             by_leaf: HashMap::new(),
-            rows: Vec::new(),
+            rows: Rows::default(),
             made: HashMap::new(),
             delta: Delta::default(),
         };
@@ -321,7 +325,7 @@ impl<'m, 'a> Fold<'m, 'a> {
                 }
             }
         };
-        let building = &mut self.rows[row as usize];
+        let building = &mut self.rows[row];
         building.add(&seen, self.miner.config());
         building.add_values(seen.time, &self.masked, self.masked.source(message), &self.limits);
         row
@@ -374,13 +378,14 @@ impl<'m, 'a> Fold<'m, 'a> {
             return (known, false);
         }
         let max = self.miner.budget(&identity);
-        let full = self.delta.new.len() >= self.miner.budget_of_all();
+        let full = self.delta.new.len() >= self.miner.budget_of_all() || self.grown() >= self.miner.max_bytes() / 2;
         let made = match full {
             // Not one more name is remembered.
             true => max,
             false => {
                 let made = self.made.entry(identity.clone()).or_insert(0);
-                *made += 1;
+                // A long one counts as several.
+                *made += 1 + (leaf.1.len() + text.len().min(EXAMPLE_BYTES)) / BYTES_PER_TEMPLATE;
                 *made
             }
         };
@@ -394,8 +399,13 @@ impl<'m, 'a> Fold<'m, 'a> {
             }
         }
         let (id, stored) = leaf;
-        let example = text[..text.len().min(self.miner.config().sample_bytes)].to_vec();
+        let example = text[..text.len().min(EXAMPLE_BYTES)].to_vec();
         (self.learn(NewLeaf { leaf: id, program: identity, text: stored.into(), example, first: time }), full)
+    }
+
+    /// How much memory the leaves take that this fold has made.
+    fn grown(&self) -> usize {
+        self.closure.bytes().saturating_sub(self.miner.closure().bytes())
     }
 
     fn name(&self, program: &str, key: u64, stored: String) -> (LeafId, String) {
@@ -453,15 +463,17 @@ impl<'m, 'a> Fold<'m, 'a> {
                 to: self.closure.root(at),
             })
             .collect();
+        // Not needed beside the rows of the delta, which are megabytes when there are many.
+        (self.hot, self.by_leaf) = (ByHash::default(), HashMap::new());
         let rows = std::mem::take(&mut self.rows);
         self.delta.rows.reserve_exact(rows.len());
         // What leaves are called is kept while several origins share them, and no longer: there may be very many.
         let mut left: HashMap<Index, u32> = HashMap::new();
-        for row in &rows {
+        for row in rows.iter() {
             *left.entry(row.leaf).or_insert(0) += 1;
         }
         let mut names: HashMap<Index, Named> = HashMap::new();
-        for row in rows {
+        for row in rows.into_iter() {
             let leaf = row.leaf;
             let named = names.entry(leaf).or_insert_with(|| self.closure.named(leaf));
             let origin = self.origins.get(row.origin as usize).cloned().unwrap_or_default();
@@ -481,16 +493,26 @@ impl<'m, 'a> Fold<'m, 'a> {
     /// Makes room: names the leaves that memory will lose, the least recently used first.
     fn evict(&mut self) {
         let max = self.miner.config().max_templates;
-        let all = self.closure.len();
-        if all <= max {
+        let (all, max_bytes) = (self.closure.len(), self.miner.max_bytes());
+        // A tenth more than need be, so that this is not done in every fold.
+        let excess = |is: usize, max: usize| if is > max { is - max + max / 10 } else { 0 };
+        let (mut leaves, mut bytes) = (excess(all, max), excess(self.closure.bytes(), max_bytes));
+        if (leaves, bytes) == (0, 0) {
             return;
         }
         let used: HashSet<Index> = self.rows.iter().map(|row| row.leaf).collect();
         let mut candidates: Vec<(bool, u32, Index)> =
             (0..all as Index).map(|at| (used.contains(&at), self.miner.last_used(at as usize), at)).collect();
         candidates.sort_unstable();
-        // A tenth more than need be, so that this is not done in every fold.
-        let victims: Vec<Index> = candidates.iter().take(all - max + max / 10).map(|(_, _, at)| *at).collect();
+        let mut victims: Vec<Index> = Vec::new();
+        for (_, _, at) in candidates {
+            if (leaves, bytes) == (0, 0) {
+                break;
+            }
+            victims.push(at);
+            leaves = leaves.saturating_sub(1);
+            bytes = bytes.saturating_sub(self.closure.bytes_of(at));
+        }
         // A template whose leaves go stays, by a leaf of its own.
         let gone: HashSet<Index> = victims.iter().copied().collect();
         let mut kept = HashSet::new();

@@ -31,5 +31,5 @@ pub use id::{LeafId, LineId, ParseIdError, RootId};
 pub use line::{Clock, Level, Line, Origin, Record, Stream, Zone};
 pub use miner::{Config, End, FoldOptions, Matcher, Miner, State, StateError};
 pub use neighbours::neighbours;
-pub use tally::{Summary, Tallied, Tally};
+pub use tally::{LeftOut, Summary, Tallied, Tally};
 pub use time::Timestamp;

@@ -23,7 +23,8 @@ use crate::{
 /// Bounds of a [`Miner`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Leaves kept in memory; the least recently used make room and are counted. 10,000 are about 15 MiB.
+    /// Leaves kept in memory, fewer when they take more than 2 KiB each on average; the least recently used make room and
+    /// are counted. 10,000 are about 10 MiB, and 20 MiB at most.
     pub max_templates: usize,
     /// Services whose lines are our own and are counted, not folded: exact names or, with a trailing `*`, prefixes.
     pub own_services: Vec<String>,
@@ -168,6 +169,12 @@ struct Gone {
 /// New leaves that a program may make in a fold however long it has flooded.
 const FLOOD_BUDGET: usize = 32;
 
+/// So many templates may be long ones.
+const FEW: usize = 500;
+
+/// What a template may take on average. One of an ordinary line takes half of that.
+pub(crate) const BYTES_PER_TEMPLATE: usize = 2048;
+
 /// Evicted leaves are remembered up to this many times [`Config::max_templates`].
 const GONE_PER_TEMPLATE: usize = 4;
 
@@ -302,6 +309,11 @@ impl Miner {
     pub(crate) fn budget_of_all(&self) -> usize {
         let max = self.config.max_templates;
         (max / 2).checked_shr(self.flooded).unwrap_or(0).max(max / 32).max(FLOOD_BUDGET)
+    }
+
+    /// How much memory the templates may take.
+    pub(crate) fn max_bytes(&self) -> usize {
+        self.config.max_templates.max(FEW).saturating_mul(BYTES_PER_TEMPLATE)
     }
 
     fn evict(&mut self, evicted: &[LeafId]) {

@@ -1,10 +1,14 @@
 //! Rows as they grow during a fold.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{
+    borrow::Cow,
+    ops::{Index, IndexMut},
+    sync::Arc,
+};
 
 use crate::{
     Config, Histogram, Level, Origin, Row, Sample, Slot, SlotKind, SlotValue, Timestamp,
-    closure::{Index, Named},
+    closure::{self, Named},
     scan::{Masked, What},
     slots::{Counted, Distinct, Limits, is_entity},
 };
@@ -23,15 +27,16 @@ pub(crate) struct Seen<'a, 'e> {
 #[derive(Debug)]
 pub(crate) struct Building<'a> {
     pub(crate) origin: u32,
-    pub(crate) leaf: Index,
+    pub(crate) leaf: closure::Index,
     level: Option<Level>,
     pub(crate) count: u64,
     lines: u64,
     first: Timestamp,
     last: Timestamp,
     minutes: Histogram,
-    samples: Vec<Sample>,
-    /// The latest event, when the first ones fill all samples but one.
+    /// The first events, all samples but one.
+    earliest: Vec<(Timestamp, Cow<'a, [u8]>)>,
+    /// The latest one after them.
     latest: Option<(Timestamp, Cow<'a, [u8]>)>,
     /// The values of the variables that are not the leaf's own words.
     slots: Vec<Counted>,
@@ -41,9 +46,52 @@ pub(crate) struct Building<'a> {
     first_line: Option<u32>,
 }
 
+/// Rows in pieces: those of a crowded fold are megabytes, which a vector would hold twice while it grows, and to its end.
+#[derive(Debug, Default)]
+pub(crate) struct Rows<'a>(Vec<Vec<Building<'a>>>);
+
+impl<'a> Rows<'a> {
+    const PIECE: usize = 256;
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.last().map_or(0, |last| (self.0.len() - 1) * Self::PIECE + last.len())
+    }
+
+    pub(crate) fn push(&mut self, row: Building<'a>) {
+        match self.0.last_mut() {
+            Some(last) if last.len() < Self::PIECE => last.push(row),
+            _ => self.0.push(vec![row]),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Building<'a>> {
+        self.0.iter().flatten()
+    }
+
+    pub(crate) fn into_iter(self) -> impl Iterator<Item = Building<'a>> {
+        self.0.into_iter().flatten()
+    }
+}
+
+impl<'a> IndexMut<u32> for Rows<'a> {
+    fn index_mut(&mut self, at: u32) -> &mut Building<'a> {
+        &mut self.0[at as usize / Self::PIECE][at as usize % Self::PIECE]
+    }
+}
+
+impl<'a> Index<u32> for Rows<'a> {
+    type Output = Building<'a>;
+
+    fn index(&self, at: u32) -> &Building<'a> {
+        &self.0[at as usize / Self::PIECE][at as usize % Self::PIECE]
+    }
+}
+
 impl<'a> Building<'a> {
-    pub(crate) fn new(origin: u32, leaf: Index, named: &Named, seen: &Seen<'a, '_>, config: &Config) -> Self {
-        let variables = named.variables.iter().filter(|(word, _)| word.is_none()).take(config.slots);
+    pub(crate) fn new(origin: u32, leaf: closure::Index, named: &Named, seen: &Seen<'a, '_>, config: &Config) -> Self {
+        let variables = || named.variables.iter().filter(|(word, _)| word.is_none()).take(config.slots);
+        let mut slots = Vec::with_capacity(variables().count());
+        slots.extend(variables().map(|(_, variable)| Counted::new(variable.kind)));
         Self {
             origin,
             leaf,
@@ -53,9 +101,9 @@ impl<'a> Building<'a> {
             first: seen.time,
             last: seen.time,
             minutes: Histogram::default(),
-            samples: Vec::new(),
+            earliest: Vec::new(),
             latest: None,
-            slots: variables.map(|(_, variable)| Counted::new(variable.kind)).collect(),
+            slots,
             words: named.own,
             tags: 0,
             first_line: seen.first_line,
@@ -70,8 +118,16 @@ impl<'a> Building<'a> {
         self.first = self.first.min(seen.time);
         self.last = self.last.max(seen.time);
         self.minutes.add(seen.time, 1);
-        if self.samples.len() + 1 < config.samples {
-            self.samples.push(sample(seen.time, seen.text, config.sample_bytes));
+        if self.earliest.len() + 1 < config.samples {
+            if self.earliest.is_empty() {
+                // Most rows of a crowded fold have one event.
+                self.earliest.reserve_exact(1);
+            }
+            let text = match seen.text {
+                Cow::Borrowed(text) => Cow::Borrowed(*text),
+                Cow::Owned(text) => Cow::Owned(shortened(Cow::Borrowed(text), config.sample_bytes)),
+            };
+            self.earliest.push((seen.time, text));
         } else if config.samples > 0 {
             match (&mut self.latest, seen.text) {
                 // Reuses what is allocated.
@@ -116,11 +172,9 @@ impl<'a> Building<'a> {
         config: &Config,
         limits: &Limits,
     ) -> (Row, Vec<Option<Distinct>>) {
-        let mut samples = self.samples;
-        if let Some((time, text)) = self.latest {
-            samples.reserve_exact(1);
-            samples.push(sample(time, &text, config.sample_bytes));
-        }
+        let mut samples = Vec::with_capacity(self.earliest.len() + usize::from(self.latest.is_some()));
+        let events = self.earliest.into_iter().chain(self.latest);
+        samples.extend(events.map(|(time, text)| Sample { time, text: shortened(text, config.sample_bytes) }));
         let variables = named.variables.len().min(config.slots);
         let (mut slots, mut distincts) = (Vec::with_capacity(variables), Vec::with_capacity(variables));
         let mut counted = self.slots.into_iter();
@@ -164,11 +218,11 @@ impl<'a> Building<'a> {
 }
 
 /// The event as it came; of a very long one its two ends.
-fn sample(time: Timestamp, text: &[u8], max: usize) -> Sample {
+pub(crate) fn shortened(text: Cow<'_, [u8]>, max: usize) -> Vec<u8> {
     if text.len() <= max {
-        return Sample { time, text: text.to_vec() };
+        return text.into_owned();
     }
     let note = format!(" […{} bytes left out…] ", text.len() - max);
     let half = max.saturating_sub(note.len()) / 2;
-    Sample { time, text: [&text[..half], note.as_bytes(), &text[text.len() - half..]].concat() }
+    [&text[..half], note.as_bytes(), &text[text.len() - half..]].concat()
 }

@@ -11,7 +11,7 @@ use crate::{SlotKind, lexicon};
 /// More pieces are not looked at: the rest of the line is one variable.
 pub(crate) const MAX_PIECES: usize = 120;
 /// More bytes are not looked at: the rest of the line is one variable.
-const MAX_BYTES: usize = 8 * 1024;
+pub(crate) const MAX_BYTES: usize = 8 * 1024;
 
 const SEP: u8 = 1;
 const DIGIT: u8 = 2;

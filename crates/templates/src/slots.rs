@@ -13,9 +13,7 @@ const MAX_VALUE: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Counted {
     pub(crate) kind: SlotKind,
-    /// The hashes of `values`.
-    hashes: Vec<u64>,
-    /// Half of each hash, apart to be searched fast.
+    /// Half of each value's hash, apart to be searched fast.
     tags: Vec<u32>,
     values: Vec<Value>,
     /// The bytes of all values.
@@ -26,12 +24,19 @@ pub(crate) struct Counted {
 
 #[derive(Debug)]
 struct Value {
-    count: u64,
+    hash: u64,
     /// Of all kinds: a slot may turn out to hold addresses when some of its values are counted already.
     minutes: Histogram,
+    count: u32,
     /// Where in `bytes`.
-    at: usize,
-    len: usize,
+    at: u32,
+    len: u16,
+}
+
+impl Value {
+    fn bytes<'b>(&self, all: &'b [u8]) -> &'b [u8] {
+        &all[self.at as usize..][..usize::from(self.len)]
+    }
 }
 
 /// How many values are kept.
@@ -48,7 +53,7 @@ pub(crate) fn is_entity(kind: SlotKind) -> bool {
 
 impl Counted {
     pub(crate) fn new(kind: SlotKind) -> Self {
-        Self { kind, hashes: Vec::new(), tags: Vec::new(), values: Vec::new(), bytes: Vec::new(), sketch: None }
+        Self { kind, tags: Vec::new(), values: Vec::new(), bytes: Vec::new(), sketch: None }
     }
 
     /// Counts a value.
@@ -62,7 +67,7 @@ impl Counted {
             sketch.add(hash);
         }
         if let Some(at) = self.find(hash) {
-            self.values[at].count += 1;
+            self.values[at].count = self.values[at].count.saturating_add(1);
             self.values[at].minutes.add(time, 1);
             if at > 0 && self.values[at].count > self.values[at - 1].count {
                 self.swap(at, at - 1);
@@ -73,18 +78,19 @@ impl Counted {
         if self.values.len() >= room {
             self.overflow(room / 2);
         }
-        if self.values.is_empty() {
-            // Most rows of a crowded fold have one event.
-            self.values.reserve_exact(1);
-            self.hashes.reserve_exact(1);
-            self.tags.reserve_exact(1);
+        // Most rows of a crowded fold have one event, or a few.
+        if self.values.len() == self.values.capacity() {
+            self.values.reserve_exact(self.values.len().max(1));
+            self.tags.reserve_exact(self.values.len().max(1));
+        }
+        if self.bytes.is_empty() {
             self.bytes.reserve_exact(value.len());
         }
-        self.hashes.push(hash);
         self.tags.push(hash as u32);
         let mut minutes = Histogram::default();
         minutes.add(time, 1);
-        self.values.push(Value { count: 1, minutes, at: self.bytes.len(), len: value.len() });
+        // In range: no slot keeps more than twice `Limits` values of MAX_VALUE bytes.
+        self.values.push(Value { hash, minutes, count: 1, at: self.bytes.len() as u32, len: value.len() as u16 });
         self.bytes.extend_from_slice(value);
     }
 
@@ -95,7 +101,8 @@ impl Counted {
         let tag = hash as u32;
         for (number, chunk) in self.tags.chunks(CHUNK).enumerate() {
             if chunk.iter().fold(false, |any, known| any | (*known == tag))
-                && let Some(at) = (number * CHUNK..number * CHUNK + chunk.len()).find(|at| self.hashes[*at] == hash)
+                && let Some(at) =
+                    (number * CHUNK..number * CHUNK + chunk.len()).find(|at| self.values[*at].hash == hash)
             {
                 return Some(at);
             }
@@ -105,26 +112,24 @@ impl Counted {
 
     fn swap(&mut self, one: usize, other: usize) {
         self.values.swap(one, other);
-        self.hashes.swap(one, other);
         self.tags.swap(one, other);
     }
 
     fn truncate(&mut self, len: usize) {
         self.values.truncate(len);
-        self.hashes.truncate(len);
         self.tags.truncate(len);
     }
 
     fn overflow(&mut self, keep: usize) {
         if self.sketch.is_none() {
             let mut sketch = Box::new(Sketch::default());
-            self.hashes.iter().for_each(|hash| sketch.add(*hash));
+            self.values.iter().for_each(|value| sketch.add(value.hash));
             self.sketch = Some(sketch);
         }
         let mut kept = 0;
         // When all are as rare as can be, none is frequent.
         if self.values.iter().any(|value| value.count > 1) {
-            let mut counts: Vec<u64> = self.values.iter().map(|value| value.count).collect();
+            let mut counts: Vec<u32> = self.values.iter().map(|value| value.count).collect();
             let at = counts.len().saturating_sub(keep + 1);
             let lost = *counts.select_nth_unstable(at).1;
             for at in 0..self.values.len() {
@@ -141,28 +146,29 @@ impl Counted {
         }
         let old = std::mem::take(&mut self.bytes);
         for value in &mut self.values {
-            let bytes = &old[value.at..][..value.len];
-            value.at = self.bytes.len();
+            let bytes = value.bytes(&old);
+            value.at = self.bytes.len() as u32;
             self.bytes.extend_from_slice(bytes);
         }
     }
 
     /// The values, most frequent first, and which there were.
     pub(crate) fn finish(mut self, limits: &Limits) -> (SlotKind, Vec<SlotValue>, Distinct) {
-        let bytes = |value: &Value| &self.bytes[value.at..][..value.len];
+        let distinct = match self.sketch {
+            Some(sketch) => Distinct::Many(sketch),
+            None => Distinct::Few(self.values.iter().map(|value| value.hash).collect()),
+        };
+        let bytes = |value: &Value| value.bytes(&self.bytes);
         self.values.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| bytes(a).cmp(bytes(b))));
         self.values.truncate(limits.of(self.kind));
         let entity = is_entity(self.kind);
         let values = self.values.into_iter().map(|value| SlotValue {
-            count: value.count,
-            value: String::from_utf8_lossy(bytes(&value)).as_ref().into(),
+            count: u64::from(value.count),
+            value: String::from_utf8_lossy(value.bytes(&self.bytes)).as_ref().into(),
             minutes: if entity { value.minutes } else { Histogram::default() },
         });
-        let values = values.collect();
-        let distinct = match self.sketch {
-            Some(sketch) => Distinct::Many(sketch),
-            None => Distinct::Few(self.hashes),
-        };
+        let mut values: Vec<_> = values.collect();
+        values.shrink_to_fit();
         (self.kind, values, distinct)
     }
 }
@@ -215,6 +221,17 @@ impl Distinct {
         *self = known;
     }
 
+    /// Of more than `few` only the number is known.
+    pub(crate) fn cut(&mut self, few: usize) {
+        if let Self::Few(hashes) = self
+            && hashes.len() > few
+        {
+            let mut sketch = Box::new(Sketch::default());
+            hashes.iter().for_each(|hash| sketch.add(*hash));
+            *self = Self::Many(sketch);
+        }
+    }
+
     /// About how many.
     pub(crate) fn count(&self) -> u64 {
         match self {
@@ -224,7 +241,7 @@ impl Distinct {
     }
 }
 
-fn hash(value: &[u8]) -> u64 {
+pub(crate) fn hash(value: &[u8]) -> u64 {
     scan::hash(value, 0x2d35_8dcc_aa6c_78a5, 0x8bb8_4b93_962e_acc9)
 }
 

@@ -1,13 +1,27 @@
 //! A whole input, read in pages: what its templates come to, and which one each line belongs to in the end.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    cmp::Ordering,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use crate::{
     Carry, Counts, Delta, End, FoldOptions, Histogram, LeafId, Level, Miner, Record, RootId, Row, Sample, Slot,
     SlotValue, Stream, Timestamp,
-    slots::{Distinct, Limits},
+    rows::shortened,
+    slots::{self, Distinct, Limits},
     template,
 };
+
+/// Values of all variables that are remembered at most, some 100 bytes each, unless each variable has only two of them.
+const MOST_VALUES: usize = 1 << 16;
+/// Bytes of all samples that are remembered at most, unless each leaf has only a short one.
+const MOST_TEXT: usize = 8 << 20;
+/// What a sample takes beside its text, and what is left of it at least.
+const SAMPLE_BYTES: usize = 64;
+const SHORT_SAMPLE: usize = 256;
 
 /// Folds an input page by page, applying each delta, and sums up by root at the end: a template that generalises late
 /// takes its early lines along.
@@ -37,7 +51,13 @@ use crate::{
 #[derive(Debug)]
 pub struct Tally {
     miner: Miner,
+    /// Values of a variable that are in the result.
     limits: Limits,
+    room: Room,
+    /// Values and bytes of samples in `leaves`.
+    values: usize,
+    text: usize,
+    left_out: LeftOut,
     assign: bool,
     carry: Carry,
     /// The input lines in each event of the carry.
@@ -46,6 +66,26 @@ pub struct Tally {
     by_leaf: HashMap<LeafId, u32>,
     lines: Vec<Option<u32>>,
     counts: Counts,
+}
+
+/// How much of a leaf is remembered: the less, the more leaves there are.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    /// Values of a variable, before the rarest go.
+    values: Limits,
+    /// Samples.
+    samples: usize,
+    /// Bytes of each.
+    sample_bytes: usize,
+}
+
+/// Templates of which there were too many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// How many.
+    pub templates: u64,
+    /// Their physical lines.
+    pub lines: u64,
 }
 
 /// What one template came to.
@@ -88,6 +128,8 @@ struct Leaf {
 #[derive(Clone, Debug)]
 struct Values {
     slot: Slot,
+    /// Half of each value's hash, in their order.
+    tags: Vec<u32>,
     distinct: Distinct,
 }
 
@@ -100,6 +142,9 @@ pub struct Tallied {
     pub lines: Vec<Option<u32>>,
     /// What became of the lines.
     pub counts: Counts,
+    /// Rare templates that the miner had to evict are not in `templates` when there are more than twice as many as it
+    /// may keep; none when lines were to be assigned.
+    pub left_out: LeftOut,
     /// What has been learned.
     pub miner: Miner,
 }
@@ -107,10 +152,18 @@ pub struct Tallied {
 impl Tally {
     /// Starts with what `miner` knows. With `assign`, remembers where each line went (eight bytes a line).
     pub fn new(miner: Miner, assign: bool) -> Self {
-        let limits = Limits { values: miner.config().values, entities: miner.config().entities };
+        let config = miner.config();
+        let limits = Limits { values: config.values, entities: config.entities };
+        // Room for more than are shown: one that is rare in each page may be frequent in all.
+        let values = Limits { values: 4 * limits.values.max(1), entities: 4 * limits.entities.max(1) };
+        let room = Room { values, samples: config.samples, sample_bytes: config.sample_bytes };
         Self {
             miner,
             limits,
+            room,
+            values: 0,
+            text: 0,
+            left_out: LeftOut::default(),
             assign,
             carry: Carry::default(),
             open: Vec::new(),
@@ -121,7 +174,7 @@ impl Tally {
         }
     }
 
-    /// Folds the next page. Some 50,000 lines are a good size.
+    /// Folds the next page. Some 10,000 lines are a good size: a fold's memory grows with its rows.
     pub fn page<'a>(&mut self, records: impl IntoIterator<Item = Record<'a>>) {
         self.fold(records, End::Open(Timestamp::MIN));
     }
@@ -129,7 +182,7 @@ impl Tally {
     /// Ends the input.
     pub fn finish(mut self) -> Tallied {
         self.fold([], End::Closed);
-        let samples = self.miner.config().samples;
+        let room = self.room;
         let mut templates: Vec<(Summary, Vec<Values>)> = Vec::new();
         let mut by_root: HashMap<RootId, u32> = HashMap::new();
         let mut to = Vec::with_capacity(self.leaves.len());
@@ -139,8 +192,8 @@ impl Tally {
             to.push(at);
             match templates.get_mut(at as usize) {
                 Some((known, slots)) => {
-                    known.add(summary, samples);
-                    slots.iter_mut().zip(values).for_each(|(known, more)| known.add(more, &self.limits));
+                    known.add(summary, room.samples);
+                    slots.iter_mut().zip(values).for_each(|(known, more)| known.add(more, &room.values));
                 }
                 None => templates.push((summary, values)),
             }
@@ -160,7 +213,7 @@ impl Tally {
             })
             .collect();
         templates.sort_by_key(|template| std::cmp::Reverse(template.count));
-        Tallied { templates, lines, counts: self.counts, miner: self.miner }
+        Tallied { templates, lines, counts: self.counts, left_out: self.left_out, miner: self.miner }
     }
 
     fn fold<'a>(&mut self, records: impl IntoIterator<Item = Record<'a>>, end: End) {
@@ -174,6 +227,46 @@ impl Tally {
         let rows: Vec<u32> = rows.map(|(row, distinct)| self.add(row, distinct)).collect();
         self.place(&delta, &rows);
         self.counts.add(&delta.counts);
+        self.make_room();
+    }
+
+    /// Forgets what there is too much of.
+    fn make_room(&mut self) {
+        while self.values > MOST_VALUES && self.room.fewer_values() {
+            let room = self.room.values;
+            self.leaves.iter_mut().flat_map(|leaf| &mut leaf.values).for_each(|values| values.cut(&room, usize::MAX));
+            self.values = self.leaves.iter().map(Leaf::kept_values).sum();
+        }
+        while self.text > MOST_TEXT && self.room.less_text() {
+            let room = self.room;
+            self.leaves.iter_mut().for_each(|leaf| leaf.summary.cut(&room));
+            self.text = self.leaves.iter().map(|leaf| leaf.summary.kept_text()).sum();
+        }
+        let most = 2 * self.miner.config().max_templates.max(1_000);
+        if self.leaves.len() > most && !self.assign {
+            self.leave_out(self.leaves.len() - most * 3 / 4);
+        }
+    }
+
+    /// Drops the rarest of the leaves that the miner no longer has.
+    fn leave_out(&mut self, number: usize) {
+        let gone = self.leaves.iter().filter(|leaf| self.miner.root_of(leaf.id).is_none());
+        let mut gone: Vec<(u64, LeafId)> = gone.map(|leaf| (leaf.summary.count, leaf.id)).collect();
+        gone.sort_unstable();
+        let dropped: HashSet<LeafId> = gone.into_iter().take(number).map(|(_, id)| id).collect();
+        let (values, text) = (&mut self.values, &mut self.text);
+        let left_out = &mut self.left_out;
+        self.leaves.retain(|leaf| {
+            if !dropped.contains(&leaf.id) {
+                return true;
+            }
+            *values -= leaf.kept_values();
+            *text -= leaf.summary.kept_text();
+            left_out.templates += 1;
+            left_out.lines += leaf.summary.lines;
+            false
+        });
+        self.by_leaf = self.leaves.iter().enumerate().map(|(at, leaf)| (leaf.id, at as u32)).collect();
     }
 
     /// Adds a row. Returns its leaf's index.
@@ -186,12 +279,12 @@ impl Tally {
             match distinct {
                 Some(distinct) => {
                     variables.push((None, bare));
-                    values.push(Values { slot, distinct });
+                    values.push(Values::new(slot, distinct));
                 }
                 None => variables.push((slot.values.into_iter().next().map(|value| value.value), bare)),
             }
         }
-        let summary = Summary {
+        let mut summary = Summary {
             root: row.root,
             text: row.template,
             level: row.level,
@@ -203,15 +296,24 @@ impl Tally {
             samples: row.samples,
             slots: Vec::new(),
         };
+        summary.cut(&self.room);
         match self.leaves.get_mut(at as usize) {
             Some(known) => {
+                self.values -= known.kept_values();
+                self.text -= known.summary.kept_text();
                 known.variables = variables;
-                known.values.iter_mut().zip(values).for_each(|(known, more)| known.add(more, &self.limits));
+                known.values.iter_mut().zip(values).for_each(|(known, more)| known.add(more, &self.room.values));
                 (known.summary.root, known.summary.text) = (summary.root, summary.text.clone());
-                known.summary.add(summary, self.miner.config().samples);
+                known.summary.add(summary, self.room.samples);
             }
-            None => self.leaves.push(Leaf { id: row.leaf, summary, values, variables }),
+            None => {
+                values.iter_mut().for_each(|values| values.cut(&self.room.values, usize::MAX));
+                self.leaves.push(Leaf { id: row.leaf, summary, values, variables });
+            }
         }
+        let leaf = &self.leaves[at as usize];
+        self.values += leaf.kept_values();
+        self.text += leaf.summary.kept_text();
         at
     }
 
@@ -236,7 +338,35 @@ impl Tally {
     }
 }
 
+impl Room {
+    /// Makes the room for values smaller; not below two.
+    fn fewer_values(&mut self) -> bool {
+        let Limits { values, entities } = &mut self.values;
+        match (*entities > *values, *values > 2) {
+            (true, _) => *entities = (*entities / 2).max(*values),
+            (_, true) => (*values, *entities) = (*values / 2, *values / 2),
+            _ => return false,
+        }
+        true
+    }
+
+    /// Makes the room for samples smaller; not below a short one.
+    fn less_text(&mut self) -> bool {
+        match (self.samples > 2, self.sample_bytes > SHORT_SAMPLE, self.samples > 1) {
+            (true, ..) => self.samples -= 1,
+            (_, true, _) => self.sample_bytes = (self.sample_bytes / 4).max(SHORT_SAMPLE),
+            (.., true) => self.samples -= 1,
+            _ => return false,
+        }
+        true
+    }
+}
+
 impl Leaf {
+    fn kept_values(&self) -> usize {
+        self.values.iter().map(|values| values.slot.values.len()).sum()
+    }
+
     /// The leaf as part of its root, which may have moved since its last row: a word of its own may be a value now.
     fn finish(mut self, miner: &Miner) -> (Summary, Vec<Values>) {
         if let Some(named) = miner.named(self.id) {
@@ -258,13 +388,13 @@ impl Leaf {
                 (Some(word), _) => {
                     let distinct = Distinct::of(&word);
                     let value = SlotValue { value: word, count: self.summary.count, minutes: Histogram::default() };
-                    Values { slot: Slot { values: vec![value], ..slot }, distinct }
+                    Values::new(Slot { values: vec![value], ..slot }, distinct)
                 }
                 (None, counted) => match counted.next() {
-                    Some(Values { slot: Slot { kind, values, .. }, distinct }) => {
-                        Values { slot: Slot { kind, values, ..slot }, distinct }
+                    Some(Values { slot: Slot { kind, values, .. }, tags, distinct }) => {
+                        Values { slot: Slot { kind, values, ..slot }, tags, distinct }
                     }
-                    None => Values { slot, distinct: Distinct::Few(Vec::new()) },
+                    None => Values::new(slot, Distinct::Few(Vec::new())),
                 },
             });
         }
@@ -273,39 +403,68 @@ impl Leaf {
 }
 
 impl Values {
-    fn add(&mut self, other: Self, limits: &Limits) {
+    fn new(slot: Slot, distinct: Distinct) -> Self {
+        let tags = slot.values.iter().map(|value| tag(&value.value)).collect();
+        Self { slot, tags, distinct }
+    }
+
+    fn add(&mut self, other: Self, room: &Limits) {
         self.slot.kind = template::join(self.slot.kind, other.slot.kind);
-        let room = 4 * limits.of(self.slot.kind).max(1);
-        self.distinct.merge(other.distinct, room);
-        let mut at: HashMap<Arc<str>, usize> =
-            self.slot.values.iter().enumerate().map(|(at, value)| (value.value.clone(), at)).collect();
-        for more in other.slot.values {
-            match at.get(&more.value) {
+        self.distinct.merge(other.distinct, room.of(self.slot.kind));
+        for (more, tag) in other.slot.values.into_iter().zip(other.tags) {
+            match self.find(&more.value, tag) {
                 Some(at) => {
-                    self.slot.values[*at].count += more.count;
-                    self.slot.values[*at].minutes.merge(&more.minutes);
+                    self.slot.values[at].count += more.count;
+                    self.slot.values[at].minutes.merge(&more.minutes);
                 }
                 None => {
-                    at.insert(more.value.clone(), self.slot.values.len());
                     self.slot.values.push(more);
+                    self.tags.push(tag);
                 }
             }
         }
-        if self.slot.values.len() > room {
-            self.sort();
-            self.slot.values.truncate(room);
+        // A quarter more than need be, so that this is not done for every page.
+        self.cut(room, 4);
+    }
+
+    fn find(&self, value: &str, tag: u32) -> Option<usize> {
+        let mut at = 0;
+        loop {
+            at += self.tags.get(at..)?.iter().position(|known| *known == tag)?;
+            if &*self.slot.values[at].value == value {
+                return Some(at);
+            }
+            at += 1;
         }
     }
 
-    fn sort(&mut self) {
-        self.slot.values.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value)));
+    /// Forgets the rarest when there are more than `room`, and one `part` of it more.
+    fn cut(&mut self, room: &Limits, part: usize) {
+        let room = room.of(self.slot.kind);
+        let values = &mut self.slot.values;
+        if values.len() > room {
+            let keep = room - room / part;
+            values.select_nth_unstable_by(keep, most_frequent);
+            values.truncate(keep);
+            values.shrink_to_fit();
+            self.tags = values.iter().map(|value| tag(&value.value)).collect();
+            self.distinct.cut(room);
+        }
     }
 
     fn finish(mut self, limits: &Limits) -> Slot {
-        self.sort();
+        self.slot.values.sort_by(most_frequent);
         self.slot.values.truncate(limits.of(self.slot.kind));
         Slot { distinct: self.distinct.count().max(self.slot.values.len() as u64), ..self.slot }
     }
+}
+
+fn tag(value: &str) -> u32 {
+    slots::hash(value.as_bytes()) as u32
+}
+
+fn most_frequent(a: &SlotValue, b: &SlotValue) -> Ordering {
+    b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value))
 }
 
 impl Summary {
@@ -319,12 +478,27 @@ impl Summary {
         self.minutes.merge(&other.minutes);
         self.samples.extend(other.samples);
         self.samples.sort_by_key(|sample| sample.time);
+        self.thin(samples);
+    }
+
+    fn thin(&mut self, samples: usize) {
         if self.samples.len() > samples
             && let Some(last) = self.samples.pop()
         {
             self.samples.truncate(samples.saturating_sub(1));
             self.samples.push(last);
         }
+    }
+
+    fn cut(&mut self, room: &Room) {
+        self.thin(room.samples);
+        for sample in self.samples.iter_mut().filter(|sample| sample.text.len() > room.sample_bytes) {
+            sample.text = shortened(Cow::Borrowed(&sample.text), room.sample_bytes);
+        }
+    }
+
+    fn kept_text(&self) -> usize {
+        self.samples.iter().map(|sample| sample.text.len() + SAMPLE_BYTES).sum()
     }
 }
 

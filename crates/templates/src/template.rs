@@ -4,12 +4,15 @@
 //! its pieces can be read again; the *canonical* text that ids are made of (variables are `<*>`, neighbours are one); and
 //! the *shown* text (as the canonical one, with kinds).
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::{
     SlotKind, lexicon,
     scan::{Masked, What},
 };
+
+/// Most variables have no key; ten thousand rows share this one.
+static NO_KEY: LazyLock<Arc<str>> = LazyLock::new(|| "".into());
 
 /// A template's texts and variables.
 #[derive(Clone, Debug, Default)]
@@ -108,7 +111,7 @@ pub(crate) fn render(masked: &Masked, text: &[u8], mask: u128, kinds: &[SlotKind
         let kind = kinds.get(at).copied().or(value).unwrap_or(SlotKind::Word);
         let before = [word(at.checked_sub(1)), word(at.checked_sub(2))];
         let kind = lexicon::role(before, assigned, word(Some(at + 1)), kind);
-        let key = if assigned { String::from_utf8_lossy(before[0]).as_ref().into() } else { "".into() };
+        let key = if assigned { String::from_utf8_lossy(before[0]).as_ref().into() } else { NO_KEY.clone() };
         match open {
             Some((start, shown_kind)) if Masked::joins(source, piece) => {
                 let kind = join(shown_kind, kind);

@@ -9,7 +9,7 @@ use std::{env, process::Command, sync::Arc};
 use logwarden_templates::{Carry, Clock, Config, End, FoldOptions, Miner, Record, Stream, Timestamp};
 
 /// As many lines as one ingest takes.
-const PAGE: usize = 50_000;
+const PAGE: usize = 10_000;
 const LINES: usize = 10_000_000;
 
 const CASES: [(&str, usize); 8] = [

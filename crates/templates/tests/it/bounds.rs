@@ -1,10 +1,10 @@
 //! Nothing grows without a bound, and what is left out is counted.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
-use logwarden_templates::{Config, Miner, State};
+use logwarden_templates::{Clock, Config, Miner, Record, State, Stream, Tally, Timestamp};
 
-use crate::{fold, headerless, row};
+use crate::{fold, headerless, row, stream};
 
 /// A word without digits for each number.
 fn word(mut number: usize) -> String {
@@ -182,4 +182,94 @@ fn leaves_that_resemble_too_many_are_counted() {
     assert!(delta.counts.unpaired > 0, "{:?}", delta.counts);
     let few = fold(&Miner::new(headerless()), &lines[..50]);
     assert_eq!(few.counts.unpaired, 0);
+}
+
+/// A line of some 7 KiB without two equal words.
+fn long(n: usize) -> String {
+    (0..100).map(|at| word(n * 100 + at).repeat(10)).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn long_templates_take_no_more_memory_than_ordinary_ones() {
+    let config = Config { max_templates: 1_000, own_services: Vec::new(), ..Config::default() };
+    let mut miner = Miner::new(config);
+    for page in 0..6 {
+        let lines: Vec<String> =
+            (0..200).map(|n| format!("Nov 21 04:00:00 web-1 app{}[7]: {}", n % 40, long(page * 200 + n))).collect();
+        let delta = fold(&miner, &lines);
+        assert_eq!(delta.counts.kept, 200);
+        let new: usize = delta.new.iter().map(|leaf| leaf.text.len() + leaf.example.len()).sum();
+        assert!(new < 1_200_000, "{new} bytes in one fold");
+        miner.apply(&delta);
+        let state = miner.state();
+        let kept: usize = state.leaves.iter().map(|leaf| leaf.text.len() + leaf.example.len()).sum();
+        assert!(kept <= 1_000 * 2_048, "{kept} bytes in {} leaves", state.leaves.len());
+    }
+    assert!(miner.len() >= 50, "{}", miner.len());
+}
+
+#[test]
+fn a_program_that_floods_with_long_lines_is_the_only_one_folded_coarsely() {
+    let miner = Miner::new(Config { max_templates: 10_000, ..Config::default() });
+    let mut lines: Vec<String> = (0..1_500).map(|n| format!("Nov 21 04:00:00 web-1 flood[7]: {}", long(n))).collect();
+    lines.extend(
+        (0..50).map(|n| format!("Nov 21 04:00:00 web-1 job[9]: the {} of {} has ended", word(n), word(n + 99))),
+    );
+    let delta = fold(&miner, &lines);
+    let of = |program: &str| delta.new.iter().filter(|leaf| &*leaf.program == program).count();
+    assert!((100..600).contains(&of("flood")), "{}", of("flood"));
+    assert_eq!(of("job"), 50);
+    assert!(delta.counts.coarse >= 900, "{:?}", delta.counts);
+}
+
+fn tally(config: Config, pages: usize, page: impl Fn(usize) -> Vec<String>) -> logwarden_templates::Tallied {
+    let stream: Arc<Stream> = stream(&[]);
+    let mut tally = Tally::new(Miner::new(config), false);
+    for number in 0..pages {
+        let (lines, time) = (page(number), Timestamp::from_secs(1_795_233_600));
+        tally.page(lines.iter().map(|text| Record {
+            stream: &stream,
+            time,
+            clock: Clock::Arrival,
+            text: text.as_bytes(),
+            tags: 0,
+        }));
+    }
+    tally.finish()
+}
+
+#[test]
+fn a_tally_of_many_templates_remembers_fewer_values_of_each_but_the_frequent_ones() {
+    let name = |n: usize| [1, 2, 3, 4].map(|at| word(n + at * 1_000)).join(" ");
+    let line = |n: usize, user: &str| format!("{} is done for user {user}", name(n));
+    let tallied = tally(headerless(), 100, |page| {
+        let user = |n: usize| if (page + n) % 4 == 0 { "anna".to_owned() } else { format!("{}{page}", word(n)) };
+        (0..1_000).map(|n| line(n, &user(n))).collect()
+    });
+    assert_eq!(tallied.templates.iter().map(|template| template.count).sum::<u64>(), 100_000);
+    let values: Vec<_> = tallied.templates.iter().flat_map(|template| &template.slots).collect();
+    assert!(values.iter().map(|slot| slot.values.len()).sum::<usize>() <= 1 << 16);
+    assert_eq!(values.len(), 1_000);
+    for slot in values {
+        assert_eq!((&*slot.values[0].value, slot.values[0].count), ("anna", 25));
+        assert!((60..=92).contains(&slot.distinct), "{}", slot.distinct);
+    }
+}
+
+#[test]
+fn a_tally_remembers_shorter_samples_when_there_are_many_long_ones() {
+    let tallied = tally(headerless(), 15, |page| (0..100).map(|n| long(page * 100 + n)).collect());
+    let samples: usize = tallied.templates.iter().flat_map(|template| &template.samples).map(|s| s.text.len()).sum();
+    assert!(samples <= 8 << 20, "{samples}");
+    assert!(tallied.templates.iter().all(|template| !template.samples.is_empty()));
+}
+
+#[test]
+fn a_tally_counts_the_templates_that_it_leaves_out() {
+    let config = Config { max_templates: 1_000, ..headerless() };
+    let tallied = tally(config, 100, |page| free_text(page * 100, 100));
+    assert!(tallied.templates.len() <= 2_000, "{}", tallied.templates.len());
+    assert!(tallied.left_out.templates > 0);
+    let lines: u64 = tallied.templates.iter().map(|template| template.lines).sum();
+    assert_eq!(lines + tallied.left_out.lines, 10_000);
 }
