@@ -8,12 +8,15 @@ use crate::{Histogram, SlotKind, SlotValue, Timestamp, scan, template};
 /// Values longer than this are shortened: they are no value that anybody compares.
 const MAX_VALUE: usize = 256;
 
+/// Hashes that are compared at once.
+const CHUNK: usize = 16;
+
 /// The values of one variable in a row, as they come in. A crowded fold has ten thousands of these: no value has memory of
 /// its own.
 #[derive(Debug)]
 pub(crate) struct Counted {
     pub(crate) kind: SlotKind,
-    /// Half of each value's hash, apart to be searched fast.
+    /// Half of each value's hash, apart to be searched fast; empty while there are few.
     tags: Vec<u32>,
     values: Vec<Value>,
     /// The bytes of all values.
@@ -81,23 +84,28 @@ impl Counted {
         // Most rows of a crowded fold have one event, or a few.
         if self.values.len() == self.values.capacity() {
             self.values.reserve_exact(self.values.len().max(1));
-            self.tags.reserve_exact(self.values.len().max(1));
         }
         if self.bytes.is_empty() {
             self.bytes.reserve_exact(value.len());
         }
-        self.tags.push(hash as u32);
         let mut minutes = Histogram::default();
         minutes.add(time, 1);
         // In range: no slot keeps more than twice `Limits` values of MAX_VALUE bytes.
         self.values.push(Value { hash, minutes, count: 1, at: self.bytes.len() as u32, len: value.len() as u16 });
         self.bytes.extend_from_slice(value);
+        match self.values.len() {
+            ..=CHUNK => {}
+            len if self.tags.len() + 1 == len => self.tags.push(hash as u32),
+            _ => self.tags = self.values.iter().map(|value| value.hash as u32).collect(),
+        }
     }
 
     /// Where the value with this hash is. Slots of addresses search hundreds for every line: no early end within a chunk, so
     /// that the compiler compares many at once.
     fn find(&self, hash: u64) -> Option<usize> {
-        const CHUNK: usize = 16;
+        if self.tags.is_empty() {
+            return self.values.iter().position(|value| value.hash == hash);
+        }
         let tag = hash as u32;
         for (number, chunk) in self.tags.chunks(CHUNK).enumerate() {
             if chunk.iter().fold(false, |any, known| any | (*known == tag))
@@ -112,12 +120,14 @@ impl Counted {
 
     fn swap(&mut self, one: usize, other: usize) {
         self.values.swap(one, other);
-        self.tags.swap(one, other);
+        if !self.tags.is_empty() {
+            self.tags.swap(one, other);
+        }
     }
 
     fn truncate(&mut self, len: usize) {
         self.values.truncate(len);
-        self.tags.truncate(len);
+        self.tags.truncate(if len > CHUNK { len } else { 0 });
     }
 
     fn overflow(&mut self, keep: usize) {

@@ -243,7 +243,8 @@ fn a_tally_of_many_templates_remembers_fewer_values_of_each_but_the_frequent_one
     let name = |n: usize| [1, 2, 3, 4].map(|at| word(n + at * 1_000)).join(" ");
     let line = |n: usize, user: &str| format!("{} is done for user {user}", name(n));
     let tallied = tally(headerless(), 100, |page| {
-        let user = |n: usize| if (page + n) % 4 == 0 { "anna".to_owned() } else { format!("{}{page}", word(n)) };
+        let user =
+            |n: usize| if (page + n).is_multiple_of(4) { "anna".to_owned() } else { format!("{}{page}", word(n)) };
         (0..1_000).map(|n| line(n, &user(n))).collect()
     });
     assert_eq!(tallied.templates.iter().map(|template| template.count).sum::<u64>(), 100_000);
