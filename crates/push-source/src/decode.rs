@@ -752,6 +752,28 @@ mod tests {
             assert_eq!((&*read.lines[0].text, &*read.lines[2].text), (&b"first"[..], &b"last"[..]));
             assert!(String::from_utf8_lossy(&read.lines[1].text).ends_with(" bytes left out ...]"));
         }
+        let texts = |protocol, body: String| {
+            let read = read_as(&sent(protocol, "application/json"), body.as_bytes(), usize::MAX).unwrap();
+            assert!(read.bad.is_empty(), "{:?}", read.bad);
+            assert_eq!(read.cut, 1);
+            let text = |line: &Line| String::from_utf8_lossy(&line.text[..line.text.len().min(40)]).into_owned();
+            read.lines.iter().map(text).collect::<Vec<_>>()
+        };
+        let head = |text: &str| text.chars().take(40).collect::<String>();
+        for long in [format!("[\"2\",\"{long}\"]"), format!("{{\"ts\":\"2\",\"line\":\"{long}\"}}")] {
+            let body = format!(
+                "{{\"streams\":[{{\"stream\":{{\"job\":\"x\"}},\"values\":[[\"1\",\"first\"],{long},[\"3\",\"next\"]]}},{{\"values\":[[\"4\",\"last\"]]}}]}}"
+            );
+            assert_eq!(texts(Protocol::Loki, body), ["first", &*head(&long), "next", "last"]);
+        }
+        let record = |text: &str| format!("{{\"body\":{{\"stringValue\":\"{text}\"}}}}");
+        let records = [record("first"), record(&long), record("last")];
+        let body = format!("{{\"resourceLogs\":[{{\"scopeLogs\":[{{\"logRecords\":[{}]}}]}}]}}", records.join(","));
+        assert_eq!(texts(Protocol::Otlp, body), ["first", &*head(&records[1]), "last"]);
+        // Where nobody looks for a record.
+        let body = format!("{{\"about\":\"{long}\",\"streams\":[{{\"values\":[[\"1\",\"first\"]]}}]}}");
+        assert_eq!(texts(Protocol::Loki, body), [&*head(&format!("\"{long}")), "first"]);
+
         let log = |text: &[u8]| {
             let length = (text.len() as u32).to_be_bytes();
             [&b"\x92\xd7\x00\x65\x5f\xd3\x8f\x00\x00\x00\x00\x82\xa1n\xcd\x01\x02\xa3log\xdb"[..], &length, text]

@@ -1,7 +1,12 @@
 //! JSON as shippers write it: one array, objects with or without white space between them, documents that hold lists of
 //! records deep inside, text that may not be UTF-8. One record at a time is in memory.
 
-use std::{borrow::Cow, cell::Cell, fmt, io, ops::ControlFlow};
+use std::{
+    borrow::Cow,
+    cell::{Cell, RefCell},
+    fmt, io,
+    ops::ControlFlow,
+};
 
 use serde::{
     Deserialize, Deserializer,
@@ -11,6 +16,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use crate::{
+    sent::KEEP,
     value::{MAX_DEPTH, MAX_VALUES, Value},
     window::{self, LONG, MAX_PIECE, Window},
 };
@@ -142,26 +148,28 @@ pub(crate) trait Listener {
     fn record(&mut self, value: Value<'_>) -> ControlFlow<()>;
     /// A record that we cannot hold, as it is written.
     fn odd(&mut self, text: &[u8]) -> ControlFlow<()>;
+    /// A value of so many bytes that is too long to be read, a record almost certainly: its beginning.
+    fn cut(&mut self, head: &[u8], bytes: u64) -> ControlFlow<()>;
 }
 
 /// Reads a document; what was heard before an error stays heard.
 pub(crate) fn document(window: &mut Window<'_>, levels: &[Level], listener: &mut dyn Listener) -> Result<(), String> {
-    fn walked<'de, D: Deserializer<'de>>(
-        deserializer: D,
-        levels: &[Level],
-        can_wait: bool,
-        listener: &mut dyn Listener,
-    ) -> Result<(), D::Error> {
-        Walk { levels, level: 0, can_wait, listener }.deserialize(deserializer)
-    }
-    if !window.ensure(LONG) {
+    let cuts = Cuts::default();
+    let can_wait = !window.ensure(LONG);
+    let walk = Walk { levels, level: 0, can_wait, cuts: &cuts, listener };
+    let walked = if can_wait {
         let mut deserializer = serde_json::Deserializer::from_slice(window.rest());
-        return walked(&mut deserializer, levels, true, listener)
-            .and_then(|()| deserializer.end())
-            .map_err(|error| reason(&error));
+        walk.deserialize(&mut deserializer).and_then(|()| deserializer.end())
+    } else {
+        let mut deserializer = serde_json::Deserializer::from_reader(Guarded::new(window, 2 * levels.len(), &cuts));
+        walk.deserialize(&mut deserializer).and_then(|()| deserializer.end())
+    };
+    // What was too long and is no record of a list.
+    let left = cuts.take().into_iter().try_for_each(|cut| listener.cut(&cut.head, cut.bytes));
+    match walked {
+        Ok(()) if left.is_break() => Err(ENOUGH.to_owned()),
+        walked => walked.map_err(|error| reason(&error)),
     }
-    let mut deserializer = serde_json::Deserializer::from_reader(Guarded::new(window, 2 * levels.len()));
-    walked(&mut deserializer, levels, false, listener).and_then(|()| deserializer.end()).map_err(|error| reason(&error))
 }
 
 fn is_one_of(key: &[u8], names: &[&str]) -> bool {
@@ -175,6 +183,7 @@ struct Walk<'w> {
     level: usize,
     /// Whether records that come before what is said about them can wait for it; they could be many.
     can_wait: bool,
+    cuts: &'w Cuts,
     listener: &'w mut dyn Listener,
 }
 
@@ -195,7 +204,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let here = &self.levels[self.level];
-        let (levels, level, can_wait) = (self.levels, self.level, self.can_wait);
+        let (levels, level, can_wait, cuts) = (self.levels, self.level, self.can_wait, self.cuts);
         let (mut is_told, mut early) = (here.about.is_empty() || !can_wait, Vec::new());
         self.listener.begin(level);
         while let Some(Key(key)) = map.next_key::<Key<'de>>()? {
@@ -206,14 +215,14 @@ impl<'de> Visitor<'de> for Walk<'_> {
             } else if !is_one_of(&key, here.down) {
                 map.next_value::<IgnoredAny>()?;
             } else if is_told {
-                map.next_value_seed(Down { levels, level, can_wait, listener: &mut *self.listener })?;
+                map.next_value_seed(Down { levels, level, can_wait, cuts, listener: &mut *self.listener })?;
             } else {
                 early.push(map.next_value::<Box<RawValue>>()?);
             }
         }
         for list in early {
             let mut deserializer = serde_json::Deserializer::from_str(list.get());
-            let down = Down { levels, level, can_wait, listener: &mut *self.listener };
+            let down = Down { levels, level, can_wait, cuts, listener: &mut *self.listener };
             down.deserialize(&mut deserializer).map_err(A::Error::custom)?;
         }
         Ok(())
@@ -224,6 +233,7 @@ struct Down<'w> {
     levels: &'w [Level],
     level: usize,
     can_wait: bool,
+    cuts: &'w Cuts,
     listener: &'w mut dyn Listener,
 }
 
@@ -249,16 +259,24 @@ impl<'de> Visitor<'de> for Down<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         self.listener.found();
         if self.level + 1 < self.levels.len() {
-            let (levels, level, can_wait) = (self.levels, self.level + 1, self.can_wait);
-            while seq.next_element_seed(Walk { levels, level, can_wait, listener: &mut *self.listener })?.is_some() {}
+            let (levels, level, can_wait, cuts) = (self.levels, self.level + 1, self.can_wait, self.cuts);
+            while seq
+                .next_element_seed(Walk { levels, level, can_wait, cuts, listener: &mut *self.listener })?
+                .is_some()
+            {}
             return Ok(());
         }
         while let Some(raw) = seq.next_element::<Box<RawValue>>()? {
             let text = raw.get().as_bytes();
-            let goes_on = match next(text, true) {
-                Next::Value(value, _) => self.listener.record(value),
-                _ => self.listener.odd(text),
-            };
+            let cuts = self.cuts.take();
+            let is_one = !cuts.is_empty() && text == STAND_IN;
+            let mut goes_on = cuts.into_iter().try_for_each(|cut| self.listener.cut(&cut.head, cut.bytes));
+            if goes_on.is_continue() && !is_one {
+                goes_on = match next(text, true) {
+                    Next::Value(value, _) => self.listener.record(value),
+                    _ => self.listener.odd(text),
+                };
+            }
             if goes_on.is_break() {
                 return Err(A::Error::custom(ENOUGH));
             }
@@ -267,36 +285,119 @@ impl<'de> Visitor<'de> for Down<'_> {
     }
 }
 
-/// Reads JSON from a window, and refuses records that are too long: the deserializer would hold them whole.
+/// Values that were too long to be read, until they are told.
+type Cuts = RefCell<Vec<Cut>>;
+
+struct Cut {
+    head: Vec<u8>,
+    bytes: u64,
+}
+
+/// What is read instead of a value that is too long.
+const STAND_IN: &[u8] = b"\"\"";
+
+/// Reads JSON from a window, and looks ahead whether a record is too long: the deserializer would hold it whole.
 struct Guarded<'w, 'r> {
     window: &'w mut Window<'r>,
+    cuts: &'w Cuts,
     /// How deep the lists of records are.
     base: usize,
-    extent: Extent,
-    length: usize,
+    depth: usize,
+    /// So many bytes are a value that was looked at.
+    known: usize,
+    /// What comes before the window's next byte.
+    stand_in: &'static [u8],
+    /// Bytes of a number, or of what is none.
+    bare: usize,
 }
 
 impl<'w, 'r> Guarded<'w, 'r> {
-    fn new(window: &'w mut Window<'r>, base: usize) -> Self {
-        Self { window, base, extent: Extent::default(), length: 0 }
+    fn new(window: &'w mut Window<'r>, base: usize, cuts: &'w Cuts) -> Self {
+        Self { window, cuts, base, depth: 0, known: 0, stand_in: b"", bare: 0 }
+    }
+
+    /// Looks at what begins with the window's next byte.
+    fn look(&mut self, first: u8) -> io::Result<()> {
+        self.bare = match first {
+            b' ' | b'\t' | b'\r' | b'\n' | b',' | b':' | b'{' | b'[' | b'}' | b']' | b'"' => 0,
+            _ => self.bare + 1,
+        };
+        match first {
+            b'"' => self.value(),
+            b'{' | b'[' if self.depth >= self.base => self.value(),
+            b'{' | b'[' => self.depth += 1,
+            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+            _ if self.bare > MAX_PIECE => return Err(io::Error::other("a number is too long")),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Finds the end of the text, list or object that begins here, and puts something else in its place when it is too
+    /// long.
+    fn value(&mut self) {
+        let (mut extent, mut seen) = (Extent::default(), 0);
+        while seen < MAX_PIECE {
+            let rest = self.window.rest();
+            match extent.end(&rest[seen..]) {
+                Some(end) if seen + end <= MAX_PIECE => {
+                    self.known = seen + end;
+                    return;
+                }
+                Some(_) => break,
+                None => seen = rest.len(),
+            }
+            if !self.window.more() {
+                // It breaks off, as the deserializer will find.
+                self.known = seen;
+                return;
+            }
+        }
+        let (head, bytes) = skip_value(self.window);
+        self.cuts.borrow_mut().push(Cut { head, bytes });
+        self.stand_in = STAND_IN;
+    }
+}
+
+/// Goes on behind a value that is too long: its beginning, and how much it was.
+fn skip_value(window: &mut Window<'_>) -> (Vec<u8>, u64) {
+    let (mut extent, mut head, mut bytes) = (Extent::default(), Vec::new(), 0_u64);
+    loop {
+        let rest = window.rest();
+        let end = extent.end(rest);
+        let used = end.unwrap_or(rest.len());
+        head.extend_from_slice(&rest[..used.min(KEEP - head.len())]);
+        bytes += used as u64;
+        window.skip(used);
+        if end.is_some() || !window.more() {
+            return (head, bytes);
+        }
     }
 }
 
 impl io::Read for Guarded<'_, '_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let read = self.window.read(out)?;
-        for byte in &out[..read] {
-            self.length += 1;
-            self.extent.take(*byte);
-            let is_between = !self.extent.is_text && self.extent.depth <= self.base;
-            if is_between && matches!(byte, b'{' | b'[' | b'}' | b']' | b',') {
-                self.length = 0;
+        if self.known == 0 && self.stand_in.is_empty() {
+            while self.window.rest().is_empty() {
+                if !self.window.more() {
+                    return self.window.failure.clone().map_or(Ok(0), |failure| Err(failure.into()));
+                }
             }
-            if self.length > MAX_PIECE {
-                return Err(io::Error::other("a record is too long"));
+            self.look(self.window.rest()[0])?;
+            if self.known == 0 && self.stand_in.is_empty() {
+                self.known = 1;
             }
         }
-        Ok(read)
+        if self.stand_in.is_empty() {
+            let room = self.known.min(out.len());
+            let read = self.window.read(&mut out[..room])?;
+            self.known -= read;
+            return Ok(read);
+        }
+        let (now, later) = self.stand_in.split_at(self.stand_in.len().min(out.len()));
+        out[..now.len()].copy_from_slice(now);
+        self.stand_in = later;
+        Ok(now.len())
     }
 }
 
@@ -304,6 +405,7 @@ struct Seed<'c> {
     left: &'c Cell<u32>,
     depth: u32,
 }
+
 impl Seed<'_> {
     fn count<E: serde::de::Error>(&self) -> Result<(), E> {
         let left = self.left.get().checked_sub(1).ok_or_else(|| E::custom("too many values in one record"))?;

@@ -72,6 +72,13 @@ impl Listener for Push<'_, '_> {
         }
     }
 
+    fn cut(&mut self, head: &[u8], bytes: u64) -> ControlFlow<()> {
+        match self.batch.push_cut(&self.labels, head, bytes) {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        }
+    }
+
     fn record(&mut self, mut value: Value<'_>) -> ControlFlow<()> {
         json::restore(&mut value);
         let (time, line, metadata) = match &value {
@@ -103,13 +110,7 @@ impl Listener for Push<'_, '_> {
 
 /// Adds the entries of a `PushRequest`: streams (1) of labels (1) and entries (2).
 pub(crate) fn protobuf(window: &mut Window<'_>, context: &Context, batch: &mut Batch<'_>) -> Result<(), Broken> {
-    while let Some((number, head)) = wire::head(window)? {
-        let Head::Message(length) = head else { continue };
-        if number != 1 {
-            wire::skip(window, length)?;
-            continue;
-        }
-        let end = window.position() + length;
+    wire::messages(window, |window, end| {
         let mut labels = context.labels.clone();
         while window.position() < end {
             match wire::head(window)?.ok_or(Broken)? {
@@ -119,12 +120,12 @@ pub(crate) fn protobuf(window: &mut Window<'_>, context: &Context, batch: &mut B
                 }
                 (2, Head::Message(length)) if wire::is_too_long(length) => {
                     if !wire::cut(window, length, &labels, batch)? {
-                        return Ok(());
+                        return Ok(false);
                     }
                 }
                 (2, Head::Message(length)) => {
                     if !entry(wire::message(window, length)?, &labels, context, batch)? {
-                        return Ok(());
+                        return Ok(false);
                     }
                     window.skip(length as usize);
                 }
@@ -132,11 +133,8 @@ pub(crate) fn protobuf(window: &mut Window<'_>, context: &Context, batch: &mut B
                 (_, Head::Number) => {}
             }
         }
-        if window.position() != end {
-            return Err(Broken);
-        }
-    }
-    Ok(())
+        Ok(true)
+    })
 }
 
 /// Adds an entry: time (1), line (2), metadata (3).

@@ -59,6 +59,13 @@ impl Listener for Export<'_, '_> {
         }
     }
 
+    fn cut(&mut self, head: &[u8], bytes: u64) -> ControlFlow<()> {
+        match self.batch.push_cut(&self.context.labels, head, bytes) {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        }
+    }
+
     fn record(&mut self, mut value: Value<'_>) -> ControlFlow<()> {
         json::restore(&mut value);
         let get = |camel: &str, snake: &str| value.get(camel).or_else(|| value.get(snake));
@@ -81,13 +88,7 @@ impl Listener for Export<'_, '_> {
 /// Adds the records of an `ExportLogsServiceRequest`: resource logs (1) of a resource (1) and scope logs (2) of records
 /// (2). Serializers write a resource before its records.
 pub(crate) fn protobuf(window: &mut Window<'_>, context: &Context, batch: &mut Batch<'_>) -> Result<(), Broken> {
-    while let Some((number, head)) = wire::head(window)? {
-        let Head::Message(length) = head else { continue };
-        if number != 1 {
-            wire::skip(window, length)?;
-            continue;
-        }
-        let end = window.position() + length;
+    wire::messages(window, |window, end| {
         let mut resource = None;
         while window.position() < end {
             match wire::head(window)?.ok_or(Broken)? {
@@ -98,18 +99,15 @@ pub(crate) fn protobuf(window: &mut Window<'_>, context: &Context, batch: &mut B
                 }
                 (2, Head::Message(length)) => {
                     if !scope(window, length, resource.as_ref(), context, batch)? {
-                        return Ok(());
+                        return Ok(false);
                     }
                 }
                 (_, Head::Message(length)) => wire::skip(window, length)?,
                 (_, Head::Number) => {}
             }
         }
-        if window.position() != end {
-            return Err(Broken);
-        }
-    }
-    Ok(())
+        Ok(true)
+    })
 }
 
 fn scope(

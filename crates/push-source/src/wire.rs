@@ -135,6 +135,30 @@ pub(crate) fn head(window: &mut Window<'_>) -> Result<Option<(u64, Head)>, Broke
     Ok(Some((head >> 3, kind)))
 }
 
+/// Goes through the messages that are field 1 of a body: `read` reads one, to the position that it is given, and says
+/// whether there is room for more.
+pub(crate) fn messages(
+    window: &mut Window<'_>,
+    mut read: impl FnMut(&mut Window<'_>, u64) -> Result<bool, Broken>,
+) -> Result<(), Broken> {
+    while let Some((number, head)) = head(window)? {
+        match head {
+            Head::Number => {}
+            Head::Message(length) if number != 1 => skip(window, length)?,
+            Head::Message(length) => {
+                let end = window.position() + length;
+                if !read(window, end)? {
+                    return Ok(());
+                }
+                if window.position() != end {
+                    return Err(Broken);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Whether a message is too long to be read.
 pub(crate) fn is_too_long(length: u64) -> bool {
     length > MAX_PIECE as u64
