@@ -1,7 +1,8 @@
 //! What to paste into log shippers, so that they push to this receiver and lose nothing while it is away: batches are
 //! buffered on disk and tried again without limit, which hardly any of them does by itself.
 //!
-//! Options and defaults: Fluent Bit 5.1, Alloy 1.x, Promtail 3.x, Vector 0.5x, OpenTelemetry Collector 0.1xx, rsyslog 8.
+//! Fluent Bit's and rsyslog's were run. The keys and defaults of the others are those of their public documentation and source,
+//! which `docs/push.md` names: Alloy 1.16, Promtail 3.6, Vector 0.58, OpenTelemetry Collector 0.162.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -155,7 +156,8 @@ loki.source.file \"logs\" {{
 loki.write \"logwarden\" {{
   endpoint {{
     url                 = \"{url}\"
-{auth}    max_backoff_retries = 1000000 // practically never give up
+{auth}    max_backoff_period  = \"30s\"
+    max_backoff_retries = 1000000 // practically never give up
   }}
   // Kept on disk for a month while the receiver is away; needs --stability.level=experimental.
   wal {{
@@ -235,9 +237,13 @@ extensions:
     directory: /var/lib/otelcol/storage
     create_directory: true
 receivers:
-  filelog:
+  filelog: # also called file_log since 0.149
     include: [/var/log/syslog, /var/log/auth.log]
+    include_file_path: true
     storage: file_storage
+    retry_on_failure: # also when its own disk is full
+      enabled: true
+      max_elapsed_time: 0
 processors:
   resourcedetection:
     detectors: [system]
@@ -249,7 +255,7 @@ exporters:
       max_elapsed_time: 0 # never give up
     sending_queue:
       storage: file_storage
-      block_on_overflow: true
+      block_on_overflow: true # since 0.123
 service:
   extensions: [file_storage]
   pipelines:
