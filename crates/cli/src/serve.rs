@@ -3,7 +3,8 @@
 use std::{
     fs::{File, TryLockError},
     io::ErrorKind,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream as Connected},
+    os::fd::AsFd,
     path::Path,
     time::Duration,
 };
@@ -57,7 +58,11 @@ pub(crate) async fn serve(common: &Common, serve: &Serve) -> Result<u8, Failure>
     let _alone = alone(&state_dir)?;
     let Some(source) = wired.push.clone() else { return Err(Failure::failed("there is no state to keep batches in")) };
     let builder = Receiver::builder(wired.ledger.clone(), source.clone(), setup.env.clone());
-    let receiver = guarded(builder, &setup, serve)?.pipeline(wired.pipeline.clone()).build().map_err(cannot_start)?;
+    let mut builder = guarded(builder, &setup, serve)?;
+    if let Some(listener) = activated() {
+        builder = builder.listener(listener);
+    }
+    let receiver = builder.pipeline(wired.pipeline.clone()).build().map_err(cannot_start)?;
     let address = receiver.local_addr();
     let syslog = [receiver.syslog_tcp_addr(), receiver.syslog_udp_addr()];
     let (pipeline, ledger) = (&wired.pipeline, &*wired.ledger);
@@ -122,6 +127,17 @@ pub(crate) async fn serve(common: &Common, serve: &Serve) -> Result<u8, Failure>
     Ok(0)
 }
 
+/// The socket that systemd listens at for us (`StandardInput=socket`): what comes while we are away waits in it.
+///
+/// Not the descriptors behind `$LISTEN_FDS`: taking a descriptor by its number is not safe, taking standard input is.
+fn activated() -> Option<TcpListener> {
+    let input = || std::io::stdin().as_fd().try_clone_to_owned().ok();
+    // Whoever is connected to somebody is no listener.
+    let is_connected = Connected::from(input()?).peer_addr().is_ok();
+    let listener = TcpListener::from(input()?);
+    (!is_connected && listener.local_addr().is_ok()).then_some(listener)
+}
+
 /// Makes sure that no other receiver uses this state: what one has acknowledged, the other would not fold.
 fn alone(state_dir: &Path) -> Result<File, Failure> {
     let path = state_dir.join(LOCK);
@@ -178,6 +194,9 @@ fn cannot_start(error: BuildError) -> Failure {
         BuildError::Bind { .. } => Failure::failed("the receiver cannot start").because(&error),
         _ => Failure::usage("the receiver cannot start").because(&error),
     };
+    if matches!(error, BuildError::Bind { .. }) && std::env::var_os("LISTEN_FDS").is_some() {
+        return failure.hint("hand the socket over as standard input: StandardInput=socket in the service");
+    }
     let hint = error.hint().or_else(|| {
         let BuildError::Bind { listen, cause } = &error else { return None };
         match cause.kind() {

@@ -123,6 +123,8 @@ pub struct Receiver {
     pub window_lines: u64,
     /// How much may be sent.
     pub limits: Limits,
+    /// How much of it may wait on disk to be folded.
+    pub spool_bytes: u64,
     /// Profiles.
     pub profiles: Vec<ProfileName>,
 }

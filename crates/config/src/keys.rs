@@ -296,6 +296,14 @@ pub const SECTIONS: &[Section] = &[
             ),
             key("max_unpacked_mib", "1 to 4,096", "64", "", "64", "The same once compression is taken off."),
             key(
+                "max_spool_mib",
+                "16 to 1,048,576",
+                "1,024",
+                "",
+                "1024",
+                "What was taken and is not folded yet, compressed on disk; when it is full, senders are told to come again.",
+            ),
+            key(
                 "client_requests_per_second",
                 "1 to 1,000,000,000",
                 "no limit",

@@ -441,6 +441,8 @@ impl Reader<'_> {
         {
             *bytes = number(name, 1..most + 1).map_or(*bytes, |mib| (mib as usize) << 20);
         }
+        // The smallest takes several parts of the largest batch.
+        let spool_bytes = number("max_spool_mib", 16..1_048_577).unwrap_or(1024) << 20;
         let rate = |name: &str| number(name, 1..1_000_000_001);
         limits.rate = Rate {
             requests: rate("client_requests_per_second"),
@@ -458,6 +460,7 @@ impl Reader<'_> {
             window,
             window_lines,
             limits,
+            spool_bytes,
             profiles,
         }
     }

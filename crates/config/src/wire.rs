@@ -118,7 +118,7 @@ pub async fn wire(config: &Config, around: Surroundings<'_>) -> Result<Wired, Wi
     let mut calibration = Calibration::default();
     let mut shared: Option<Arc<dyn Ledger>> = None;
     if let Some(state_dir) = around.state_dir {
-        let (ledger, dedup) = open(state_dir, config.max_templates, &env, &mut warnings)?;
+        let (ledger, dedup) = open(state_dir, config, &env, &mut warnings)?;
         let query = Query { values: vec![CALIBRATION.to_owned()], ..Query::default() };
         let snapshot = ledger.read(&query).await.map_err(|error| state_failed(state_dir, error))?;
         redaction_key = snapshot.installation.map_or(redaction_key, |installation| installation.row.secret);
@@ -279,14 +279,18 @@ type Stores = (Arc<dyn Ledger>, Arc<dyn DedupStore>);
 /// Opens both in a state directory.
 fn open(
     state_dir: &Path,
-    max_templates: usize,
+    config: &Config,
     env: &Arc<dyn Env>,
     warnings: &mut Vec<String>,
 ) -> Result<Stores, WireError> {
     let options = Options::default();
     let limits = logwarden_core::retention::Limits::default();
-    // The miner says which leaves go; this bound is only there should nobody ask it.
-    let limits = logwarden_core::retention::Limits { leaves: limits.leaves.max(2 * max_templates), ..limits };
+    let limits = logwarden_core::retention::Limits {
+        // The miner says which leaves go; this bound is only there should nobody ask it.
+        leaves: limits.leaves.max(2 * config.max_templates),
+        spool_bytes: config.receiver.spool_bytes,
+        ..limits
+    };
     let (ledger, opened) =
         SqliteLedger::open(state_dir, &options, limits).map_err(|error| state_failed(state_dir, error))?;
     let clock = env.clone();

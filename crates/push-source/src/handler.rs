@@ -121,7 +121,10 @@ async fn admitted(
     let client = match access::authenticate(&shared.clients, authorization(headers)) {
         Some(client) => client.name().to_owned(),
         None if shared.trusts(peer) => peer.to_string(),
-        None => return Err((Some(Outcome::Unauthorized), unknown(shared, peer, headers))),
+        None => {
+            time::sleep(shared.limits.refusal).await;
+            return Err((Some(Outcome::Unauthorized), unknown(shared, peer, headers)));
+        }
     };
     if shared.stopping.load(Ordering::Relaxed) {
         return Err((Some(Outcome::Unavailable), Answer::again(5, "shutting down")));
@@ -231,6 +234,10 @@ fn context(headers: &HeaderMap, peer: IpAddr, client: &str) -> Context {
 
 fn reply(protocol: Protocol, json: bool, answer: &Answer) -> Reply {
     let otlp = if json { "application/json" } else { "application/x-protobuf" };
+    let refusal = |code: StatusCode, why: &str| match protocol {
+        Protocol::Otlp => status(otlp, json, code, why),
+        _ => built(code, "application/json", format!("{{\"error\":\"{why}\"}}")),
+    };
     match answer {
         Answer::Accepted(_) if protocol == Protocol::Loki => {
             let mut reply = Response::new(Full::default());
@@ -243,19 +250,13 @@ fn reply(protocol: Protocol, json: bool, answer: &Answer) -> Reply {
         }
         Answer::Unreadable => status(otlp, json, StatusCode::BAD_REQUEST, "the body cannot be read; it was kept"),
         Answer::ComeAgain { seconds, status: code, why } => {
-            let mut reply = match protocol {
-                Protocol::Otlp => status(otlp, json, *code, why),
-                _ => built(*code, "application/json", format!("{{\"error\":\"{why}\"}}")),
-            };
+            let mut reply = refusal(*code, why);
             reply.headers_mut().insert(header::RETRY_AFTER, (*seconds).into());
             reply
         }
         Answer::Close => plain(StatusCode::SERVICE_UNAVAILABLE, ""),
         Answer::Refused { status: code, why } => {
-            let mut reply = match protocol {
-                Protocol::Otlp => status(otlp, json, *code, why),
-                _ => built(*code, "application/json", format!("{{\"error\":\"{why}\"}}")),
-            };
+            let mut reply = refusal(*code, why);
             if *code == StatusCode::UNAUTHORIZED {
                 let schemes = header::HeaderValue::from_static("Bearer realm=\"logwarden\", Basic realm=\"logwarden\"");
                 reply.headers_mut().insert(header::WWW_AUTHENTICATE, schemes);
@@ -276,27 +277,16 @@ fn built(status: StatusCode, kind: &str, body: impl Into<Bytes>) -> Reply {
 
 /// OTLP's errors are a `Status` message: code (1) and message (2).
 fn status(kind: &str, json: bool, code: StatusCode, why: &str) -> Reply {
-    let body = if json {
-        format!("{{\"code\":{},\"message\":\"{why}\"}}", 3).into_bytes()
-    } else {
-        let mut body = vec![0x08, 3, 0x12, why.len().min(127) as u8];
-        body.extend_from_slice(&why.as_bytes()[..why.len().min(127)]);
-        body
-    };
-    let mut reply = Response::new(Full::new(Bytes::from(body)));
-    *reply.status_mut() = code;
-    if let Ok(kind) = kind.parse() {
-        reply.headers_mut().insert(header::CONTENT_TYPE, kind);
+    if json {
+        return built(code, kind, format!("{{\"code\":3,\"message\":\"{why}\"}}"));
     }
-    reply
+    let mut body = vec![0x08, 3, 0x12, why.len().min(127) as u8];
+    body.extend_from_slice(&why.as_bytes()[..why.len().min(127)]);
+    built(code, kind, body)
 }
 
 fn plain(status: StatusCode, text: impl Into<String>) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::from(text.into())));
-    *reply.status_mut() = status;
-    let kind = header::HeaderValue::from_static("text/plain; charset=utf-8");
-    reply.headers_mut().insert(header::CONTENT_TYPE, kind);
-    reply
+    built(status, "text/plain; charset=utf-8", text.into())
 }
 
 /// Health and numbers. Nothing of any log is in them.

@@ -21,7 +21,7 @@ const FAMILIES: [(&str, Kind, &str); 34] = [
     ),
     ("push_in_flight_bytes", Kind::Gauge, "Memory that bodies under way hold."),
     ("push_spool_rows", Kind::Gauge, "Batches on disk that wait to be folded."),
-    ("push_spool_bytes", Kind::Gauge, "Their size; at 1 GiB senders are told to come again."),
+    ("push_spool_bytes", Kind::Gauge, "Their size; at `max_spool_mib` senders are told to come again."),
     ("push_syslog_lines_total", Kind::Counter, "Syslog messages stored since the start."),
     (
         "push_syslog_dropped_total",

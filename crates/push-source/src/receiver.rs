@@ -57,6 +57,8 @@ pub struct Limits {
     pub slowest_rate: u64,
     /// How long a request waits for memory before it is told to come again.
     pub patience: Duration,
+    /// How long somebody without a credential waits for the answer, so that guessing one takes long. Nobody is locked out.
+    pub refusal: Duration,
     /// How often the files of the certificate are looked at.
     pub certificate_check: Duration,
     /// How long requests may take to end at shutdown.
@@ -79,6 +81,7 @@ impl Default for Limits {
             body_grace: Duration::from_secs(10),
             slowest_rate: 16 << 10,
             patience: Duration::from_secs(4),
+            refusal: Duration::from_millis(500),
             certificate_check: Duration::from_secs(30),
             drain: Duration::from_secs(10),
         }
@@ -201,7 +204,8 @@ impl Builder {
         self
     }
 
-    /// A socket that is open already (socket activation). Which address it has, decides what it needs.
+    /// A socket that is open already and stays open when the receiver ends (socket activation), so that nobody need be
+    /// refused at the end. Which address it has, decides what it needs.
     #[must_use]
     pub fn listener(mut self, listener: TcpListener) -> Self {
         self.listener = Some(listener);
@@ -290,6 +294,7 @@ impl Builder {
                 return Err(BuildError::SyslogExposed { listen });
             }
         }
+        let stays = self.listener.is_some();
         let tls = self.certificate.map(Tls::new).transpose()?;
         let at = |listen| move |cause| BuildError::Bind { listen, cause };
         let bind = at(listen);
@@ -323,6 +328,7 @@ impl Builder {
         Ok(Receiver {
             shared: Arc::new(shared),
             listener,
+            stays,
             local,
             syslog_tcp,
             syslog_udp,
@@ -402,6 +408,8 @@ impl Shared {
 pub struct Receiver {
     pub(crate) shared: Arc<Shared>,
     pub(crate) listener: TcpListener,
+    /// Whether somebody else keeps the listener open.
+    pub(crate) stays: bool,
     local: SocketAddr,
     pub(crate) syslog_tcp: Option<TcpListener>,
     pub(crate) syslog_udp: Option<UdpSocket>,

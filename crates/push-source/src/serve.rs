@@ -21,7 +21,7 @@ use tokio::{
     task::JoinSet,
     time,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
     handler,
@@ -48,7 +48,7 @@ impl Receiver {
         let listener = TcpListener::from_std(self.listener)?;
         let syslog_tcp = self.syslog_tcp.map(TcpListener::from_std).transpose()?;
         let syslog_udp = self.syslog_udp.map(UdpSocket::from_std).transpose()?;
-        let (shared, tls) = (self.shared, self.tls);
+        let (shared, tls, stays) = (self.shared, self.tls, self.stays);
         let (mut untold, pipeline) = (self.untold, self.pipeline);
         let telling = async move {
             while let Some(trouble) = untold.recv().await {
@@ -89,7 +89,8 @@ impl Receiver {
         drop(syslog_tcp);
         shared.stopping.store(true, Ordering::Relaxed);
         let _ = stopped.send(true);
-        // Whoever comes while others are finished is told to come again: a refused connection is worse.
+        // Whoever comes while others are finished is told to come again: a refused connection is worse. In a socket that
+        // stays open they can wait.
         let mut late = JoinSet::new();
         {
             let refusing = refuse(&listener, &shared, tls.as_deref(), &stopped, &mut late);
@@ -101,7 +102,7 @@ impl Receiver {
                 drained = drained => if drained.is_err() {
                     tracing::warn!("some requests were still under way at the end; their senders will send again");
                 },
-                () = refusing => {}
+                () = refusing, if !stays => {}
             }
         }
         drop(listener);
@@ -270,7 +271,7 @@ async fn connection(
     }
     match tls {
         Some(tls) if first[0] == TLS_HANDSHAKE => {
-            if let Ok(Ok(stream)) = time::timeout(first_head, tls.accept(stream)).await {
+            if let Some(stream) = encrypted(stream, &tls, first_head).await {
                 talk(stream, peer, shared, begun, stopping).await;
             }
         }
@@ -284,6 +285,11 @@ async fn connection(
             shared.troubles.lost("plain", &sender, reason);
         }
     }
+}
+
+/// TLS, or nothing when it does not come about in time.
+async fn encrypted(stream: TcpStream, tls: &TlsAcceptor, within: Duration) -> Option<TlsStream<TcpStream>> {
+    time::timeout(within, tls.accept(stream)).await.ok()?.ok()
 }
 
 async fn syslog_connection(
@@ -309,7 +315,7 @@ async fn syslog_connection(
     }
     match tls {
         Some(tls) if first[0] == TLS_HANDSHAKE => {
-            if let Ok(Ok(stream)) = time::timeout(shared.limits.first_head, tls.accept(stream)).await {
+            if let Some(stream) = encrypted(stream, &tls, shared.limits.first_head).await {
                 syslog::read(stream, peer, gather, stopping).await;
             }
         }

@@ -123,6 +123,8 @@ fn refuse(shared: &Shared, refused: Refused) -> Answer {
     match refused {
         Refused::Full => {
             shared.metrics.count(Outcome::Full);
+            let reason = "there is no room until some of what waits is folded; who does not try again loses lines";
+            shared.tell(shared.troubles.lost("full", "those who push", reason));
             Answer::again(30, "the spool is full")
         }
         Refused::Unusable => {

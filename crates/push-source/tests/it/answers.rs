@@ -100,6 +100,7 @@ fn stored((path, _): (&str, &str)) -> u16 {
 }
 
 fn with_client(world: &World, limits: Limits) -> Running {
+    let limits = Limits { refusal: Duration::ZERO, ..limits };
     world.start(|builder| builder.limits(limits).client(Client::new("web-1").bearer("t")))
 }
 
