@@ -289,6 +289,14 @@ pub fn records<'a>(seconds: f64, lines: impl IntoIterator<Item = &'a str>) -> Ve
     body.into_bytes()
 }
 
+/// The hash of a token, by what people are told to type: `printf %s TOKEN | sha256sum`.
+pub fn sha256sum(token: &str) -> String {
+    let mut command = std::process::Command::new("sh");
+    let output = command.args(["-c", "printf %s \"$0\" | sha256sum", token]).output();
+    let printed = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    printed.split(' ').next().unwrap_or_default().to_owned()
+}
+
 /// Seconds since 1970.
 pub fn now() -> f64 {
     std::time::UNIX_EPOCH.elapsed().map_or(0.0, |since| since.as_secs_f64())
