@@ -11,6 +11,7 @@
 
 mod chat;
 pub mod json;
+mod openai;
 mod runner;
 pub mod schema;
 mod script;

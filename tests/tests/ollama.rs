@@ -1,13 +1,14 @@
 //! The fake Ollama against what the real one answered: `fixtures/ollama/exchanges.ndjson` holds requests that were sent to an
 //! Ollama 0.33.0 with tiny random models, in their order, and what of its answers does not depend on a model's words.
 //!
-//! `@lines 40` in a message stands for that many numbered lines of sshd, `@x 150` for that many `x `.
+//! `@lines 40` in a message stands for that many numbered lines of sshd, `@x 150` for that many `x `. `fault` is what happened
+//! to the real one that the double does only when told to; those that are `together` were sent at once.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fmt::Write;
 
-use logwarden_tests::ollama::{Behaviour, Config, FakeOllama, Model, Tokenizer, Way, json::Json};
+use logwarden_tests::ollama::{Behaviour, Config, FakeOllama, Fault, Model, Tokenizer, Way, json::Json};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -21,14 +22,19 @@ fn model(name: &str, way: Way, family: &str, thinking: bool) -> Model {
 }
 
 fn recorded_models() -> Vec<Model> {
+    // Gemma's own weights and tokenizer; the others are random.
+    let gemma = |name, way| {
+        let gemma = model(name, way, "gemma3", false);
+        Model { trained: 32_768, tokenizer: Tokenizer::Words, bos: true, ..gemma }
+    };
     vec![
         model("rendered", Way::Rendered, "llama", false),
         model("native", Way::Native, "llama", false),
         model("think", Way::Rendered, "llama", true),
         model("thinknative", Way::Native, "llama", true),
         model("harmony", Way::Rendered, "gptoss", true),
-        model("gemma", Way::Rendered, "gemma3", false),
-        model("gemmanative", Way::Native, "gemma3", false),
+        gemma("gemma", Way::Rendered),
+        gemma("gemmanative", Way::Native),
     ]
 }
 
@@ -145,6 +151,9 @@ fn differences(exchange: &Value, answer: &Answer) -> Vec<String> {
     if let Some(text) = exchange["text"].as_str() {
         differs("text", answer.body.clone(), text.to_owned());
     }
+    for difference in openai_differences(exchange, answer) {
+        differs("OpenAI", difference, String::new());
+    }
     let lines: Vec<Value> = answer.body.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let last = lines.last().cloned().unwrap_or_default();
     if let Some(error) = exchange["error"].as_str() {
@@ -194,25 +203,134 @@ fn differences(exchange: &Value, answer: &Answer) -> Vec<String> {
     found
 }
 
-#[tokio::test]
-async fn recorded_requests_are_answered_as_the_real_one_did() {
-    let server = FakeOllama::start(Config { models: recorded_models(), ..Config::default() }).await;
+/// The same for the routes that speak OpenAI's words.
+fn openai_differences(exchange: &Value, answer: &Answer) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut differs = |what: &str, ours: &Value, theirs: &Value| {
+        if ours != theirs {
+            found.push(format!("{what}: {ours} instead of {theirs}"));
+        }
+    };
+    let event = |line: &str| serde_json::from_str(line.strip_prefix("data: ")?).ok();
+    let mut all: Vec<Value> = answer.body.lines().filter_map(event).collect();
+    all.extend(serde_json::from_str::<Value>(&answer.body).ok());
+    if let Some(error) = exchange.get("error_object") {
+        let ours = &all.first().unwrap_or(&Value::Null)["error"];
+        for key in ["type", "param", "code"] {
+            differs(key, &ours[key], &error[key]);
+        }
+        let message = |error: &Value| without_counts(error["message"].as_str().unwrap_or_default()).into();
+        differs("message", &message(ours), &message(error));
+    }
+    if let Some(finish) = exchange.get("finish") {
+        let mut choices = all.iter().filter_map(|part| part["choices"].get(0));
+        differs("finish_reason", &choices.next_back().unwrap_or(&Value::Null)["finish_reason"], finish);
+    }
+    if let Some(done) = exchange.get("marked_done") {
+        differs("[DONE]", &answer.body.contains("data: [DONE]").into(), done);
+    }
+    if let Some(usage) = exchange.get("usage") {
+        let ours = all.iter().rev().find_map(|part| part.get("usage")).cloned().unwrap_or_default();
+        let number = |usage: &Value, key: &str| usage[key].as_u64().unwrap_or(u64::MAX);
+        if !near(number(&ours, "prompt_tokens"), number(usage, "prompt_tokens")) {
+            differs("prompt_tokens", &ours["prompt_tokens"], &usage["prompt_tokens"]);
+        }
+        let (prompt, completion) = (number(&ours, "prompt_tokens"), number(&ours, "completion_tokens"));
+        differs("total_tokens", &ours["total_tokens"], &prompt.saturating_add(completion).into());
+        // How long an answer is that ends by itself, is a matter of words.
+        if exchange.get("finish").is_some_and(|finish| finish != "stop") {
+            differs("completion_tokens", &ours["completion_tokens"], &usage["completion_tokens"]);
+        }
+    }
+    if let Some(entries) = all.first().and_then(|part| part["data"].as_array()) {
+        for entry in entries {
+            differs("a model", &entry["object"], &"model".into());
+        }
+    }
+    found
+}
+
+/// The exchanges, each with its body as it is sent.
+fn exchanges() -> Vec<Value> {
     let fixtures = include_str!("../fixtures/ollama/exchanges.ndjson");
-    let mut wrong = Vec::new();
-    let mut count = 0;
-    for line in fixtures.lines() {
+    let read = |line: &str| {
         let mut exchange: Value = serde_json::from_str(line).unwrap();
         if let Some(body) = body_of(line) {
             exchange["raw"] = body.into();
         }
-        let answer = send(&server.url(), &exchange).await;
+        exchange
+    };
+    fixtures.lines().map(read).collect()
+}
+
+/// What the real model did, or what was done to it, that a script does not do by itself.
+fn injected(exchange: &Value) -> Option<Fault> {
+    let fault = exchange.get("fault")?;
+    Some(match fault["loop"].as_str() {
+        Some(token) => Fault::Loop(token.to_owned(), 40),
+        None => {
+            let text = "an error was encountered while running the model: unexpected EOF";
+            Fault::ErrorLine(fault["dies_after"].as_u64().unwrap() as usize, text.to_owned())
+        }
+    })
+}
+
+#[tokio::test]
+async fn recorded_requests_are_answered_as_the_real_one_did() {
+    let server = FakeOllama::start(Config { models: recorded_models(), ..Config::default() }).await;
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for exchange in exchanges().iter().filter(|exchange| exchange.get("together").is_none()) {
+        if let Some(fault) = injected(exchange) {
+            server.inject(fault);
+        }
+        let answer = send(&server.url(), exchange).await;
         count += 1;
-        for difference in differences(&exchange, &answer) {
+        for difference in differences(exchange, &answer) {
             wrong.push(format!("{}: {difference}", exchange["name"].as_str().unwrap()));
         }
     }
     assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
-    assert!(count > 140);
+    assert_eq!(count, 177);
+}
+
+#[tokio::test]
+async fn requests_that_were_sent_at_once_end_as_they_did() {
+    for (group, max_queue, max_loaded) in [("queued", 512, 3), ("load-queue", 1, 1)] {
+        // Longer than the answers that were asked for.
+        let models = recorded_models().into_iter().map(|model| {
+            let behaviour = Behaviour::Fixed((0..200).map(|number| format!("word {number}, ")).collect());
+            Model { behaviour, reasoning: String::new(), ..model }
+        });
+        let mut config = Config { models: models.collect(), max_queue, max_loaded, ..Config::default() };
+        config.delays.token = std::time::Duration::from_millis(2);
+        let server = FakeOllama::start(config).await;
+        let url = server.url();
+        let together: Vec<_> = exchanges().into_iter().filter(|exchange| exchange["together"] == group).collect();
+        // The model of the last one is loaded, and busy with something long.
+        let last = together.last().unwrap()["body"]["model"].as_str().unwrap().to_owned();
+        let long = chat(&last, r#","options":{"num_ctx":2048}"#);
+        let busy = tokio::spawn({
+            let url = url.clone();
+            async move { send(&url, &long).await }
+        });
+        assert!(server.until(|counters| counters.most_at_once == 1).await);
+        let answers = futures::future::join_all(together.iter().map(|exchange| send(&url, exchange))).await;
+        assert_eq!(busy.await.unwrap().status, 200);
+        // Which of them finds a place is a matter of luck.
+        let mut statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+        let mut wanted: Vec<_> = together.iter().map(|exchange| exchange["status"].as_u64().unwrap()).collect();
+        statuses.sort_unstable();
+        wanted.sort_unstable();
+        assert_eq!(statuses, wanted, "{group}");
+        for answer in &answers {
+            let like = together.iter().find(|exchange| exchange["status"] == answer.status).unwrap();
+            let mut like = like.clone();
+            // Each has a tokenizer of its own.
+            like.as_object_mut().unwrap().remove("prompt_eval_count");
+            assert_eq!(differences(&like, answer), [""; 0], "{group}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -228,6 +346,8 @@ async fn nothing_is_sent_before_the_first_word_and_a_load_is_lost_when_the_clien
     assert!(silent.is_err());
     drop(stream);
     assert!(server.until(|counters| counters.aborted_loads == 1 && counters.loads == 0).await);
+    let ps = serde_json::json!({ "method": "GET", "path": "/api/ps" });
+    assert_eq!(send(&server.url(), &ps).await.body, r#"{"models":[]}"#, "the work is lost");
 }
 
 fn chat(model: &str, more: &str) -> Value {

@@ -18,12 +18,12 @@ use futures::Stream;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::mpsc};
 
-use super::{MAX_REQUESTS, Model, Request, Shared, Way, chat};
+use super::{MAX_REQUESTS, Model, Request, Shared, Way, chat, openai};
 
 const JSON: &str = "application/json; charset=utf-8";
 const LARGEST_BODY: usize = 16 << 20;
 /// The server's clock starts here: 2026-11-21T02:50:00Z.
-const START: u64 = 1_795_229_400;
+pub(super) const START: u64 = 1_795_229_400;
 
 /// What is sent of an answer.
 pub(super) enum Part {
@@ -66,7 +66,8 @@ async fn handle(shared: Arc<Shared>, request: HttpRequest<Body>) -> Response<Bod
     let allowed = match path.as_str() {
         "/" => "GET, HEAD",
         "/api/version" | "/api/tags" | "/api/ps" => "GET, HEAD",
-        "/api/chat" | "/api/show" | "/api/pull" => "POST",
+        "/v1/models" => "GET",
+        "/api/chat" | "/api/show" | "/api/pull" | "/v1/chat/completions" => "POST",
         _ => return plain(404, "404 page not found"),
     };
     if !allowed.split(", ").any(|one| one == method) {
@@ -84,13 +85,15 @@ async fn handle(shared: Arc<Shared>, request: HttpRequest<Body>) -> Response<Bod
         "/api/ps" => reply(200, &ps(&shared)),
         "/api/show" => show(&shared, &body),
         "/api/pull" => pull(&shared, &body),
+        "/v1/models" => openai::models(&shared),
+        "/v1/chat/completions" => openai::chat(shared, &body).await,
         _ => stream(shared, body).await,
     }
 }
 
-/// Runs a chat in a task of its own, which stops when the client leaves, and answers when there is a first byte.
-async fn stream(shared: Arc<Shared>, body: Bytes) -> Response<Body> {
-    let (sender, mut parts) = mpsc::channel(1);
+/// Runs a chat in a task of its own, which stops when nobody listens any more.
+pub(super) fn chat(shared: Arc<Shared>, body: Bytes) -> mpsc::Receiver<Part> {
+    let (sender, parts) = mpsc::channel(1);
     tokio::spawn(async move {
         let cancelled = shared.clone();
         let gone = sender.clone();
@@ -100,6 +103,12 @@ async fn stream(shared: Arc<Shared>, body: Bytes) -> Response<Body> {
             () = chat::run(shared, &body, sender) => {}
         }
     });
+    parts
+}
+
+/// Answers when there is a first byte.
+async fn stream(shared: Arc<Shared>, body: Bytes) -> Response<Body> {
+    let mut parts = chat(shared, body);
     match parts.recv().await {
         Some(Part::Head(status, kind)) if kind.contains("ndjson") => {
             respond(status, Some(&kind), Body::from_stream(Parts(parts)))
@@ -119,7 +128,8 @@ async fn stream(shared: Arc<Shared>, body: Bytes) -> Response<Body> {
     }
 }
 
-struct Parts(mpsc::Receiver<Part>);
+/// A body that is sent as it comes.
+pub(super) struct Parts(pub(super) mpsc::Receiver<Part>);
 
 impl Stream for Parts {
     type Item = std::io::Result<Bytes>;
@@ -132,7 +142,7 @@ impl Stream for Parts {
     }
 }
 
-fn respond(status: u16, kind: Option<&str>, body: Body) -> Response<Body> {
+pub(super) fn respond(status: u16, kind: Option<&str>, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status.try_into().unwrap_or_default();
     if let Some(kind) = kind.and_then(|kind| kind.parse().ok()) {

@@ -37,12 +37,22 @@ async fn everything_that_has_a_default_somewhere_is_said() {
 async fn what_the_server_may_cache_is_the_same_in_every_call() {
     let server = honest().await;
     let client = client(&server);
+    client.warm_up().await.unwrap();
     client.classify(&digest()).await.unwrap();
     client.classify(&large(3)).await.unwrap();
+    // Once more with another seed, once more without lengths in the schema.
+    let grammar = Fault::json(400, r#"{"error":"Failed to initialize samplers: failed to parse grammar"}"#);
+    for fault in [Fault::Fenced, grammar] {
+        server.inject(fault);
+        client.classify(&digest()).await.unwrap();
+    }
     let chats = server.chats();
-    assert_eq!(chats[0]["messages"][0], chats[1]["messages"][0]);
+    assert_eq!(chats.len(), 6);
+    for chat in &chats {
+        assert_eq!(chat["messages"][0], chats[0]["messages"][0]);
+        assert_eq!(chat["options"]["num_ctx"], chats[0]["options"]["num_ctx"]);
+    }
     assert_ne!(chats[0]["messages"][1], chats[1]["messages"][1]);
-    assert_eq!(chats[0]["options"]["num_ctx"], chats[1]["options"]["num_ctx"]);
     assert_eq!((server.counters().loads, server.counters().reloads), (1, 0));
 }
 
