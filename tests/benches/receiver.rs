@@ -13,6 +13,7 @@
 use std::{
     fs::File,
     io::Write as _,
+    net::SocketAddr,
     os::unix::fs::FileExt,
     path::Path,
     process::Stdio,
@@ -24,13 +25,14 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures::future::join_all;
 use logwarden_config::SystemEnv;
 use logwarden_core::{
     ledger::{Commit, Committed, Ledger, LedgerError, Query, Snapshot},
     templates::Zone,
 };
 use logwarden_push_source::{PushSource, Receiver as PushReceiver};
-use logwarden_tests::receiver::{Receiver, Shipper, command, now};
+use logwarden_tests::receiver::{Receiver, Shipper, command, now, sha256sum};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -81,7 +83,46 @@ struct Measured {
     seconds: f64,
 }
 
+/// One client: its connection, and how its batches fared.
+struct Client {
+    address: SocketAddr,
+    token: &'static str,
+    connection: Option<Shipper>,
+    times: Vec<Duration>,
+    refused: u64,
+}
+
+impl Client {
+    fn new(address: SocketAddr, token: &'static str) -> Self {
+        Self { address, token, connection: None, times: Vec::new(), refused: 0 }
+    }
+
+    /// Sends a batch, once; its time counts from when it was due.
+    async fn send(&mut self, body: &[u8], due: Instant) {
+        if self.connection.is_none() {
+            self.connection = Shipper::connect(self.address).await.ok();
+        }
+        let headers = format!("Authorization: Bearer {}\r\n", self.token);
+        let answer = match &mut self.connection {
+            Some(connection) => connection.ask("POST", "/receive_logs", &headers, body).await,
+            None => Err(std::io::ErrorKind::ConnectionRefused.into()),
+        };
+        match answer {
+            Ok(answer) if answer.is_success() => return self.times.push(due.elapsed()),
+            Ok(_) => {}
+            Err(_) => self.connection = None,
+        }
+        self.refused += 1;
+    }
+}
+
 impl Measured {
+    fn of(clients: Vec<Client>, begun: Instant) -> Self {
+        let refused = clients.iter().map(|client| client.refused).sum();
+        let times = clients.into_iter().flat_map(|client| client.times).collect();
+        Self { times, refused, seconds: begun.elapsed().as_secs_f64() }
+    }
+
     fn row(mut self, name: &str, body: usize, receiver: &Receiver) {
         self.times.sort();
         let at =
@@ -102,91 +143,65 @@ impl Measured {
 /// As many clients, each sending the next batch as soon as the last one was answered.
 async fn closed(receiver: &Receiver, batches: &Arc<Batches>, clients: usize, time: Duration) -> Measured {
     let (address, begun) = (receiver.address(), Instant::now());
-    let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..clients {
-        let batches = batches.clone();
-        tasks.spawn(async move {
-            let (mut body, mut times, mut refused) = (Vec::new(), Vec::new(), 0);
-            let Ok(mut shipper) = Shipper::connect(address).await else { return (times, 1) };
+    let tasks = (0..clients).map(|_| {
+        let (batches, mut client) = (batches.clone(), Client::new(address, "crowd"));
+        tokio::spawn(async move {
+            let mut body = Vec::new();
             while begun.elapsed() < time {
                 batches.next(&mut body);
-                let sent = Instant::now();
-                match shipper.push(&body).await {
-                    Ok(answer) if answer.is_success() => times.push(sent.elapsed()),
-                    Ok(_) => refused += 1,
-                    Err(_) => {
-                        refused += 1;
-                        match Shipper::connect(address).await {
-                            Ok(again) => shipper = again,
-                            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-                        }
-                    }
+                client.send(&body, Instant::now()).await;
+                if client.connection.is_none() {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
-            (times, refused)
-        });
-    }
-    let mut measured = Measured::default();
-    for (times, refused) in tasks.join_all().await {
-        measured.times.extend(times);
-        measured.refused += refused;
-    }
-    measured.seconds = begun.elapsed().as_secs_f64();
-    measured
+            client
+        })
+    });
+    let clients = join_all(tasks).await.into_iter().map(Result::unwrap).collect();
+    Measured::of(clients, begun)
 }
 
 /// Batches at a steady pace; a time counts from when the batch was due.
 async fn paced(receiver: &Receiver, batches: &Arc<Batches>, lines_per_second: u64, time: Duration) -> Measured {
     let every = Duration::from_secs_f64(LINES as f64 / lines_per_second as f64);
     let (address, begun) = (receiver.address(), Instant::now());
-    let mut tasks = tokio::task::JoinSet::new();
     let clients = 8;
-    for client in 0..clients {
-        let batches = batches.clone();
-        tasks.spawn(async move {
-            let (mut body, mut times, mut refused) = (Vec::new(), Vec::new(), 0);
-            let Ok(mut shipper) = Shipper::connect(address).await else { return (times, 1) };
-            let mut due = begun + every * client;
+    let tasks = (0..clients).map(|number| {
+        let (batches, mut client) = (batches.clone(), Client::new(address, "crowd"));
+        tokio::spawn(async move {
+            let (mut body, mut due) = (Vec::new(), begun + every * number);
             while due < begun + time {
                 batches.next(&mut body);
                 tokio::time::sleep_until(due.into()).await;
-                match shipper.push(&body).await {
-                    Ok(answer) if answer.is_success() => times.push(due.elapsed()),
-                    _ => refused += 1,
-                }
+                client.send(&body, due).await;
                 due += every * clients;
             }
-            (times, refused)
-        });
-    }
-    let mut measured = Measured::default();
-    for (times, refused) in tasks.join_all().await {
-        measured.times.extend(times);
-        measured.refused += refused;
-    }
-    measured.seconds = begun.elapsed().as_secs_f64();
-    measured
+            client
+        })
+    });
+    let clients = join_all(tasks).await.into_iter().map(Result::unwrap).collect();
+    Measured::of(clients, begun)
 }
 
+/// `serve` with two clients, so that one of them can be good.
 async fn start(directory: &Path) -> Receiver {
+    let client = |name: &str| {
+        let hash = sha256sum(name);
+        format!("[[receiver.clients]]\nname = \"{name}\"\ntoken_sha256 = \"{hash}\"\n")
+    };
+    std::fs::write(directory.join("logwarden.toml"), client("crowd") + &client("good")).unwrap();
     let mut command = match std::env::var_os("LOGWARDEN_RECEIVER") {
         Some(program) => {
             let mut command = Command::new(program);
-            command.env_clear().arg("--state-dir").arg(directory.join("state"));
+            command.env_clear().current_dir(directory).arg("--state-dir").arg(directory.join("state"));
             command.args(["serve", "--listen", "127.0.0.1:0"]);
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
             command
         }
         None => command(directory, &["serve", "--listen", "127.0.0.1:0"]),
     };
-    Receiver::spawn(command_env(&mut command)).await.unwrap()
-}
-
-fn command_env(command: &mut Command) -> Command {
-    let mut taken = Command::new("");
-    std::mem::swap(&mut taken, command);
-    taken.env("MODEL_ENABLED", "false");
-    taken
+    command.env("MODEL_ENABLED", "false");
+    Receiver::spawn(command).await.unwrap()
 }
 
 async fn floor() -> Receiver {
@@ -232,7 +247,8 @@ fn syncs(directory: &Path) -> f64 {
 }
 
 async fn counter(receiver: &Receiver, name: &str) -> u64 {
-    let page = Shipper::connect(receiver.address()).await.unwrap().ask("GET", "/metrics", "", b"").await.unwrap().body;
+    let mut shipper = Shipper::connect(receiver.address()).await.unwrap();
+    let page = shipper.ask("GET", "/metrics", "Authorization: Bearer good\r\n", b"").await.unwrap().body;
     page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0)
 }
 
@@ -258,23 +274,13 @@ async fn overload(batches: &Arc<Batches>) {
     let directory = TempDir::new().unwrap();
     let receiver = start(directory.path()).await;
     let good = async {
-        let (mut times, mut late) = (Vec::new(), 0_u64);
-        let begun = Instant::now();
+        let (mut client, begun) = (Client::new(receiver.address(), "good"), Instant::now());
         while begun.elapsed() < TIME {
             let body = logwarden_tests::receiver::records(now(), ["app: nightly report of the good client"; 100]);
-            let sent = Instant::now();
-            let answered = match Shipper::connect(receiver.address()).await {
-                Ok(mut shipper) => shipper.push(&body).await.is_ok_and(|answer| answer.is_success()),
-                Err(_) => false,
-            };
-            if answered {
-                times.push(sent.elapsed())
-            } else {
-                late += 1
-            }
+            client.send(&body, Instant::now()).await;
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        (times, late)
+        (client.times, client.refused)
     };
     let (bad, (mut good, refused)) = tokio::join!(closed(&receiver, batches, 200, TIME), good);
     let acknowledged = bad.times.len() as u64 * LINES + good.len() as u64 * 100;
