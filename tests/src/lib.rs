@@ -13,5 +13,6 @@ pub mod recorded;
 pub mod sample;
 pub mod scenario;
 pub mod slack;
+pub mod tail;
 pub mod tls;
 pub mod webhook;

@@ -7,7 +7,7 @@ pub mod host;
 pub mod incidents;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     fmt::Write as _,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -16,13 +16,11 @@ use std::{
 use async_trait::async_trait;
 use futures::executor::block_on;
 use logwarden_core::{
-    Line, LineId, ProfileName, Severity, Timestamp,
+    Severity, Timestamp,
     env::Env as _,
     message::{Body, IncidentView, Message, Occasion},
     notifier::{Channel, ChannelHash, Form, Notifier, NotifyError, Receipt},
     pipeline::{Pipeline, PipelineError},
-    source::{Budget, Cursor, LogSource, Page, QueryInfo, Seen, SourceError, SourceId},
-    templates::Clock,
     testing::{Dice, FakeEnv},
 };
 
@@ -30,6 +28,7 @@ use self::{
     host::{Entry, Host},
     incidents::{Kind, Planted},
 };
+use crate::tail::Tail;
 
 /// Monday, 2 November 2026.
 const BEGIN: Timestamp = Timestamp::from_secs(20_759 * 86_400);
@@ -85,7 +84,7 @@ impl Scenario {
     pub fn play(&self) -> Result<Played, PipelineError> {
         let plan = self.plan();
         let env = FakeEnv::new(BEGIN, self.seed);
-        let (loki, other) = (Tail::new("loki"), Tail::new("files"));
+        let (loki, other) = (Tail::new("loki", Duration::ZERO), Tail::new("files", Duration::ZERO));
         let told = Arc::new(Told::new());
         let pipeline = Pipeline::builder()
             .env(Arc::new(env.clone()))
@@ -109,10 +108,10 @@ impl Scenario {
             lines.sort_by_key(|line| line.time);
             let beside = host.other_minute(minute);
             played.lines += lines.len() as u64;
-            loki.push(lines);
+            write(&loki, &lines);
             if !active(Kind::DeadSource) {
                 played.lines += beside.len() as u64;
-                other.push(beside);
+                write(&other, &beside);
             }
             if (minute + 1) % WINDOW == 0 {
                 env.set(BEGIN.plus(Duration::from_secs(60 * (minute as u64 + 1))));
@@ -264,61 +263,8 @@ fn clock(minute: i64) -> String {
     format!("d{:02} {:02}:{:02}", minute / 1440, minute / 60 % 24, minute % 60)
 }
 
-/// A source whose lines are written while it is read; the cursor is how many were taken.
-#[derive(Debug)]
-struct Tail {
-    id: SourceId,
-    queries: Vec<QueryInfo>,
-    lines: Mutex<(u64, VecDeque<Entry>)>,
-}
-
-impl Tail {
-    fn new(id: &str) -> Arc<Self> {
-        let queries = vec![QueryInfo { text: "{job=\"syslog\"}".into(), profiles: vec![ProfileName::general()] }];
-        Arc::new(Self { id: SourceId(id.into()), queries, lines: Mutex::default() })
-    }
-
-    fn push(&self, lines: Vec<Entry>) {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).1.extend(lines);
-    }
-}
-
-#[async_trait]
-impl LogSource for Tail {
-    fn id(&self) -> &SourceId {
-        &self.id
-    }
-
-    fn queries(&self) -> &[QueryInfo] {
-        &self.queries
-    }
-
-    async fn read(&self, cursor: Option<&Cursor>, _: &Seen, budget: Budget) -> Result<Page, SourceError> {
-        let from: u64 = cursor.and_then(|cursor| cursor.0.parse().ok()).unwrap_or(0);
-        let mut guard = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let (first, waiting) = &mut *guard;
-        while *first < from && waiting.pop_front().is_some() {
-            *first += 1;
-        }
-        let line = |(number, entry): (u64, &Entry)| Line {
-            id: LineId::of(&[self.id.0.as_bytes(), &number.to_le_bytes()]),
-            time: entry.time,
-            clock: Clock::Record,
-            stream: entry.stream.clone(),
-            text: entry.text.clone().into_bytes(),
-            tags: 1,
-        };
-        let lines: Vec<_> = (*first..).zip(waiting.iter()).take(budget.lines).map(line).collect();
-        let next = *first + lines.len() as u64;
-        Ok(Page {
-            per_query: vec![lines.len() as u64],
-            next: Cursor(next.to_string()),
-            more: lines.len() < waiting.len(),
-            horizon: Some(budget.now),
-            lines,
-            ..Page::default()
-        })
-    }
+fn write(tail: &Tail, lines: &[Entry]) {
+    lines.iter().for_each(|entry| tail.push(entry.time, &entry.stream, &entry.text));
 }
 
 /// A channel that remembers what it was told.

@@ -5,22 +5,20 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use logwarden_core::{
-    Line, LineId, ProfileName, Severity, Stream, Timestamp,
+    Severity, Stream, Timestamp,
     decide::Policy,
     detectors::RuleSet,
     env::Env,
     message::{Body, Message},
     notifier::{Channel, ChannelHash, Form, Notifier, NotifyError, Receipt},
     pipeline::Pipeline,
-    source::{Budget, Cursor, LogSource, Page, QueryInfo, Seen, SourceError, SourceId},
-    templates::Clock,
     testing::FakeEnv,
 };
 use logwarden_notifiers::{Discord, Slack, Style, render};
@@ -31,6 +29,7 @@ use logwarden_tests::{
     injection::{Attack, Goal, Obedient, attacks},
     scenario::{Scenario, incidents::Kind},
     slack::{self, FakeSlack},
+    tail::Tail,
 };
 use secrecy::SecretString;
 
@@ -46,51 +45,14 @@ fn a_quiet_week_with_one_incident_of_each_kind() {
 }
 
 /// All attacks of one goal in one log.
-#[derive(Debug)]
-struct Log {
-    id: SourceId,
-    queries: Vec<QueryInfo>,
-    lines: Mutex<VecDeque<Line>>,
-}
-
-impl Log {
-    fn new() -> Arc<Self> {
-        let queries = vec![QueryInfo { text: "{job=\"all\"}".into(), profiles: vec![ProfileName::general()] }];
-        Arc::new(Self { id: SourceId("log".into()), queries, lines: Mutex::default() })
-    }
-
-    fn write(&self, attacks: &[&Attack], at: Timestamp) {
-        let mut lines = self.lines.lock().unwrap();
-        for attack in attacks {
-            let labels = [("host", attack.host.as_str()), ("service_name", attack.program)];
-            let labels: BTreeMap<_, _> = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-            let stream = Arc::new(Stream::new(labels));
-            for (number, text) in attack.lines.iter().enumerate() {
-                let time = at.plus(Duration::from_millis(number as u64 * 900));
-                let id = LineId::of(&[text.as_bytes(), &time.nanos().to_le_bytes(), attack.host.as_bytes()]);
-                let (stream, text) = (stream.clone(), text.clone().into_bytes());
-                lines.push_back(Line { id, time, clock: Clock::Record, stream, text, tags: 1 });
-            }
+fn write(log: &Tail, attacks: &[&Attack], at: Timestamp) {
+    for attack in attacks {
+        let labels = [("host", attack.host.as_str()), ("service_name", attack.program)];
+        let labels: BTreeMap<_, _> = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let stream = Arc::new(Stream::new(labels));
+        for (number, text) in attack.lines.iter().enumerate() {
+            log.push(at.plus(Duration::from_millis(number as u64 * 900)), &stream, text);
         }
-    }
-}
-
-#[async_trait]
-impl LogSource for Log {
-    fn id(&self) -> &SourceId {
-        &self.id
-    }
-
-    fn queries(&self) -> &[QueryInfo] {
-        &self.queries
-    }
-
-    async fn read(&self, cursor: Option<&Cursor>, _: &Seen, budget: Budget) -> Result<Page, SourceError> {
-        let lines: Vec<_> = self.lines.lock().unwrap().drain(..).collect();
-        let taken = cursor.map_or(0, |cursor| cursor.0.parse().unwrap()) + lines.len() as u64;
-        let horizon = Some(budget.now.plus(Duration::from_secs(60)));
-        let per_query = vec![lines.len() as u64];
-        Ok(Page { lines, next: Cursor(taken.to_string()), horizon, per_query, ..Page::default() })
     }
 }
 
@@ -139,7 +101,7 @@ struct Outcome {
 /// Reads a log full of attacks, and the same again two hours later.
 async fn outcome(attacks: &[&Attack], goal: Goal, rules: &RuleSet) -> Outcome {
     let env = FakeEnv::new(Timestamp::from_secs(1_795_233_600), 7);
-    let (log, told) = (Log::new(), Told::new());
+    let (log, told) = (Tail::new("log", Duration::from_secs(60)), Told::new());
     // So many at once would be one rollup, and what is below high more than a day's budget.
     let policy = Policy { rollup_at: usize::MAX, alerts_per_day: u32::MAX, ..Policy::default() };
     let model = Arc::new(Obedient::new(goal));
@@ -154,7 +116,7 @@ async fn outcome(attacks: &[&Attack], goal: Goal, rules: &RuleSet) -> Outcome {
     let mut by_hour = [BTreeMap::new(), BTreeMap::new()];
     for told_now in &mut by_hour {
         let began = env.now();
-        log.write(attacks, began.minus(Duration::from_secs(60)));
+        write(&log, attacks, began.minus(Duration::from_secs(60)));
         pipeline.ingest(0, began).await.unwrap();
         pipeline.deliver(env.now()).await.unwrap();
         pipeline.judge(env.now().plus(Duration::from_secs(240))).await.unwrap();
