@@ -168,3 +168,78 @@ impl LogSource for PushSource {
         Ok(page)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use logwarden_core::{
+        ledger::{Commit, CommitId, Committed, Write},
+        memory_ledger::MemoryLedger,
+        templates::Clock,
+        testing::source::brings_every_line_once,
+    };
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_795_233_600);
+
+    /// The source as the pipeline uses it: rows that a committed cursor has passed are gone with that commit.
+    #[derive(Debug)]
+    struct Spool {
+        source: PushSource,
+        ledger: Arc<MemoryLedger>,
+    }
+
+    impl Spool {
+        async fn commit(&self, id: u64, write: Write) {
+            let commit = Commit { id: CommitId(id.into()), writes: vec![write] };
+            assert_eq!(self.ledger.commit(&commit).await.unwrap(), Committed::Done);
+        }
+    }
+
+    #[async_trait]
+    impl LogSource for Spool {
+        fn id(&self) -> &SourceId {
+            self.source.id()
+        }
+
+        fn queries(&self) -> &[QueryInfo] {
+            self.source.queries()
+        }
+
+        async fn read(&self, cursor: Option<&Cursor>, seen: &Seen, budget: Budget) -> Result<Page, SourceError> {
+            if let Some(passed) = cursor.and_then(|cursor| cursor.0.parse::<u64>().ok()) {
+                let all = self.ledger.read(&Query { spool: Some(u64::MAX), ..Query::default() }).await.unwrap().spool;
+                let gone: Vec<_> = all.iter().map(|row| row.ordinal).filter(|ordinal| *ordinal <= passed).collect();
+                if !gone.is_empty() {
+                    self.commit(1_000 + passed, Write::Unspool(gone)).await;
+                }
+            }
+            self.source.read(cursor, seen, budget).await
+        }
+    }
+
+    /// Batches of one line each: a batch is taken whole, however small the budget is.
+    #[tokio::test]
+    async fn what_was_pushed_keeps_the_promises_of_a_source() {
+        let budget = |lines, bytes| Budget { lines, bytes, now: NOW };
+        for budgets in [vec![budget(1000, 1 << 20)], vec![budget(1, 1 << 20), budget(7, 40)], vec![budget(3, 1)]] {
+            let ledger = Arc::new(MemoryLedger::new(1, 2));
+            let spool =
+                Spool { source: PushSource::new(ledger.clone(), vec![ProfileName::general()], Zone::UTC), ledger };
+            let mut expected = Vec::new();
+            for n in 0..20_u64 {
+                // Not in the order of their times: what a shipper has kept for a while comes late.
+                let (time, text) = (NOW.minus(Duration::from_secs(n * 7 % 20)), format!("line {n}"));
+                let bounds = batch::Bounds { records: 10, received: NOW };
+                let mut batch = batch::Batch::new(bounds, &[], Box::new(|_| true));
+                let labels = BTreeMap::from([("host".to_owned(), format!("web-{}", n % 3))]);
+                assert!(batch.push(labels, BTreeMap::new(), Some(time.nanos()), Clock::Record, text.as_bytes()));
+                let part = batch.finish().unwrap();
+                let row = SpoolRow { ordinal: 0, batch: part.id.unwrap(), at: NOW, lines: part.lines, body: part.body };
+                spool.commit(n, Write::Spool(row)).await;
+                expected.push((time, text, 1));
+            }
+            brings_every_line_once(&spool, &budgets, expected).await;
+        }
+    }
+}
