@@ -41,6 +41,9 @@ pub(crate) struct Common {
     /// Where state is kept; default: systemd's, /var/lib/logwarden for root, else ~/.local/state/logwarden
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
+    /// Keep what is received, asked and answered in files in DIR, redacted, to find out why something happens
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) trail: Option<PathBuf>,
     /// Say more on standard error; twice: everything
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
@@ -368,7 +371,8 @@ pub(crate) struct Incidents {
 }
 
 #[derive(Debug, Args)]
-#[group(id = "what", required = true, multiple = true)]
+#[group(skip)]
+#[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
 pub(crate) struct Mute {
     /// An incident, and what comes after it about the same thing
     #[arg(group = "what")]

@@ -6,6 +6,7 @@ use logwarden_core::{error::chain, ledger::Ledger, memory_ledger::MemoryLedger, 
 use logwarden_loki_source::Standing;
 use logwarden_ollama_client::check::{Level, Machine};
 use logwarden_push_source::{BuildError, Builder, PushSource, Receiver};
+use logwarden_sqlite::Room;
 
 use crate::{
     alert,
@@ -230,6 +231,17 @@ async fn online(wired: &logwarden_config::Wired, args: &Doctor, setup: &Setup, f
     }
 }
 
+/// Whether there is room for the state.
+fn room(directory: &Path, setup: &Setup, found: &mut Findings) {
+    let Ok(room) = Room::of(directory, setup.config.keep_free) else { return };
+    if room.is_low() {
+        let what =
+            format!("{} MiB are free there: pushed logs are refused below {}", room.free >> 20, room.keep_free >> 20);
+        let hint = format!("make room: df -h {}; the bound is keep_free_mib", directory.display());
+        found.add(Mark::Bad, "state", &what, Some(&hint));
+    }
+}
+
 fn state(common: &Common, setup: &Setup, found: &mut Findings) {
     let directory = match setup::state_dir(common, Some(&setup.config)) {
         Ok(directory) => directory,
@@ -251,6 +263,7 @@ fn state(common: &Common, setup: &Setup, found: &mut Findings) {
         }
         return;
     }
+    room(&directory, setup, found);
     if !directory.join("ledger.db").exists() {
         found.add(Mark::Good, "state", &format!("{shown}, nothing in it yet"), None);
         return;

@@ -37,7 +37,7 @@ impl Failure {
         while let Some(error) = cause {
             let text = error.to_string();
             // Said already, and more exactly.
-            if !self.what.starts_with(&text) {
+            if !self.what.starts_with(&text) && self.causes.last() != Some(&text) {
                 self.causes.push(text);
             }
             cause = error.source();

@@ -24,7 +24,7 @@ use crate::{
     failure::Failure,
     output::{self, amount, grouped},
     program,
-    reading::Reading,
+    reading::{Reading, STOPPED},
 };
 
 /// Lines read at once.
@@ -70,7 +70,8 @@ pub(crate) async fn fold(args: &Fold) -> Result<u8, Failure> {
     }
     let tallied = tally.finish();
     source.progress().finish_and_clear();
-    if *source.stopped().borrow() {
+    let stopped = *source.stopped().borrow();
+    if stopped {
         remarks.push("stopped early: this is what was read so far".to_owned());
     } else if tallied.counts.read == 0 && remarks.is_empty() {
         remarks.push("there are no lines in it".to_owned());
@@ -79,6 +80,7 @@ pub(crate) async fn fold(args: &Fold) -> Result<u8, Failure> {
 
     let written = match (&around, args.format) {
         (Some(around), format) => output::write(around.show(&tallied, format)?.as_bytes()),
+        (None, TableFormat::Text) if incomplete && tallied.counts.read == 0 => Ok(()),
         (None, TableFormat::Text) => {
             let style = output::style(args.color);
             output::write(table(&tallied, args.top, output::columns(), style.color).as_bytes())
@@ -90,7 +92,7 @@ pub(crate) async fn fold(args: &Fold) -> Result<u8, Failure> {
         let _ = writeln!(io::stderr().lock(), "{}: {remark}", program::name());
     }
     written?;
-    Ok(u8::from(incomplete))
+    Ok(if stopped { STOPPED } else { u8::from(incomplete) })
 }
 
 /// Where the result is coarser than it could be.

@@ -6,11 +6,13 @@
 //! | 1 | failed, and worth another run |
 //! | 2 | wrong usage or configuration |
 //! | 3 | `scan --fail-on`: something at least that bad was found |
+//! | 130 | `scan` and `fold`: stopped by Ctrl-C or a signal; what was read by then was shown |
 
 mod alert;
 mod alive;
 mod args;
 mod backfill;
+mod disk;
 mod doctor;
 mod failure;
 mod fold;

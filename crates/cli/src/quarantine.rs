@@ -62,7 +62,7 @@ fn unusable(error: &LedgerError) -> Failure {
 }
 
 fn missing(number: u64) -> Failure {
-    Failure::usage(format!("there is no body number {number}"))
+    Failure::usage(format!("nothing with the number {number} is in quarantine"))
         .hint(format!("`{}` lists them", program::command("quarantine")))
 }
 

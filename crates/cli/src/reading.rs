@@ -23,6 +23,8 @@ use tokio::sync::watch;
 
 use crate::{failure::Failure, output::amount, stop};
 
+/// The exit code of what was stopped before it had read all: what the shell says of whoever Ctrl-C ends.
+pub(crate) const STOPPED: u8 = 130;
 /// What takes less shows no progress.
 const SHORT: Duration = Duration::from_millis(700);
 
@@ -55,7 +57,7 @@ impl Reading {
             stop::asked().await;
             let _ = stop.send(true);
             stop::asked().await;
-            std::process::exit(130);
+            std::process::exit(STOPPED.into());
         });
         let progress = progress(files);
         Ok(Arc::new(Self { inner, lines: AtomicU64::new(0), stopped, began: Instant::now(), progress }))
@@ -146,7 +148,27 @@ impl LogSource for Reading {
 
 #[cfg(test)]
 mod tests {
+    use logwarden_core::testing::source::brings_every_line_once;
+
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_counted_and_can_be_stopped_keeps_the_promises_of_a_source() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let time = |n: u32| format!("2026-11-21T04:00:{n:02}Z");
+        let text = |n: u32| format!("{} web-1 app: line {n}", time(n));
+        fs::write(file.path(), (0..20).map(|n| text(n) + "\n").collect::<String>()).unwrap();
+        let first = logwarden_core::Timestamp::from_secs(1_795_233_600);
+        file.as_file().set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1_795_233_600)).unwrap();
+        // The times in the lines are read later.
+        let expected = (0..20).map(|n| (first, text(n), 1)).collect::<Vec<_>>();
+        let budget = |lines, bytes| Budget { lines, bytes, now: first.plus(Duration::from_secs(3600)) };
+        for budgets in [vec![budget(1000, 1 << 20)], vec![budget(1, 1 << 20), budget(7, 40)], vec![budget(3, 1)]] {
+            let files = [file.path().to_owned()];
+            let source = Reading::new(&files, vec![ProfileName::general()], Some("UTC")).unwrap();
+            brings_every_line_once(&*source, &budgets, expected.clone()).await;
+        }
+    }
 
     #[test]
     fn standard_input_is_read_once() {

@@ -79,8 +79,11 @@ pub(crate) async fn test(args: &RulesTest) -> Result<u8, Failure> {
 }
 
 fn load(path: &Path, name: &str) -> Result<RuleSet, Failure> {
-    let content =
-        fs::read_to_string(path).map_err(|error| Failure::usage(format!("cannot read {name}")).because(&error))?;
+    let content = fs::read_to_string(path).map_err(|error| {
+        Failure::usage(format!("cannot read {name}"))
+            .because(&error)
+            .hint("name a file of rules, then logs to try them on")
+    })?;
     RuleSet::with_files([(name, content.as_str())]).map_err(|error| {
         Failure::usage("the rules cannot be used").because(&error).hint("docs/detection.md shows how rules are written")
     })

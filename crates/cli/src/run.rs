@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 use crate::{
     alert, alive,
     args::Common,
+    disk,
     failure::Failure,
     program,
     setup::{self, Setup},
@@ -30,6 +31,7 @@ pub(crate) async fn run(common: &Common) -> Result<u8, Failure> {
     say_warnings(&setup, &wired);
     let _alive = alive::take_over(&wired.pipeline, &state_dir).await;
     alert::look_at_units(&wired.pipeline, false).await;
+    disk::look(&wired.pipeline, &state_dir, setup.config.keep_free).await;
 
     let pass = wired.pipeline.pass_telling(began.plus(setup.config.pass_budget), &say_ingest);
     let report = tokio::select! {
@@ -93,6 +95,7 @@ pub(crate) async fn watch(common: &Common) -> Result<u8, Failure> {
     let ended = tokio::select! {
         ended = wired.pipeline.watch(setup.config.watch_every, grace, &report, stop::asked()) => ended,
         () = alert::keep_looking_at_units(&wired.pipeline) => Ok(()),
+        () = disk::keep_looking(&wired.pipeline, &state_dir, setup.config.keep_free) => Ok(()),
     };
     keep_calibration(&setup, &wired).await;
     ended.map_err(|error| {

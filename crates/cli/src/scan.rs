@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, fmt::Write as _, io, sync::Arc, time::Duration};
 
-use logwarden_config::SystemEnv;
+use logwarden_config::{SystemEnv, Trail};
 use logwarden_core::{
     ProfileName, Severity,
     decide::view::view,
@@ -24,7 +24,7 @@ use crate::{
     failure::Failure,
     output::{self, amount, grouped},
     program,
-    reading::Reading,
+    reading::{Reading, STOPPED},
     setup,
 };
 
@@ -45,7 +45,7 @@ pub(crate) async fn scan(common: &Common, args: &Scan) -> Result<u8, Failure> {
         .detector_settings(Settings { self_relative: true, ..Settings::default() });
     if args.explain {
         let mut setup = setup::load(common)?;
-        (setup.config.loki, setup.config.trail) = (None, None);
+        (setup.config.loki, setup.config.trail) = (None, common.trail.clone());
         (setup.config.files, setup.config.channels) = (Vec::new(), Vec::new());
         let wired = setup.wire(None, false).await?;
         let Some(ollama) = wired.ollama else {
@@ -53,6 +53,13 @@ pub(crate) async fn scan(common: &Common, args: &Scan) -> Result<u8, Failure> {
                 .hint("set model.enabled = true, or leave out --explain"));
         };
         builder = builder.classifier(ollama);
+    }
+    if let Some(directory) = &common.trail {
+        let trail = Trail::open(directory, env.clone()).map_err(|error| {
+            let failure = Failure::failed(format!("cannot write the trail in {}", directory.display()));
+            failure.because(&error).hint("name a directory that may be written: --trail DIR")
+        })?;
+        builder = builder.trail(Arc::new(trail));
     }
     let pipeline = builder.build().map_err(|error| Failure::failed("cannot scan").because(&error))?;
     let failed = |error: &dyn std::error::Error| Failure::failed("cannot scan").because(error);
@@ -97,7 +104,10 @@ pub(crate) async fn scan(common: &Common, args: &Scan) -> Result<u8, Failure> {
         Format::Text => {
             let style = output::style(args.color);
             let took = env.now().since(began);
-            for_people(&pipeline, &incidents, &report, took, env.now(), &style)
+            match report.read == 0 && report.is_incomplete() {
+                true => String::new(), // "nothing found" would be no news of what could not be read
+                false => for_people(&pipeline, &incidents, &report, took, env.now(), &style),
+            }
         }
         Format::Json => as_json(&incidents, &snapshot.summaries, &report),
     };
@@ -116,6 +126,9 @@ pub(crate) async fn scan(common: &Common, args: &Scan) -> Result<u8, Failure> {
     let worst = incidents.iter().map(|incident| incident.rank.severity).max();
     if args.fail_on.is_some_and(|bound| worst >= Some(bound)) {
         return Ok(3);
+    }
+    if stopped {
+        return Ok(STOPPED);
     }
     Ok(u8::from(report.is_incomplete()))
 }

@@ -25,6 +25,7 @@ use tracing::{error, info, warn};
 use crate::{
     alert, alive,
     args::{Common, Serve},
+    disk,
     failure::Failure,
     notify::Notify,
     program, run,
@@ -107,7 +108,8 @@ pub(crate) async fn serve(common: &Common, serve: &Serve) -> Result<u8, Failure>
         let saying = tally.keep_saying(ledger, &*setup.env);
         let living = keep_telling(&notify, address, ledger, &tally);
         let looking = alert::keep_looking_at_units(pipeline);
-        tokio::join!(saying, living, looking);
+        let measuring = disk::keep_looking(pipeline, &state_dir, setup.config.keep_free);
+        tokio::join!(saying, living, looking, measuring);
     };
     let (worked, served) = tokio::select! {
         ended = async { tokio::join!(working, serving) } => ended,

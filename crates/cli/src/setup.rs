@@ -53,7 +53,8 @@ pub(crate) fn read(common: &Common) -> Result<Read, Failure> {
     };
     let input = Input { file: file.clone().zip(text), env: &variable, files: &DiskFiles };
     Ok(match logwarden_config::read(&input) {
-        Ok(Checked { config, warnings }) => {
+        Ok(Checked { mut config, warnings }) => {
+            config.trail = common.trail.clone().or(config.trail);
             Read::Good(Box::new(Setup { config, warnings, file, env: Arc::new(SystemEnv) }))
         }
         Err(mistakes) => Read::Mistaken { file, mistakes },

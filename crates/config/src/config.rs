@@ -15,6 +15,8 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// Where the debugging trail goes; off by default.
     pub trail: Option<PathBuf>,
+    /// Below so many free bytes pushed logs are refused; `None` for the usual bound.
+    pub keep_free: Option<u64>,
     /// The tenant that keys hang on.
     pub tenant: String,
     /// Grafana Loki, unless only files are read.

@@ -55,12 +55,22 @@ pub const SECTIONS: &[Section] = &[
                 "Where positions, incidents and waiting messages are kept.",
             ),
             key(
+                "keep_free_mib",
+                "number",
+                "200, or a twentieth of a small file system",
+                "",
+                "200",
+                "Below so many free MiB where the state is, pushed logs are refused, so that shippers keep them; below an \
+                 eighth of it nothing is read. An alert says so.",
+            ),
+            key(
                 "trail",
                 "path",
                 "off",
                 "",
                 r#""/var/lib/logwarden/trail""#,
-                "A directory for debugging: what was received, asked and answered, redacted. It is bounded in size and age.",
+                "A directory for debugging: what was received, asked and answered, redacted. It is \
+                 bounded: each file to 32 MiB and two days.",
             ),
             key(
                 "tenant",

@@ -106,6 +106,7 @@ impl Reader<'_> {
         let config = Config {
             state_dir: root.string("state_dir", None).map(|found| PathBuf::from(found.value)),
             trail: root.string("trail", None).map(|found| PathBuf::from(found.value)),
+            keep_free: root.integer("keep_free_mib", None, 0..1 << 40).map(|found| found.value << 20),
             tenant: root.string("tenant", None).map(|found| found.value).unwrap_or_default(),
             loki,
             files,

@@ -1,21 +1,25 @@
-//! The debugging trail: three files that one can `tail -f`, redacted, mode 0600, bounded.
+//! The debugging trail: three files that one can `tail -f`, redacted, for their owner alone, bounded in size and age.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use logwarden_core::{Timestamp, pipeline};
+use logwarden_core::{Timestamp, env::Env, pipeline};
 
 /// A file that is larger is set aside as `<name>.old`, which replaces the one before.
 const MAX_BYTES: u64 = 16 << 20;
+/// So is one that is older; and one that was set aside goes after the same time.
+const MAX_AGE: Duration = Duration::from_secs(86_400);
 
 /// Writes what passes through into `received`, `prompt` and `response`.
 #[derive(Debug)]
 pub struct Trail {
+    env: Arc<dyn Env>,
     received: Mutex<Log>,
     prompt: Mutex<Log>,
     response: Mutex<Log>,
@@ -26,6 +30,9 @@ struct Log {
     path: PathBuf,
     file: File,
     bytes: u64,
+    begun: Timestamp,
+    /// That it cannot be written was said.
+    complained: bool,
 }
 
 impl Trail {
@@ -34,24 +41,46 @@ impl Trail {
     /// # Errors
     ///
     /// When that cannot be done.
-    pub fn open(directory: &Path) -> io::Result<Self> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        let log = |name: &str| Ok::<_, io::Error>(Mutex::new(Log::open(directory.join(name))?));
-        Ok(Self { received: log("received")?, prompt: log("prompt")?, response: log("response")? })
+    pub fn open(directory: &Path, env: Arc<dyn Env>) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        let log = |name: &str| Ok::<_, io::Error>(Mutex::new(Log::open(directory.join(name), env.now())?));
+        let (received, prompt, response) = (log("received")?, log("prompt")?, log("response")?);
+        Ok(Self { env, received, prompt, response })
+    }
+
+    /// A trail that cannot be written must not stop the work; it says so once.
+    fn note(&self, log: &Mutex<Log>, text: &str) {
+        let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+        match log.write(text, self.env.now()) {
+            Ok(()) => log.complained = false,
+            Err(error) if !std::mem::replace(&mut log.complained, true) => {
+                tracing::warn!(%error, path = %log.path.display(), "the trail cannot be written");
+            }
+            Err(_) => {}
+        }
     }
 }
 
 impl Log {
-    fn open(path: PathBuf) -> io::Result<Self> {
+    fn open(path: PathBuf, now: Timestamp) -> io::Result<Self> {
+        let old = old(&path);
+        if fs::metadata(&old).is_ok_and(|meta| is_old(changed(&meta), now)) {
+            fs::remove_file(&old)?;
+        }
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
-        let bytes = file.metadata()?.len();
-        Ok(Self { path, file, bytes })
+        let meta = file.metadata()?;
+        if meta.permissions().mode() & 0o077 != 0 {
+            file.set_permissions(Permissions::from_mode(0o600))?;
+        }
+        // Where the file system does not know when a file was made, its latest change stands for it.
+        let begun = meta.created().ok().and_then(timestamp).unwrap_or_else(|| changed(&meta));
+        Ok(Self { path, file, bytes: meta.len(), begun: begun.min(now), complained: false })
     }
 
-    fn write(&mut self, text: &str) -> io::Result<()> {
-        if self.bytes > MAX_BYTES {
-            fs::rename(&self.path, self.path.with_extension("old"))?;
-            *self = Self::open(self.path.clone())?;
+    fn write(&mut self, text: &str, now: Timestamp) -> io::Result<()> {
+        if self.bytes > 0 && (self.bytes > MAX_BYTES || is_old(self.begun, now)) {
+            fs::rename(&self.path, old(&self.path))?;
+            *self = Self { begun: now, ..Self::open(self.path.clone(), now)? };
         }
         self.file.write_all(text.as_bytes())?;
         self.bytes += text.len() as u64;
@@ -59,24 +88,79 @@ impl Log {
     }
 }
 
-/// A trail that cannot be written must not stop the work; it says so once per failure in our own log.
-fn note(log: &Mutex<Log>, text: &str) {
-    let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Err(error) = log.write(text) {
-        tracing::debug!(%error, path = %log.path.display(), "the trail cannot be written");
-    }
+fn old(path: &Path) -> PathBuf {
+    path.with_extension("old")
+}
+
+fn is_old(since: Timestamp, now: Timestamp) -> bool {
+    now.since(since) > MAX_AGE
+}
+
+fn changed(meta: &fs::Metadata) -> Timestamp {
+    meta.modified().ok().and_then(timestamp).unwrap_or_default()
+}
+
+fn timestamp(time: std::time::SystemTime) -> Option<Timestamp> {
+    let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(Timestamp::from_secs(i64::try_from(since.as_secs()).ok()?))
 }
 
 impl pipeline::Trail for Trail {
     fn received(&self, source: &str, time: Timestamp, text: &str) {
-        note(&self.received, &format!("{time} {source} {text}\n"));
+        self.note(&self.received, &format!("{time} {source} {text}\n"));
     }
 
     fn prompt(&self, profile: &str, text: &str) {
-        note(&self.prompt, &format!("--- {profile}\n{text}\n"));
+        self.note(&self.prompt, &format!("--- {} {profile}\n{text}\n", self.env.now()));
     }
 
     fn response(&self, profile: &str, text: &str) {
-        note(&self.response, &format!("--- {profile}\n{text}\n"));
+        self.note(&self.response, &format!("--- {} {profile}\n{text}\n", self.env.now()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use logwarden_core::{pipeline::Trail as _, testing::FakeEnv};
+
+    use super::*;
+
+    #[test]
+    fn files_are_private_and_bounded_in_age_and_size() {
+        let directory = tempfile::tempdir().unwrap();
+        let made = timestamp(fs::metadata(directory.path()).unwrap().modified().unwrap()).unwrap();
+        let env = FakeEnv::new(made.plus(Duration::from_secs(1)), 1);
+        let read = |name: &str| fs::read_to_string(directory.path().join(name)).unwrap_or_default();
+        fs::write(directory.path().join("received"), "").unwrap();
+        let trail = Trail::open(directory.path(), Arc::new(env.clone())).unwrap();
+        for name in ["received", "prompt", "response"] {
+            let mode = fs::metadata(directory.path().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        let long = "x".repeat(MAX_BYTES as usize);
+        trail.prompt("general", &long);
+        trail.prompt("general", "the next one");
+        assert!(read("prompt.old").len() > long.len() && read("prompt").ends_with("general\nthe next one\n"));
+
+        let receive = |text: &str| trail.received("log", env.now(), text);
+        receive("of the first day");
+        env.advance(Duration::from_secs(80_000));
+        receive("of the first day, too");
+        let written = std::time::UNIX_EPOCH + Duration::from_nanos(env.now().nanos().unsigned_abs());
+        File::options().append(true).open(directory.path().join("received")).unwrap().set_modified(written).unwrap();
+        env.advance(Duration::from_secs(10_000));
+        receive("of the second day");
+        assert!(read("received.old").contains("first day, too"), "a day that is over is set aside");
+        assert_eq!(read("received").lines().count(), 1);
+        env.advance(Duration::from_secs(80_000));
+        drop(Trail::open(directory.path(), Arc::new(env.clone())).unwrap());
+        assert!(!directory.path().join("received.old").exists(), "and goes a day later, also when nothing was written");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_no_reason_to_stop() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("prompt")).unwrap();
+        assert!(Trail::open(directory.path(), Arc::new(FakeEnv::new(Timestamp::from_secs(1), 1))).is_err());
     }
 }

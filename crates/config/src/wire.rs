@@ -136,12 +136,13 @@ pub async fn wire(config: &Config, around: Surroundings<'_>) -> Result<Wired, Wi
     })?;
     let redactor = Arc::new(redactor);
     builder = builder.redactor(redactor.clone());
-    let trail = config.trail.as_deref().map(|directory| {
-        Trail::open(directory).map(Arc::new).map_err(|error| {
-            WireError::failed(format!("cannot write the trail in {}", directory.display()), None, error)
-        })
+    let trail = config.trail.as_deref().and_then(|directory| match Trail::open(directory, env.clone()) {
+        Ok(trail) => Some(Arc::new(trail)),
+        Err(error) => {
+            warnings.push(format!("there is no trail: cannot write in {} ({error})", directory.display()));
+            None
+        }
     });
-    let trail = trail.transpose()?;
     if let Some(trail) = &trail {
         builder = builder.trail(trail.clone());
     }
@@ -283,7 +284,7 @@ fn open(
     env: &Arc<dyn Env>,
     warnings: &mut Vec<String>,
 ) -> Result<Stores, WireError> {
-    let options = Options::default();
+    let options = Options { keep_free: config.keep_free, ..Options::default() };
     let limits = logwarden_core::retention::Limits::default();
     let limits = logwarden_core::retention::Limits {
         // The miner says which leaves go; this bound is only there should nobody ask it.
@@ -557,7 +558,11 @@ pub fn read_rules(directory: &Path, program: &str) -> Result<RuleSet, WireError>
         WireError::usage(format!("the rules in {} cannot be used", directory.display()), Some(hint), Some(cause))
     };
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(directory).map_err(|error| failed(error.into()))? {
+    let entries = std::fs::read_dir(directory).map_err(|error| {
+        let hint = "name a directory of rule files in detectors.rules_dir, or none".to_owned();
+        WireError::usage(format!("cannot read the rules in {}", directory.display()), Some(hint), Some(error.into()))
+    })?;
+    for entry in entries {
         let path = entry.map_err(|error| failed(error.into()))?.path();
         if path.extension().is_some_and(|extension| extension == "toml") {
             let text = std::fs::read_to_string(&path).map_err(|error| failed(error.into()))?;

@@ -13,7 +13,10 @@ mod read;
 mod row;
 mod write;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use logwarden_core::{
@@ -21,7 +24,7 @@ use logwarden_core::{
     retention::Limits,
 };
 use logwarden_sqlite::{Database, Error, Kept, Schema};
-pub use logwarden_sqlite::{Opened, Options};
+pub use logwarden_sqlite::{Opened, Options, Room};
 
 use crate::mirror::Mirror;
 
@@ -37,6 +40,8 @@ pub struct SqliteLedger {
     database: Database,
     mirror: Mirror,
     limits: Limits,
+    dir: PathBuf,
+    keep_free: Option<u64>,
 }
 
 impl SqliteLedger {
@@ -51,11 +56,32 @@ impl SqliteLedger {
         let path = state_dir.join(FILE);
         let (database, opened) = Database::open(&path, &SCHEMA, options).map_err(failed)?;
         let mirror = Mirror::new(state_dir.join("cursors"));
-        let ledger = Self { database, mirror, limits };
+        let (dir, keep_free) = (state_dir.to_owned(), options.keep_free);
+        let ledger = Self { database, mirror, limits, dir, keep_free };
         if opened.set_aside.is_some() {
             ledger.restore_cursors()?;
         }
         Ok((ledger, opened))
+    }
+
+    /// Refuses what is bulky while the file system is nearly full: pushed batches first, and lines that were fetched when
+    /// hardly anything is left. What is known can still be told then, and what others could not hand over stays with them.
+    fn has_room(&self, commit: &Commit) -> Result<(), LedgerError> {
+        let any = |of: fn(&Write) -> bool| commit.writes.iter().any(of);
+        let pushed = any(|write| matches!(write, Write::Spool(_)));
+        let fetched =
+            any(|write| matches!(write, Write::Segment(_))) && !any(|write| matches!(write, Write::Unspool(_)));
+        if !pushed && !fetched {
+            return Ok(());
+        }
+        let Ok(room) = Room::of(&self.dir, self.keep_free) else { return Ok(()) };
+        let keep = if pushed { room.keep_free } else { room.last() };
+        if room.free >= keep {
+            return Ok(());
+        }
+        let (free, keep, dir) = (room.free >> 20, keep >> 20, self.dir.display());
+        let cause = format!("{free} MiB are free in {dir}, and {keep} MiB are kept for what must still be told");
+        Err(LedgerError::Full { cause: cause.into() })
     }
 
     fn restore_cursors(&self) -> Result<(), LedgerError> {
@@ -78,6 +104,7 @@ impl Ledger for SqliteLedger {
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Committed, LedgerError> {
+        self.has_room(commit)?;
         let commit = Arc::new(commit.clone());
         let (limits, mirror) = (self.limits, self.mirror.clone());
         let job = {

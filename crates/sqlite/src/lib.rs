@@ -14,9 +14,11 @@
 mod error;
 mod mounts;
 mod open;
+mod room;
 mod threads;
 
 pub use error::{Damage, Error};
 pub use open::{Opened, Options, Schema, lock_file, private_dir};
+pub use room::Room;
 pub use rusqlite;
 pub use threads::{Database, Kept};

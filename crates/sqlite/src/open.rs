@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::Write as _,
+    io::{self, ErrorKind, Write as _},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown},
     path::{Path, PathBuf},
     time::Duration,
@@ -41,11 +41,13 @@ pub struct Options {
     pub busy_timeout: Duration,
     /// The file never grows beyond this many bytes; further writes are refused as if the disk was full.
     pub max_bytes: Option<u64>,
+    /// Below so many free bytes what is bulky is refused, in place of the usual bound of [`Room`](crate::Room).
+    pub keep_free: Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { allow_network: false, busy_timeout: Duration::from_secs(10), max_bytes: None }
+        Self { allow_network: false, busy_timeout: Duration::from_secs(10), max_bytes: None, keep_free: None }
     }
 }
 
@@ -70,8 +72,10 @@ pub(crate) struct Presence(#[expect(dead_code, reason = "held for its lock")] Fi
 ///
 /// When that is not possible.
 pub fn private_dir(dir: &Path) -> Result<(), Error> {
-    if dir.is_dir() {
-        return Ok(());
+    match fs::metadata(dir) {
+        Ok(meta) if meta.is_dir() => return Ok(()),
+        Ok(_) => return Err(Error::io("use", dir)(io::Error::new(ErrorKind::NotADirectory, "it is no directory"))),
+        Err(_) => {}
     }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(Error::io("create", dir))?;
     give_to_owner_of_dir(dir);
@@ -228,7 +232,7 @@ fn bring_up(path: &Path, schema: &Schema, options: &Options, check: bool, opened
             give_to_owner_of_dir(path);
             true
         }
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => false,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => false,
         Err(error) => return Err(Error::io("create", path)(error)),
     };
     let about = |cause: rusqlite::Error| Error::from(cause).about(path);

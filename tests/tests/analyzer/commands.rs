@@ -194,3 +194,86 @@ async fn replacing_only_the_command_of_an_existing_unit_works() {
         assert!(err(&output).contains(words), "{words}: {}", err(&output));
     }
 }
+
+/// Whatever one can mistype, forget or be denied: said with what to do.
+#[tokio::test]
+async fn what_goes_wrong_is_told_with_what_to_do() {
+    let world = World::new().await;
+    world.log(60, OOM);
+    let directory = world.directory.path();
+    let write = |name: &str, text: &str| std::fs::write(directory.join(name), text).unwrap();
+    write("a-file", "");
+    write("empty.log", "");
+    write("pem.toml", "[loki]\nca_file = \"/nonexistent/ca.pem\"\n");
+    write("mutes.toml", "[alerts]\nmutes_file = \"/nonexistent/mutes.toml\"\n");
+    write("rules.toml", "[detectors]\nrules_dir = \"/nonexistent/rules\"\n");
+    write("files.toml", "[[files]]\npaths = [\"/nonexistent/app.log\"]\n");
+    write("bad-rules.toml", "[[rule]]\nname = \"x\"\n");
+    write("model.toml", "[model]\nenabled = false\n");
+    let sample = sample().display().to_string();
+    // In the state of a pass that was made, in one that is none, and in none at all.
+    assert_eq!(world.run().await.status.code(), Some(0));
+    let state = directory.join("state").display().to_string();
+    let cases: &[&[&str]] = &[
+        &["run", "--config", "missing.toml"],
+        &["run", "--config", "pem.toml"],
+        &["run", "--config", "mutes.toml"],
+        &["run", "--config", "rules.toml"],
+        &["run", "--state-dir", "a-file"],
+        &["run", "--state-dir", "a-file/deeper"],
+        &["watch", "--state-dir", "a-file"],
+        &["backfill", "--config", "files.toml"],
+        &["backfill", "--since", "soon"],
+        &["scan", "--timezone", "Mars/Phobos", "empty.log"],
+        &["scan", "--profile", "secruity", "empty.log"],
+        &["scan", "-", "-"],
+        &["scan", "nowhere.log"],
+        &["scan", "empty.log"],
+        &["scan", "--explain", "--config", "model.toml", "empty.log"],
+        &["scan", "--trail", "a-file", "empty.log"],
+        &["fold", "nowhere.log"],
+        &["fold", "--around", "5", "--format", "csv", &sample],
+        &["fold", "--around", "999999", &sample],
+        &["rules", "test", "nowhere.toml", "empty.log"],
+        &["rules", "test", "bad-rules.toml", "empty.log"],
+        &["test-alert", "--config", "model.toml"],
+        &["test-alert", "pager"],
+        &["notify-failure", "no such thing"],
+        &["incidents", "--state-dir", "nowhere"],
+        &["incidents", "ffffffff"],
+        &["mute"],
+        &["mute", "ffffffff"],
+        &["mute", "--label", "staging"],
+        &["unmute", "ffffffff"],
+        &["forget", "ffffffff"],
+        &["quarantine", "show", "7"],
+        &["init", "--dir", "a-file/etc"],
+    ];
+    let mut told = String::new();
+    for arguments in cases {
+        let mut command = analyzer();
+        command.current_dir(directory).args(*arguments).env("COLUMNS", "100").env("LOKI_URL", world.loki.url());
+        command.env("MODEL_ENABLED", "false");
+        if arguments.contains(&"pager") {
+            command.env("DISCORD_WEBHOOK_URL", discord::url(&world.discord));
+        }
+        if arguments.contains(&"files.toml") {
+            command.env_remove("LOKI_URL");
+        }
+        if !arguments.contains(&"--state-dir") {
+            command.args(["--state-dir", &state]);
+        }
+        let output = command.output().await.unwrap();
+        let text = err(&output);
+        let lines =
+            text.lines().filter(|line| !line.contains(" INFO ") && !line.contains("no channel is configured: nobody"));
+        let code = output.status.code().unwrap();
+        told += &format!(
+            "$ {}\n{}{}\nexit {code}\n\n",
+            arguments.join(" "),
+            out(&output),
+            lines.collect::<Vec<_>>().join("\n")
+        );
+    }
+    assert_reads!("wrong", told.replace(&sample, "auth.log"));
+}

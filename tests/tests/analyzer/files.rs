@@ -100,19 +100,21 @@ async fn a_closed_pipe_is_no_failure() {
 
 #[tokio::test]
 async fn ctrl_c_shows_what_was_found_so_far() {
-    let mut child = analyzer().args(["scan", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(format!("Nov 21 04:00:00 {}", kill("java")).as_bytes()).await.unwrap();
-    stdin.flush().await.unwrap();
-    // The line is in the pipe; whether it was read yet makes no difference to what must hold.
-    signal(&child, "-INT");
-    // As in a shell, Ctrl-C ends the writer, too.
-    drop(stdin);
-    let output = child.wait_with_output().await.unwrap();
-    // Before its handler is there, the signal ends it as any other program.
-    if output.status.code().is_some() {
-        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
-        assert!(err(&output).contains("stopped early"), "{}", err(&output));
+    for command in ["scan", "fold"] {
+        let mut child = analyzer().args([command, "-"]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(format!("Nov 21 04:00:00 {}", kill("java")).as_bytes()).await.unwrap();
+        stdin.flush().await.unwrap();
+        // The line is in the pipe; whether it was read yet makes no difference to what must hold.
+        signal(&child, "-INT");
+        // As in a shell, Ctrl-C ends the writer, too.
+        drop(stdin);
+        let output = child.wait_with_output().await.unwrap();
+        // Before its handler is there, the signal ends it as any other program.
+        if output.status.code().is_some() {
+            assert_eq!(output.status.code(), Some(130), "{}", err(&output));
+            assert!(err(&output).contains("stopped early"), "{}", err(&output));
+        }
     }
 }
 

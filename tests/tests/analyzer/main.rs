@@ -567,3 +567,56 @@ async fn damaged_state_is_an_alert_of_its_own() {
     assert_eq!(told.len(), 1, "{told:#?}");
     assert!(told[0].contains("logwarden has lost its memory") && told[0].contains("ledger.db.damaged-"), "{}", told[0]);
 }
+
+/// The disk is nearly full by configuration: nothing is read, that is told, and nothing is lost.
+#[tokio::test]
+async fn a_disk_that_is_nearly_full_is_told_and_nothing_is_lost() {
+    let world = World::new().await;
+    world.log(60, OOM);
+    world.configure("keep_free_mib = 500_000_000_000\n");
+    let full = world.run().await;
+    assert_eq!(full.status.code(), Some(1), "{}", err(&full));
+    for words in
+        ["the disk of the state is nearly full", "the state directory has no room left", "free some space there"]
+    {
+        assert!(err(&full).contains(words), "{words}: {}", err(&full));
+    }
+    let told = world.told();
+    assert!(
+        told.len() == 1 && told[0].contains("the disk that logwarden keeps its state on is nearly full"),
+        "{told:#?}"
+    );
+    let doctor = out(&world.command(&["doctor", "--offline"]).output().await.unwrap());
+    assert!(doctor.contains("pushed logs are refused below") && doctor.contains("keep_free_mib"), "{doctor}");
+
+    world.configure("");
+    let room = world.run().await;
+    assert_eq!(room.status.code(), Some(0), "{}", err(&room));
+    let told = world.told();
+    assert!(told.len() == 2 && told[0].contains("QUIET (was high)") && told[1].contains("java"), "{told:#?}");
+}
+
+#[tokio::test]
+async fn the_trail_shows_what_was_received_asked_and_answered() {
+    let world = World::new().await;
+    let ollama = FakeOllama::start(Config::with(Model::new("qwen3:4b-instruct", Behaviour::Honest))).await;
+    world.log(60, OOM);
+    world.log(50, "app: login failed password=hunter2secret for bob");
+    let trail = world.directory.path().join("trail");
+    let mut command = world.command(&["run", "--trail", trail.to_str().unwrap()]);
+    let output = command.env("OLLAMA_HOST", ollama.url()).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let read = |name: &str| std::fs::read_to_string(trail.join(name)).unwrap();
+    assert!(read("received").contains("Killed process 4242 (java)"), "{}", read("received"));
+    assert!(read("prompt").contains("(java)"), "{}", read("prompt"));
+    assert!(read("response").contains("findings"), "{}", read("response"));
+    let all = ["received", "prompt", "response"].map(read).concat();
+    assert!(!all.contains("hunter2secret"), "{all}");
+
+    // A trail that cannot be written stops nothing.
+    let file = world.directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let without = world.command(&["run", "--trail", file.to_str().unwrap()]).output().await.unwrap();
+    assert_eq!(without.status.code(), Some(0), "{}", err(&without));
+    assert!(err(&without).contains("there is no trail: cannot write in"), "{}", err(&without));
+}

@@ -17,7 +17,7 @@ use crate::{
     digest::SegmentRow,
     error::chain,
     grounding::{self, Floors},
-    ledger::{Query, Segment, SegmentId, Snapshot, Summary, Write},
+    ledger::{LedgerError, Query, Segment, SegmentId, Snapshot, Summary, Write},
     plain,
     source::{Budget, Cursor, Page, ProblemKind, Seen, SourceId},
     tripwire,
@@ -152,7 +152,18 @@ impl Pipeline {
                 }
             };
             let (more, finished) = (page.more, page.finished);
-            if !self.take_page(slot, known, page, &mut report).await? {
+            let taken = match self.take_page(slot, known, page, &mut report).await {
+                // Nothing was taken and nothing is lost; what is known is still told.
+                Err(PipelineError::Ledger(error @ LedgerError::Full { .. })) => {
+                    *cache = None;
+                    self.note_failure(slot, &chain(&error)).await?;
+                    let hint = Some("free some space there; what was not read yet waits where it is".to_owned());
+                    report.outcome = SourceOutcome::Failed { reason: chain(&error), hint };
+                    return Ok(report);
+                }
+                taken => taken?,
+            };
+            if !taken {
                 // Somebody else owns it now, or the commit's fate is unknown: begin again from what is committed.
                 *cache = None;
                 continue;

@@ -69,6 +69,17 @@ pub enum Trouble {
         /// Where the damaged file is now.
         path: String,
     },
+    /// The file system of our own state is nearly full.
+    DiskNearlyFull {
+        /// The state directory.
+        path: String,
+        /// Bytes that are free.
+        free: u64,
+        /// Below so many, pushed batches are refused.
+        push: u64,
+        /// Below so many, nothing is read.
+        read: u64,
+    },
     /// A systemd unit has failed.
     UnitFailed {
         /// Its name.
@@ -156,6 +167,20 @@ impl Trouble {
                 format!(
                     "Check the disk: `journalctl -k -p err`. Then run `{program} backfill`, and mute again what was muted."
                 ),
+            ),
+            Self::DiskNearlyFull { path, free, push, read } => (
+                "disk-nearly-full",
+                path,
+                Severity::High,
+                "the disk that logwarden keeps its state on is nearly full".to_owned(),
+                format!(
+                    "{} MiB are free where {path} is. Below {} MiB pushed logs are refused, so that shippers keep them; below {} \
+                     MiB nothing is read. What is known is still told, and nothing is lost.",
+                    free >> 20,
+                    push >> 20,
+                    read >> 20,
+                ),
+                format!("df -h {path}\ndu -xh / 2>/dev/null | sort -h | tail -n 20"),
             ),
             Self::UnitFailed { unit, since, reason } => (
                 UNIT_FAILED,

@@ -11,7 +11,7 @@ use logwarden_core::{
     testing::{Dice, rows},
 };
 use logwarden_detectors::{Learned, MemoryKey, MemoryRow, SourceRow};
-use logwarden_ledger::{FILE, Options, SqliteLedger};
+use logwarden_ledger::{FILE, Options, Room, SqliteLedger};
 
 use crate::{commit, open, read};
 
@@ -144,4 +144,32 @@ fn a_file_over_its_cap_loses_the_oldest_judged_segments() {
     drop(ledger);
     let size = fs::metadata(dir.path().join(FILE)).unwrap().len();
     assert!(size < 3 << 20, "space is given back: {size}");
+}
+
+/// A disk that is nearly full: pushed batches are refused first, what was fetched when hardly anything is left, and what
+/// must be told never.
+#[test]
+fn what_is_bulky_is_refused_while_the_disk_is_nearly_full() {
+    let directory = tempfile::tempdir().unwrap();
+    let free = Room::of(directory.path(), None).unwrap().free;
+    let commit = |keep_free: u64, write: Write| {
+        let options = Options { keep_free: Some(keep_free), ..Options::default() };
+        let (ledger, _) = SqliteLedger::open(directory.path(), &options, Limits::default()).unwrap();
+        let id = CommitId(u128::from(keep_free) + u128::from(matches!(write, Write::Spool(_))));
+        block_on(ledger.commit(&Commit { id, writes: vec![write] }))
+    };
+    let batch = || Write::Spool(SpoolRow { ordinal: 0, batch: BatchId(7), at: NOW, lines: 1, body: vec![1] });
+    let segment = || Write::Segment(rows::segment(7, NOW));
+    let full = commit(free * 2, batch()).unwrap_err();
+    assert!(matches!(full, LedgerError::Full { .. }), "{full:?}");
+    let text = logwarden_core::error::chain(&full);
+    assert!(
+        text.starts_with("the state directory has no room left: ")
+            && text.ends_with(" MiB are kept for what must still be told"),
+        "{text}"
+    );
+    assert_eq!(commit(free * 2, segment()).unwrap(), Committed::Done, "what was fetched still has room");
+    assert!(matches!(commit(free * 100, segment()), Err(LedgerError::Full { .. })));
+    assert_eq!(commit(free * 100, Write::Count("alerts".into(), 1)).unwrap(), Committed::Done);
+    assert_eq!(commit(0, batch()).unwrap(), Committed::Done, "there is room again");
 }
