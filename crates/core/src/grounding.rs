@@ -204,10 +204,10 @@ fn evidence(finding: &Finding, rows: &[Arc<SegmentRow>], entities: &[Entity]) ->
                 text: String::from_utf8_lossy(&sample.text).into_owned(),
             })
             .collect();
-        let named = |line: &Evidence| entities.iter().take(3).any(|entity| line.text.contains(&*entity.value));
+        let named = |line: &Evidence| entities.iter().take(3).any(|entity| entity.is_named_in(line.text.as_bytes()));
         lines.sort_by_key(|line| !named(line));
         // What others did who share a row with them is no evidence against those whom it is about.
-        let theirs = |line: &Evidence| addresses().any(|entity| line.text.contains(&*entity.value));
+        let theirs = |line: &Evidence| addresses().any(|entity| entity.is_named_in(line.text.as_bytes()));
         if lines.iter().any(theirs) {
             lines.retain(theirs);
         }
@@ -307,7 +307,7 @@ fn harmless(c: char) -> Option<char> {
 #[cfg(test)]
 mod tests {
     use logwarden_detectors::{By, Category, ProfileName, Route};
-    use logwarden_templates::Timestamp;
+    use logwarden_templates::{Sample, Timestamp};
     use proptest::prelude::*;
 
     use super::*;
@@ -389,6 +389,42 @@ mod tests {
         let grounding = ground(claims, &rows, &"".into(), &Floors::default());
         assert_eq!((grounding.findings.len(), grounding.refused), (1, 4));
         assert!(!grounding.findings[0].by.is_model());
+    }
+
+    /// The first row with lines of several addresses, all in the same template.
+    fn shared(texts: &[&str]) -> Vec<Arc<SegmentRow>> {
+        let (mut rows, _) = segment();
+        let row = Arc::make_mut(&mut rows[0]);
+        row.row.samples = (1_000..)
+            .zip(texts)
+            .map(|(second, text)| Sample { time: Timestamp::from_secs(second), text: text.as_bytes().to_vec() })
+            .collect();
+        rows
+    }
+
+    #[track_caller]
+    fn check_evidence(texts: &[&str], about: &[(EntityKind, &str)], shown: &[&str]) {
+        let rows = shared(texts);
+        let mut claim = claim(rule(), &[0], &[0], Severity::High, "login");
+        claim.entities =
+            about.iter().map(|(kind, value)| Entity { kind: *kind, value: (*value).into(), count: 1 }).collect();
+        let grounding = ground(vec![claim], &rows, &"".into(), &Floors::default());
+        let lines: Vec<&str> = grounding.findings[0].evidence.iter().map(|line| line.text.as_str()).collect();
+        assert_eq!(lines, shown);
+    }
+
+    #[test]
+    fn what_others_did_in_the_same_template_is_no_evidence() {
+        let texts =
+            ["Accepted for anna from 203.0.113.77", "Accepted for root from 203.0.113.7", "Accepted for ben from 192.0.2.2"];
+        let attacker = (EntityKind::Ip, "203.0.113.7");
+        check_evidence(&texts, &[attacker], &texts[1..2]);
+        check_evidence(&texts, &[attacker, (EntityKind::Ip, "192.0.2.2")], &texts[1..]);
+        // A user's name is in other people's lines as well; it only says which come first.
+        check_evidence(&texts, &[(EntityKind::User, "root")], &texts);
+        // When no line has the address, better lines of others than none.
+        check_evidence(&texts, &[(EntityKind::Ip, "198.51.100.9")], &texts);
+        check_evidence(&texts, &[], &texts);
     }
 
     #[test]

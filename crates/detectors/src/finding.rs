@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use logwarden_templates::{LeafId, Origin, RootId, Timestamp};
+use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
 use crate::{Category, Severity};
@@ -153,6 +154,25 @@ pub enum EntityKind {
     Other,
 }
 
+impl Entity {
+    /// Whether a text names it: as a word of its own, not as a part of a longer word, number or address.
+    pub fn is_named_in(&self, text: &[u8]) -> bool {
+        let value = self.value.as_bytes();
+        let begins = |before: &[u8]| match before {
+            [.., digit, b'.'] => !digit.is_ascii_digit(),
+            [.., byte] => !byte.is_ascii_alphanumeric(),
+            [] => true,
+        };
+        let ends = |after: &[u8]| match after {
+            [b'.', digit, ..] => !digit.is_ascii_digit(),
+            [byte, ..] => !byte.is_ascii_alphanumeric(),
+            [] => true,
+        };
+        let mut places = memmem::find_iter(text, value);
+        !value.is_empty() && places.any(|at| begins(&text[..at]) && ends(&text[at + value.len()..]))
+    }
+}
+
 /// A template of an origin that a finding is about although no row of the delta has it (silence).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Subject {
@@ -245,4 +265,30 @@ pub struct Finding {
     pub first: Timestamp,
     /// The last of them.
     pub last: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_names_whole_words_only() {
+        for (value, text, named) in [
+            ("203.0.113.7", "from 203.0.113.7 port 4", true),
+            ("203.0.113.7", "from 203.0.113.7.", true),
+            ("203.0.113.7", "[::ffff:203.0.113.7]:4711", true),
+            ("203.0.113.7", "203.0.113.7:4711", true),
+            ("203.0.113.7", "from 203.0.113.77", false),
+            ("203.0.113.7", "from 203.0.113.77 and 203.0.113.7", true),
+            ("203.0.113.7", "from 1203.0.113.7", false),
+            ("3.0.113.7", "from 20.3.0.113.7", false),
+            ("root", "chroot", false),
+            ("root", "for root", true),
+            ("root", "", false),
+            ("", "anything", false),
+        ] {
+            let entity = Entity { kind: EntityKind::Other, value: value.into(), count: 1 };
+            assert_eq!(entity.is_named_in(text.as_bytes()), named, "{value} in {text}");
+        }
+    }
 }

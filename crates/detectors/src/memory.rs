@@ -488,7 +488,31 @@ mod tests {
         let contact =
             Contact { key: 9, first: 30_000_000, last: 30_000_005, occasions: 2, lines: 3, mean: 5.0, squares: 0.5 };
         source.contacts.take(vec![contact], 30_000_005);
+        let (v4, v6) = (
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 203, 0, 0, 0],
+            [0x20, 1, 0xd, 0xb8, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        );
+        source.places.0 = vec![Place::of_octets(u64::MAX, 30_000_005, v4), Place::of_octets(7, 30_000_004, v6)];
+        assert_eq!(source.places.0.iter().map(Place::octets).collect::<Vec<_>>(), [v4, v6]);
         assert_eq!(SourceRow::decode(&source.encode()), Ok(source));
+    }
+
+    #[test]
+    fn a_source_written_before_logins_were_placed_is_read() {
+        let mut source =
+            SourceRow { first: Some(Timestamp::from_secs(5)), lines: 9, evicted: 3, ..SourceRow::default() };
+        let contact = Contact { key: 9, occasions: 2, lines: 3, ..Contact::default() };
+        source.contacts.take(vec![contact], 30_000_005);
+        let mut bytes = source.encode();
+        assert_eq!(bytes.pop(), Some(0), "the number of places stands at the end, and is all that is new");
+        assert_eq!(SourceRow::decode(&bytes), Ok(source.clone()));
+        // What stands there must be whole.
+        source.places.0 = vec![Place::of_octets(7, 30_000_005, [9; 16])];
+        let bytes = source.encode();
+        let without = bytes.len() - 18 - 4; // sixteen octets, an account, a minute of several bytes
+        for len in without + 4..bytes.len() {
+            assert_eq!(SourceRow::decode(&bytes[..len]), Err(DecodeError::Damaged), "cut to {len} of {}", bytes.len());
+        }
     }
 
     #[test]
