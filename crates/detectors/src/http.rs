@@ -1,6 +1,8 @@
 //! Reads a request from an access log line of any usual form, with its escapes undone.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _, sync::LazyLock};
+
+use memchr::memmem::{self, Finder};
 
 use crate::address;
 
@@ -44,17 +46,42 @@ const CLIENTS: &[&str] = &[
     "ip",
 ];
 
-/// What could be the status of a request in a line: numbers of three digits that stand alone. Cheap, and never too few.
-pub(crate) fn statuses(line: &[u8]) -> impl Iterator<Item = u16> + '_ {
+/// What could be the status of a request in a line: numbers of three digits that stand alone, each once. Cheap, and never
+/// too few.
+pub(crate) fn statuses(line: &[u8]) -> Vec<u16> {
     let alone =
         |byte: Option<&u8>| byte.is_none_or(|byte| !byte.is_ascii_alphanumeric() && !matches!(byte, b'.' | b'/'));
-    let digit = |byte: u8| u16::from(byte.wrapping_sub(b'0'));
-    line.windows(3).enumerate().filter_map(move |(at, window)| {
-        let [a, b, c] = window else { return None };
-        let number = window.iter().all(u8::is_ascii_digit)
-            && alone(at.checked_sub(1).and_then(|before| line.get(before)))
-            && alone(line.get(at + 3));
-        number.then(|| 100 * digit(*a) + 10 * digit(*b) + digit(*c))
+    let mut statuses = Vec::new();
+    let mut from = 0;
+    while let Some(begin) = line.get(from..).and_then(|rest| rest.iter().position(u8::is_ascii_digit)) {
+        let begin = from + begin;
+        let digits = line[begin..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        from = begin + digits;
+        let before = begin.checked_sub(1).and_then(|before| line.get(before));
+        if digits == 3 && alone(before) && alone(line.get(from)) {
+            let status = line[begin..from].iter().fold(0, |status, digit| 10 * status + u16::from(*digit - b'0'));
+            if !statuses.contains(&status) {
+                statuses.push(status);
+            }
+        }
+    }
+    statuses
+}
+
+/// Whether [`request`] may find one. Cheap, and never wrong when it says no.
+pub(crate) fn may_be_request(line: &[u8]) -> bool {
+    static MARKS: LazyLock<[Finder<'static>; 2]> = LazyLock::new(|| ["HTTP/", "] \""].map(Finder::new));
+    MARKS.iter().any(|mark| mark.find(line).is_some()) || has_status_field(line) || method_in(line).is_some()
+}
+
+/// Whether a key that ends in `status`, `statusCode` or `status_code` has a value.
+fn has_status_field(line: &[u8]) -> bool {
+    static KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("tatus"));
+    KEY.find_iter(line).any(|at| {
+        let after = line.get(at + 5..).unwrap_or_default();
+        let mut after = after.iter().skip_while(|byte| byte.is_ascii_alphabetic() || **byte == b'_').peekable();
+        after.next_if(|byte| **byte == b'"');
+        after.find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| matches!(byte, b':' | b'='))
     })
 }
 
@@ -124,7 +151,7 @@ fn structured(line: &str) -> Option<Request> {
         (Some(method), Some(target)) => (method, target),
         _ => {
             // `msg="HTTP: POST http://host/login" httpStatus=401`, `"request":"GET / HTTP/1.1"`
-            let at = METHODS.iter().find_map(|m| word_at(line, m))?;
+            let (at, _) = method_in(line.as_bytes())?;
             let mut words = line[at..].split([' ', '"']).filter(|w| !w.is_empty());
             (words.next()?, words.next()?)
         }
@@ -152,7 +179,7 @@ fn iis(line: &str) -> Option<Request> {
 
 /// `… [useragent: x] GET /path 404`, `… | 404 | 1ms | 192.0.2.1 | POST "/path"`.
 fn plain(line: &str) -> Option<Request> {
-    let (at, method) = METHODS.iter().find_map(|m| word_at(line, m).map(|at| (at, *m)))?;
+    let (at, method) = method_in(line.as_bytes())?;
     let mut words = line[at + method.len()..].split_ascii_whitespace();
     let target = words.next()?.trim_matches('"');
     if !target.starts_with('/') {
@@ -169,13 +196,15 @@ fn plain(line: &str) -> Option<Request> {
 fn build(quoted: &str, status: u16, tail: &str, classic: bool, client: Option<String>) -> Request {
     let request = cut(quoted.trim());
     let request = request.rsplit_once(" HTTP/").map_or(request, |(head, _)| head);
-    let decoded = unescape(request);
-    let mut text = decoded;
+    let mut text = String::with_capacity(request.len() + tail.len().min(MAX_BYTES) + 8);
+    text.push_str(&unescape(request));
     let _ = write!(text, " {status}");
     let text_start = text.len() - text.trim_start().len();
     text.drain(..text_start);
     for piece in cut(tail).split('"').skip(1).step_by(2).take(4) {
-        let _ = write!(text, " \"{}\"", unescape(piece));
+        text.push_str(" \"");
+        text.push_str(&unescape(piece));
+        text.push('"');
     }
     let proxied = text.starts_with("CONNECT ");
     Request { text, status, client, proxied, classic }
@@ -190,10 +219,15 @@ fn method_of(quoted: &str) -> Option<&'static str> {
     METHODS.iter().copied().find(|m| *m == word)
 }
 
-fn word_at(line: &str, word: &str) -> Option<usize> {
-    line.match_indices(word).map(|(at, _)| at).find(|at| {
-        let before = at.checked_sub(1).is_none_or(|i| !line.as_bytes()[i].is_ascii_alphanumeric());
-        before && line.as_bytes().get(at + word.len()) == Some(&b' ')
+/// The first of the methods, in their order, that stands in a line as a word.
+fn method_in(line: &[u8]) -> Option<(usize, &'static str)> {
+    static WORDS: LazyLock<Vec<Finder<'static>>> = LazyLock::new(|| METHODS.iter().map(Finder::new).collect());
+    METHODS.iter().zip(&*WORDS).find_map(|(method, word)| {
+        let stands = |at: &usize| {
+            let before = at.checked_sub(1).is_none_or(|i| !line[i].is_ascii_alphanumeric());
+            before && line.get(at + method.len()) == Some(&b' ')
+        };
+        Some((word.find_iter(line).find(stands)?, *method))
     })
 }
 
@@ -213,7 +247,7 @@ fn closing_quote(text: &str) -> Option<usize> {
 /// The value of the first of `keys` in JSON (`"key":"value"`) or logfmt (`key=value`).
 pub(crate) fn field<'a>(line: &'a str, keys: &[&str]) -> Option<&'a str> {
     keys.iter().find_map(|key| {
-        line.match_indices(key).find_map(|(at, _)| {
+        memmem::find_iter(line.as_bytes(), key).find_map(|at| {
             let before = at.checked_sub(1).map_or(b' ', |i| line.as_bytes()[i]);
             if before.is_ascii_alphanumeric() || matches!(before, b'_' | b'-' | b'.') {
                 return None;
@@ -229,22 +263,22 @@ pub(crate) fn field<'a>(line: &'a str, keys: &[&str]) -> Option<&'a str> {
 }
 
 /// Undoes percent and backslash escapes, at most twice, so that what was hidden twice shows.
-pub(crate) fn unescape(text: &str) -> String {
-    let mut out = text.to_owned();
+pub(crate) fn unescape(text: &str) -> Cow<'_, str> {
+    let mut out = Cow::Borrowed(text);
     for _ in 0..3 {
-        let next = unescape_once(&out);
-        if next == out {
+        if memchr::memchr2(b'%', b'\\', out.as_bytes()).is_none() {
             break;
         }
-        out = next;
+        let next = unescape_once(&out);
+        if *next == *out {
+            break;
+        }
+        out = Cow::Owned(next);
     }
     out
 }
 
 fn unescape_once(text: &str) -> String {
-    if !text.contains(['%', '\\']) {
-        return text.to_owned();
-    }
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;

@@ -26,6 +26,7 @@ mod rulefile;
 mod rules;
 mod screen;
 mod severity;
+mod shape;
 mod signatures;
 mod stats;
 mod texts;

@@ -11,7 +11,7 @@ use logwarden_templates::{Delta, Histogram, Row, SlotKind, Timestamp};
 use crate::{
     address,
     rule::Captures,
-    rules::{Prepared, RuleSet},
+    rules::{Prepared, RuleSet, readable},
     screen::Screened,
 };
 
@@ -96,7 +96,7 @@ pub(crate) fn of_samples(row: &Row, rules: &RuleSet) -> Vec<Matched> {
     let mut found: Vec<Matched> = Vec::new();
     let (mut room, mut texts) = (Vec::new(), Vec::new());
     for sample in row.samples.iter().filter(|sample| rules.may_hit(&sample.text, &mut room, &mut texts)) {
-        let text = String::from_utf8_lossy(&sample.text);
+        let text = readable(&sample.text);
         for (rule, captures) in rules.hits(&Prepared::new(&text), &row.origin.service) {
             match found.iter_mut().find(|(known, ..)| *known == rule) {
                 Some((_, known, times)) => {

@@ -1,7 +1,11 @@
 //! A rule and a class of failures, checked.
 
-use std::sync::OnceLock;
+use std::{
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
 
+use memchr::memmem;
 use regex::bytes::{Regex, RegexBuilder};
 
 use crate::{Category, ProfileName, Severity, address};
@@ -34,9 +38,9 @@ pub struct Rule {
     pub(crate) next: Text,
     pub(crate) on: On,
     pub(crate) programs: Vec<String>,
-    pub(crate) any: Vec<String>,
-    pub(crate) all: Vec<String>,
-    pub(crate) none: Vec<String>,
+    pub(crate) any: Vec<Literal>,
+    pub(crate) all: Vec<Literal>,
+    pub(crate) none: Vec<Literal>,
     pub(crate) regex: Option<Pattern>,
     pub(crate) status: Vec<(u16, u16)>,
     pub(crate) conditions: Vec<Condition>,
@@ -56,6 +60,39 @@ impl Rule {
             Act::Watch | Act::Benign => false,
             Act::Contact => true,
         }
+    }
+
+    /// Whether what it captures in one line is captured in all lines that look alike, whatever the names and numbers are:
+    /// so it is of rules that count. Others ask for certain names or numbers.
+    pub(crate) fn looks_at_shapes(&self) -> bool {
+        let counts = matches!(self.act, Act::Count(_) | Act::Success(_) | Act::Watch | Act::Contact);
+        counts && self.on == On::Line && self.regex.is_some() && self.conditions.is_empty()
+    }
+
+    /// Where in a line stand what the expression captures. `None` when there is something else that it is about.
+    pub(crate) fn places(&self, line: &str) -> Option<Vec<(Arc<str>, Range<usize>)>> {
+        let places = self.regex.as_ref()?.places(line)?;
+        (!self.wants_client() || places.iter().any(|(name, _)| &**name == "ip")).then_some(places)
+    }
+}
+
+/// A text to be looked for, in any case.
+#[derive(Clone, Debug)]
+pub(crate) struct Literal {
+    /// In lower case.
+    pub(crate) text: String,
+    finder: memmem::Finder<'static>,
+}
+
+impl Literal {
+    pub(crate) fn new(text: &str) -> Self {
+        let text = text.to_ascii_lowercase();
+        Self { finder: memmem::Finder::new(text.as_bytes()).into_owned(), text }
+    }
+
+    /// Whether it is in a text in lower case.
+    pub(crate) fn is_in(&self, lower: &str) -> bool {
+        self.finder.find(lower.as_bytes()).is_some()
     }
 }
 
@@ -195,28 +232,37 @@ fn number(text: &str) -> Option<f64> {
 
 /// What the named groups of a rule's expression held.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Captures(Vec<(String, String)>);
+pub(crate) struct Captures(Vec<(Arc<str>, String)>);
 
 /// Longest captured value.
 const MAX_VALUE: usize = 256;
 
 impl Captures {
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+        self.0.iter().find(|(n, _)| &**n == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 
     pub(crate) fn into_pairs(self) -> Vec<(String, String)> {
-        self.0
+        self.0.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
     }
 
-    pub(crate) fn replace(&mut self, name: &str, value: &str) {
-        self.0.retain(|(n, _)| n != name);
-        self.set(name, value);
+    /// Puts the address in its one form.
+    pub(crate) fn canonicalize_ip(&mut self) {
+        let Some(at) = self.0.iter().position(|(name, _)| &**name == "ip") else { return };
+        if let Some(address) = address::canonical(&self.0[at].1) {
+            // Behind the others.
+            let (name, _) = self.0.remove(at);
+            self.0.push((name, address));
+        }
     }
 
-    pub(crate) fn set(&mut self, name: &str, value: &str) {
+    pub(crate) fn set(&mut self, name: &Arc<str>, value: &str) {
         if self.get(name).is_none() {
-            self.0.push((name.to_owned(), value[..value.floor_char_boundary(MAX_VALUE)].to_owned()));
+            self.0.push((name.clone(), value[..value.floor_char_boundary(MAX_VALUE)].to_owned()));
         }
     }
 }
@@ -225,7 +271,22 @@ impl Captures {
 #[derive(Clone, Debug)]
 pub(crate) struct Pattern {
     text: String,
-    compiled: OnceLock<Option<Regex>>,
+    compiled: OnceLock<Option<Compiled>>,
+}
+
+#[derive(Clone, Debug)]
+struct Compiled {
+    regex: Regex,
+    /// The named groups with their numbers. `ip_2` is another place where `ip` may stand.
+    groups: Vec<(usize, Arc<str>)>,
+}
+
+impl Compiled {
+    fn new(regex: Regex) -> Self {
+        let plain = |name: &str| name.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('_').into();
+        let named = regex.capture_names().enumerate().filter_map(|(number, name)| Some((number, plain(name?))));
+        Self { groups: named.collect(), regex }
+    }
 }
 
 impl Pattern {
@@ -251,19 +312,39 @@ impl Pattern {
         regex_syntax_error(self.build())
     }
 
+    fn compiled(&self) -> Option<&Compiled> {
+        self.compiled.get_or_init(|| self.build().ok().map(Compiled::new)).as_ref()
+    }
+
     /// The named groups, if it matches.
     pub(crate) fn captures(&self, text: &str) -> Option<Captures> {
-        let regex = self.compiled.get_or_init(|| self.build().ok()).as_ref()?;
-        let found = regex.captures(text.as_bytes())?;
+        let Compiled { regex, groups } = self.compiled()?;
         let mut captures = Captures::default();
-        for name in regex.capture_names().flatten() {
-            if let Some(group) = found.name(name) {
-                // `ip_2` is another place where `ip` may stand.
-                let name = name.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('_');
+        if groups.is_empty() {
+            return regex.is_match(text.as_bytes()).then_some(captures);
+        }
+        let found = regex.captures(text.as_bytes())?;
+        for (number, name) in groups {
+            if let Some(group) = found.get(*number) {
                 captures.set(name, &String::from_utf8_lossy(group.as_bytes()));
             }
         }
         Some(captures)
+    }
+
+    /// Where the named groups are, if it matches.
+    fn places(&self, text: &str) -> Option<Vec<(Arc<str>, Range<usize>)>> {
+        let Compiled { regex, groups } = self.compiled()?;
+        let found = regex.captures(text.as_bytes())?;
+        let mut places: Vec<(Arc<str>, Range<usize>)> = Vec::new();
+        for (number, name) in groups {
+            if let Some(group) = found.get(*number)
+                && !places.iter().any(|(known, _)| known == name)
+            {
+                places.push((name.clone(), group.range()));
+            }
+        }
+        Some(places)
     }
 }
 
@@ -346,7 +427,7 @@ mod tests {
     #[test]
     fn a_condition_compares_captured_numbers() {
         let mut captures = Captures::default();
-        captures.set("used", "95%");
+        captures.set(&"used".into(), "95%");
         let holds = |text: &str| Condition::parse(text).is_some_and(|c| c.holds(&captures));
         assert!(holds("used >= 95") && holds("used > 94.5") && !holds("used < 95") && !holds("other > 0"));
         assert_eq!(Condition::parse("used >= many"), None);

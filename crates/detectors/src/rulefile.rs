@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use crate::{
     Category, ProfileName, Severity,
-    rule::{Act, Class, Condition, On, Pattern, Per, Raise, Rule, Text, Threshold},
+    rule::{Act, Class, Condition, Literal, On, Pattern, Per, Raise, Rule, Text, Threshold},
 };
 
 /// The version of the format of rule files.
@@ -328,9 +328,9 @@ fn check_rule(raw: RawRule, place: &Place<'_>) -> Result<Rule, RuleError> {
             RawOn::Proxy => On::Proxy,
         },
         programs: raw.programs,
-        any: raw.any,
-        all: raw.all,
-        none: raw.none,
+        any: raw.any.iter().map(|text| Literal::new(text)).collect(),
+        all: raw.all.iter().map(|text| Literal::new(text)).collect(),
+        none: raw.none.iter().map(|text| Literal::new(text)).collect(),
         regex,
         status,
         conditions,

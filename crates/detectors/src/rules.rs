@@ -5,15 +5,17 @@
 //! conditions).
 
 use std::{
+    borrow::Cow,
+    cell::OnceCell,
     collections::BTreeMap,
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, LazyLock, OnceLock},
 };
 
 use crate::{
     address,
     http::{self, Request},
-    rule::{Act, Captures, Class, On, Per, Rule},
+    rule::{Act, Captures, Class, Literal, On, Per, Rule},
     rulefile::{self, Parsed, RuleError},
     texts::Texts,
 };
@@ -44,12 +46,10 @@ struct Inner {
     texts: Texts,
     /// Rules for requests that only ask for a status.
     by_status: Vec<u32>,
-    /// The statuses that those ask for.
-    statuses: Vec<(u16, u16)>,
 }
 
 /// The owner of texts one of which is in every line that tells about a request; it is no rule.
-const REQUEST: u32 = u32::MAX;
+pub(crate) const REQUEST: u32 = u32::MAX;
 
 /// Those texts, in lower case.
 const OF_REQUESTS: [&str; 15] = [
@@ -92,19 +92,51 @@ pub struct LineMatch<'a> {
 #[derive(Debug)]
 pub(crate) struct Prepared<'a> {
     pub(crate) raw: &'a str,
-    pub(crate) request: Option<Request>,
+    request: Option<Request>,
+    /// Rules for lines are only tried when their texts were found.
+    sure: bool,
+    /// The text of the line, and of the request, in lower case.
+    lower: OnceCell<String>,
+    lower_request: OnceCell<String>,
 }
 
 impl<'a> Prepared<'a> {
     pub(crate) fn new(line: &'a str) -> Self {
         let raw = &line[..line.floor_char_boundary(MAX_LINE)];
-        // Only a line with a method or a bracketed time before a quote can be a request; most are neither.
-        let maybe = raw.contains("] \"")
-            || raw.contains("tatus")
-            || raw.contains(" /")
-            || raw.contains(" \"/")
-            || raw.contains("HTTP/");
-        Self { raw, request: if maybe { http::request(raw) } else { None } }
+        let request = if http::may_be_request(raw.as_bytes()) { http::request(raw) } else { None };
+        Self { raw, request, sure: false, lower: OnceCell::new(), lower_request: OnceCell::new() }
+    }
+
+    /// A line in which [`RuleSet::candidates`] were looked for.
+    pub(crate) fn of_candidates(line: &'a str, candidates: &[u32]) -> Self {
+        let mut prepared = match candidates.contains(&REQUEST) {
+            true => Self::new(line),
+            false => {
+                let raw = &line[..line.floor_char_boundary(MAX_LINE)];
+                Self { raw, request: None, sure: false, lower: OnceCell::new(), lower_request: OnceCell::new() }
+            }
+        };
+        // Otherwise they were looked for in another form of the line, too.
+        prepared.sure = memchr::memchr2(b'%', b'\\', line.as_bytes()).is_none();
+        prepared
+    }
+
+    /// Whether a text is in what rules for lines, or for requests, look at.
+    fn has(&self, literal: &Literal, in_request: bool) -> bool {
+        let lower = match &self.request {
+            Some(request) if in_request => self.lower_request.get_or_init(|| request.text.to_ascii_lowercase()),
+            _ => self.lower.get_or_init(|| self.raw.to_ascii_lowercase()),
+        };
+        literal.is_in(lower)
+    }
+}
+
+/// A line as text; what is no UTF-8 is replaced.
+pub(crate) fn readable(line: &[u8]) -> Cow<'_, str> {
+    // Checking first is several times faster.
+    match std::str::from_utf8(line) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(line),
     }
 }
 
@@ -190,7 +222,8 @@ impl RuleSet {
         candidates.into_iter().filter_map(judge).collect()
     }
 
-    /// Adds the rules that may match a line, by number, some perhaps twice; never too few. `room` is overwritten.
+    /// Adds the rules that may match a line, by number, some perhaps twice; never too few. With them comes [`REQUEST`]
+    /// when the line may be about one. `room` is overwritten.
     ///
     /// What a request says only when its parts are put together is not found.
     pub(crate) fn candidates(&self, line: &[u8], room: &mut Vec<u8>, found: &mut Vec<u32>) {
@@ -198,20 +231,26 @@ impl RuleSet {
         let begin = found.len();
         inner.texts.find(line, room, found);
         if memchr::memchr2(b'%', b'\\', line).is_some() {
-            inner.texts.find(http::unescape(&String::from_utf8_lossy(line)).as_bytes(), room, found);
+            inner.texts.find(http::unescape(&readable(line)).as_bytes(), room, found);
         }
         let rest = found.get(begin..).unwrap_or_default();
         if rest.is_empty() {
             return;
         }
-        if rest.contains(&REQUEST) {
-            keep(found, begin, |rule| rule != REQUEST);
-            if http::statuses(line).any(|status| within(&inner.statuses, status)) {
-                found.extend_from_slice(&inner.by_status);
+        let of_requests = |rule: u32| inner.rules.get(rule as usize).filter(|rule| rule.on != On::Line);
+        if rest.contains(&REQUEST) && http::may_be_request(line) {
+            let statuses = http::statuses(line);
+            let asked = |rule: u32| {
+                let ranges = of_requests(rule).map(|rule| rule.status.as_slice()).unwrap_or_default();
+                ranges.is_empty() || statuses.iter().any(|status| within(ranges, *status))
+            };
+            keep(found, begin, |rule| rule != REQUEST && asked(rule));
+            found.extend(inner.by_status.iter().filter(|rule| asked(**rule)));
+            if found.len() > begin {
+                found.push(REQUEST);
             }
         } else {
-            let of_requests = |rule: u32| inner.rules.get(rule as usize).is_some_and(|rule| rule.on != On::Line);
-            keep(found, begin, |rule| !of_requests(rule));
+            keep(found, begin, |rule| rule != REQUEST && of_requests(rule).is_none());
         }
     }
 
@@ -262,13 +301,13 @@ impl RuleSet {
         let mut literals: BTreeMap<String, Vec<u32>> = BTreeMap::new();
         let mut by_status = Vec::new();
         for (number, rule) in (0_u32..).zip(&rules) {
-            let longest = rule.all.iter().max_by_key(|l| l.len()).map(std::slice::from_ref).unwrap_or_default();
+            let longest = rule.all.iter().max_by_key(|l| l.text.len()).map(std::slice::from_ref).unwrap_or_default();
             let keys = if rule.any.is_empty() { longest } else { &rule.any[..] };
             if keys.is_empty() {
                 by_status.push(number);
             }
             for literal in keys {
-                let owners = literals.entry(literal.to_ascii_lowercase()).or_default();
+                let owners = literals.entry(literal.text.clone()).or_default();
                 if owners.last() != Some(&number) {
                     owners.push(number);
                 }
@@ -279,8 +318,7 @@ impl RuleSet {
         }
         let texts = Texts::new(literals);
         let classes = classes.into_values().collect();
-        let statuses = by_status.iter().flat_map(|rule| rules[*rule as usize].status.clone()).collect();
-        Self { inner: Arc::new(Inner { rules, classes, texts, by_status, statuses }) }
+        Self { inner: Arc::new(Inner { rules, classes, texts, by_status }) }
     }
 
     fn check_class_of(&self, rule: &Rule) -> Result<(), RuleError> {
@@ -338,6 +376,9 @@ fn effect(rule: &Rule) -> String {
     }
 }
 
+static IP: LazyLock<Arc<str>> = LazyLock::new(|| "ip".into());
+static STATUS: LazyLock<Arc<str>> = LazyLock::new(|| "status".into());
+
 /// Whether a rule matches a line in all that it asks for.
 fn judge(rule: &Rule, line: &Prepared<'_>, service: &str) -> Option<Captures> {
     let text = match (rule.on, &line.request) {
@@ -357,8 +398,9 @@ fn judge(rule: &Rule, line: &Prepared<'_>, service: &str) -> Option<Captures> {
     if !rule.programs.is_empty() && !rule.programs.iter().any(|p| is_program(p, service, line.raw)) {
         return None;
     }
-    let has = |literal: &String| contains(text, literal);
-    if !(rule.any.is_empty() || rule.any.iter().any(has)) || !rule.all.iter().all(has) || rule.none.iter().any(has) {
+    let has = |literal: &Literal| line.has(literal, rule.on != On::Line);
+    let any = || rule.any.is_empty() || (line.sure && rule.on == On::Line) || rule.any.iter().any(has);
+    if !rule.all.iter().all(has) || rule.none.iter().any(has) || !any() {
         return None;
     }
     let mut captures = match &rule.regex {
@@ -366,20 +408,16 @@ fn judge(rule: &Rule, line: &Prepared<'_>, service: &str) -> Option<Captures> {
         None => Captures::default(),
     };
     if let Some(request) = line.request.as_ref().filter(|_| rule.on != On::Line) {
-        captures.set("status", &request.status.to_string());
+        captures.set(&STATUS, &request.status.to_string());
     }
     match captures.get("ip") {
-        Some(ip) => {
-            if let Some(address) = address::canonical(ip) {
-                captures.replace("ip", &address);
-            }
-        }
+        Some(_) => captures.canonicalize_ip(),
         None if rule.wants_client() || !rule.conditions.is_empty() => {
             let client = match (rule.on, &line.request) {
                 (On::Http | On::Proxy, Some(request)) => request.client.clone(),
                 _ => address::client(line.raw),
             };
-            client.iter().for_each(|client| captures.set("ip", client));
+            client.iter().for_each(|client| captures.set(&IP, client));
         }
         None => {}
     }
@@ -400,15 +438,6 @@ fn keep(list: &mut Vec<u32>, begin: usize, wanted: impl Fn(u32) -> bool) {
 
 fn within(ranges: &[(u16, u16)], status: u16) -> bool {
     ranges.iter().any(|(low, high)| (*low..=*high).contains(&status))
-}
-
-/// Whether `text` has `literal` in it, in any case.
-fn contains(text: &str, literal: &str) -> bool {
-    let (text, literal) = (text.as_bytes(), literal.as_bytes());
-    let Some(first) = literal.first() else { return true };
-    let Some(last) = text.len().checked_sub(literal.len()) else { return false };
-    memchr::memchr2_iter(first.to_ascii_lowercase(), first.to_ascii_uppercase(), &text[..=last])
-        .any(|at| text[at..at + literal.len()].eq_ignore_ascii_case(literal))
 }
 
 /// Whether a line is from `program`: its service says so, or its header.

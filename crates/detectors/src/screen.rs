@@ -5,18 +5,21 @@
 //! has any is not looked at further. Of the others the samples are tried first: what matches them all, and whose values the
 //! slots have, is settled for the whole row. Only what is left is tried line by line. What was found is counted exactly,
 //! and shown: the line becomes a sample of its row.
+//!
+//! A flood of failed logins is such a case: its slots cannot keep so many addresses. Rules that count are tried on the
+//! first lines of each [`Shape`]; once the shape has said what the expression says often enough, values are read by it.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, cell::OnceCell, collections::BTreeMap, hash::BuildHasher};
 
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 use logwarden_templates::{Delta, Histogram, Row, Sample, Timestamp};
-use memchr::memmem;
 
 use crate::{
-    Finding,
+    Entity, Finding, address,
     look::{Hit, Known, Matched, NAMES, Seen, of_samples, slot_of},
-    rule::Captures,
-    rules::{Prepared, RuleSet},
+    rule::{Captures, Rule},
+    rules::{Prepared, REQUEST, RuleSet, readable},
+    shape::Shape,
 };
 
 /// Lines of a rule in a row that become samples.
@@ -29,6 +32,14 @@ const ILLUSTRATED: usize = 3;
 const CAPTURES: usize = 64;
 /// Values that are counted of each capture of a rule in a row.
 const VALUES: usize = 256;
+/// Shapes of the lines of a row that a rule matches.
+const SHAPES: usize = 4;
+/// Lines from which no further shape could be made, or whose shape was wrong: then no more is tried.
+const SHAPELESS: u32 = 64;
+/// So often must a shape have said what the expression says before it is trusted.
+const AGREED: u32 = 64;
+/// Spellings of values that are remembered.
+const SPELLINGS: usize = 4 * VALUES;
 /// Longer lines are looked at up to here.
 const MAX_LINE: usize = 8 * 1024;
 
@@ -86,15 +97,11 @@ impl Marked {
         marked
     }
 
-    /// The marked lines: line, row and rules, each once.
-    fn iter(&self) -> impl Iterator<Item = (usize, usize, Vec<usize>)> + '_ {
+    /// The marked lines: line and row, and their rules, perhaps more than once.
+    fn iter(&self) -> impl Iterator<Item = (usize, usize, &[u32])> + '_ {
         let ends = self.lines.iter().skip(1).map(|(_, _, begin)| *begin as usize).chain([self.rules.len()]);
         self.lines.iter().zip(ends).map(|((line, row, begin), end)| {
-            let rules = self.rules.get(*begin as usize..end).unwrap_or_default();
-            let mut rules: Vec<usize> = rules.iter().map(|rule| *rule as usize).collect();
-            rules.sort_unstable();
-            rules.dedup();
-            (*line as usize, *row as usize, rules)
+            (*line as usize, *row as usize, self.rules.get(*begin as usize..end).unwrap_or_default())
         })
     }
 }
@@ -102,40 +109,73 @@ impl Marked {
 /// Looks at the lines that `delta` was folded from. Those that a rule matches and no sample shows become samples of their
 /// row, a few of each kind.
 pub(crate) fn screen(delta: &mut Delta, lines: &[(Timestamp, &[u8])], rules: &RuleSet) -> Screened {
+    screen_by(delta, lines, rules, true)
+}
+
+/// With or without shapes: what comes of it is the same.
+fn screen_by(delta: &mut Delta, lines: &[(Timestamp, &[u8])], rules: &RuleSet, shapes: bool) -> Screened {
     let marked = Marked::new(delta, lines, rules);
     let mut screened = Screened::default();
     // A row that began in a fold before has lines that are not here.
     let silent = |(row, (seen, any)): (&Row, &(u64, bool))| !any && *seen >= row.lines;
     screened.silent = delta.rows.iter().zip(&marked.rows).map(silent).collect();
-    let mut settled: HashMap<usize, Option<Vec<usize>>> = HashMap::new();
+    // By row: `None` until the first of its lines comes.
+    let mut settled: Vec<Option<Option<Vec<usize>>>> = vec![None; delta.rows.len()];
     let mut shown: BTreeMap<usize, Vec<Sample>> = BTreeMap::new();
-    let mut counts = Counts::default();
+    let mut counts: HashMap<(usize, usize), Counts> = HashMap::new();
+    let mut open: Vec<usize> = Vec::new();
     for (at, number, candidates) in marked.iter() {
         let (Some((time, line)), Some(row)) = (lines.get(at), delta.rows.get(number)) else { continue };
-        let settled = settled.entry(number).or_insert_with(|| {
+        let settled = settled[number].get_or_insert_with(|| {
             let found = of_samples(row, rules);
             let settled = settled_by(row, &found, rules);
             screened.samples.insert(number, (found, row.samples.len()));
             settled
         });
         let Some(settled) = settled else { continue };
-        let mut open = candidates.into_iter().filter(|rule| !settled.contains(rule)).peekable();
-        if open.peek().is_none() {
-            continue;
-        }
-        let text = String::from_utf8_lossy(&line[..line.len().min(MAX_LINE)]);
-        let prepared = Prepared::new(&text);
-        for rule in open {
-            let Some(captures) = rules.judge(rule, &prepared, &row.origin.service) else { continue };
-            let count = counts.take(number, rule, captures, *time);
+        open.clear();
+        let rules_only = candidates.iter().filter(|rule| **rule != REQUEST).map(|rule| *rule as usize);
+        open.extend(rules_only.filter(|rule| !settled.contains(rule)));
+        open.sort_unstable();
+        open.dedup();
+        let head = &line[..line.len().min(MAX_LINE)];
+        let (text, prepared) = (OnceCell::new(), OnceCell::new());
+        for rule in open.iter().copied() {
+            let by_shapes = shapes && rules.rule(rule).looks_at_shapes();
+            let known =
+                by_shapes.then(|| counts.get_mut(&(number, rule)).and_then(|counts| counts.by_shape(head, *time)));
+            let count = match known.flatten() {
+                Some(count) => count,
+                None => {
+                    let prepared = prepared
+                        .get_or_init(|| Prepared::of_candidates(text.get_or_init(|| readable(head)), candidates));
+                    let captures = rules.judge(rule, prepared, &row.origin.service);
+                    if by_shapes && let Some(counts) = counts.get_mut(&(number, rule)) {
+                        counts.compare(head, captures.as_ref());
+                    }
+                    let Some(captures) = captures else { continue };
+                    let counts = counts.entry((number, rule)).or_insert_with(|| Counts::new(number, rule));
+                    if by_shapes {
+                        counts.learn(head, prepared.raw, rules.rule(rule), &captures);
+                    }
+                    counts.take(captures, *time)
+                }
+            };
+            if count > SHOWN as u64 {
+                continue;
+            }
             let samples = shown.entry(number).or_default();
             let known = || row.samples.iter().chain(&*samples).any(|sample| sample.text == *line);
-            if count <= SHOWN as u64 && samples.len() + row.samples.len() < MOST_SAMPLES && !known() {
+            if samples.len() + row.samples.len() < MOST_SAMPLES && !known() {
                 samples.push(sample(*time, line));
             }
         }
     }
-    screened.hits = counts.finish();
+    let mut hits: Vec<_> = counts.into_iter().collect();
+    hits.sort_unstable_by_key(|(key, _)| *key);
+    for ((row, _), counts) in hits {
+        screened.hits.entry(row).or_default().push(counts.finish());
+    }
     for (number, samples) in shown {
         delta.rows[number].samples.extend(samples);
     }
@@ -153,11 +193,23 @@ fn settled_by(row: &Row, found: &[Matched], rules: &RuleSet) -> Option<Vec<usize
         // A value that is in no slot of its own, or in one that could not keep all, is counted line by line.
         let counted = NAMES.iter().filter(|(name, _)| rules.counts(*rule, name)).all(|(name, kind)| {
             captures.iter().all(|captures| captures.get(name).is_none())
-                || slot_of(row, captures, name, *kind).is_some_and(|slot| slot.distinct <= slot.values.len() as u64)
+                || match slot_of(row, captures, name, *kind) {
+                    Some(slot) => slot.distinct <= slot.values.len() as u64,
+                    None => is_constant(row, captures, name),
+                }
         });
         times.len() == row.samples.len() && counted && !(mixed && rules.is_of_status(*rule))
     };
     Some(found.iter().filter(whole).map(|(rule, ..)| *rule).collect())
+}
+
+/// Whether a capture is a word of the template: the same in all lines of the row.
+fn is_constant(row: &Row, captures: &[Captures], name: &str) -> bool {
+    let mut values = captures.iter().map(|captures| captures.get(name));
+    let Some(Some(value)) = values.next() else { return false };
+    let is_word =
+        || row.template.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '-').any(|word| word == value);
+    values.all(|other| other == Some(value)) && is_word()
 }
 
 /// Whether the lines of a row may have different HTTP statuses.
@@ -171,30 +223,37 @@ fn has_mixed_status(row: &Row) -> bool {
 
 /// Sees to it that the rows which findings cite show lines that name whom they are about.
 pub(crate) fn illustrate(delta: &mut Delta, lines: &[(Timestamp, &[u8])], findings: &[Finding]) {
-    let mut wanted: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
+    let mut wanted: BTreeMap<u32, Vec<&Entity>> = BTreeMap::new();
     for finding in findings {
         for entity in finding.entities.iter().take(ILLUSTRATED) {
             for row in finding.rows.iter().take(ILLUSTRATED) {
                 let Some(of) = delta.rows.get(*row as usize) else { continue };
-                let shown = of.samples.iter().any(|sample| holds(&sample.text, &entity.value));
-                let names = wanted.entry(*row).or_default();
-                if !shown && of.count > of.samples.len() as u64 && !names.contains(&&*entity.value) {
-                    names.push(&entity.value);
+                let shown = of.samples.iter().any(|sample| entity.is_named_in(&sample.text));
+                let known =
+                    wanted.get(row).is_some_and(|wanted| wanted.iter().any(|known| known.value == entity.value));
+                if !shown && of.count > of.samples.len() as u64 && !known {
+                    wanted.entry(*row).or_default().push(entity);
                 }
             }
         }
     }
-    wanted.retain(|_, names| !names.is_empty());
     if wanted.is_empty() {
         return;
     }
     let mut found: Vec<(u32, Sample)> = Vec::new();
     for (row, (time, line)) in delta.assignments.iter().zip(lines) {
+        if wanted.is_empty() {
+            break;
+        }
         let Some((row, names)) = row.and_then(|row| Some((row, wanted.get_mut(&row)?))) else { continue };
         let (whole, line) = (line, &line[..line.len().min(MAX_LINE)]);
-        if let Some(at) = names.iter().position(|name| holds(line, name)) {
+        if let Some(at) = names.iter().position(|entity| entity.is_named_in(line)) {
             names.swap_remove(at);
+            let none_left = names.is_empty();
             found.push((row, sample(*time, whole)));
+            if none_left {
+                wanted.remove(&row);
+            }
         }
     }
     for (row, sample) in found {
@@ -214,70 +273,341 @@ fn sample(time: Timestamp, line: &[u8]) -> Sample {
     Sample { time, text }
 }
 
-fn holds(text: &[u8], name: &str) -> bool {
-    !name.is_empty() && memmem::find(text, name.as_bytes()).is_some()
+/// Counts the lines of a row that a rule matches.
+struct Counts {
+    hit: Hit,
+    values: Vec<(&'static str, Values)>,
+    shapes: Vec<Trusted>,
+    /// Lines that had no shape, or another one than it seemed.
+    shapeless: u32,
+    /// Hashes of values that occurred together.
+    together: HashSet<u64>,
 }
 
-/// Counts the lines that rules match, by row and rule.
-#[derive(Default)]
-struct Counts {
-    hits: HashMap<(usize, usize), Hit>,
-    values: HashMap<(usize, usize, &'static str), Values>,
+/// A shape, and how often it said what the expression says.
+struct Trusted {
+    shape: Shape,
+    agreed: u32,
+    /// By capture: its place in [`Counts::values`], where its values are counted.
+    counted: Vec<Option<usize>>,
+}
+
+impl Counts {
+    fn new(row: usize, rule: usize) -> Self {
+        let known = Known::Each(Vec::new());
+        let hit = Hit { row, rule, captures: Vec::new(), count: 0, minutes: Histogram::default(), known };
+        Self { hit, values: Vec::new(), shapes: Vec::new(), shapeless: 0, together: HashSet::new() }
+    }
+
+    /// Counts a line; answers how many of its kind there are.
+    fn take(&mut self, captures: Captures, time: Timestamp) -> u64 {
+        self.hit.count += 1;
+        self.hit.minutes.add(time, 1);
+        for (name, _) in NAMES {
+            let Some(value) = captures.get(name).filter(|_| is_counted(name, &captures)) else { continue };
+            let place = self.values_of(name);
+            self.values[place].1.add(value, time);
+        }
+        if self.hit.captures.len() < CAPTURES && !self.hit.captures.contains(&captures) {
+            self.hit.captures.push(captures);
+        }
+        self.hit.count
+    }
+
+    fn values_of(&mut self, name: &'static str) -> usize {
+        self.values.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
+            self.values.push((name, Values::default()));
+            self.values.len() - 1
+        })
+    }
+
+    /// Counts a line if its shape is known and trusted.
+    fn by_shape(&mut self, line: &[u8], time: Timestamp) -> Option<u64> {
+        let mut trusted = self.shapes.iter().filter(|trusted| trusted.agreed >= AGREED);
+        let (values, trusted) = trusted.find_map(|trusted| Some((trusted.shape.read(line)?, trusted)))?;
+        let values = values.get(..trusted.shape.names.len())?;
+        // The first ones that occur together are shown.
+        if self.hit.captures.len() < CAPTURES && !self.together.contains(&hash(values)) {
+            return None;
+        }
+        self.hit.count += 1;
+        self.hit.minutes.add(time, 1);
+        for (value, place) in values.iter().zip(&trusted.counted) {
+            if let Some((name, values)) = place.and_then(|place| self.values.get_mut(place)) {
+                values.add_spelling(value, *name == "ip", time);
+            }
+        }
+        Some(self.hit.count)
+    }
+
+    /// Compares what shapes say about a line with what the expression says.
+    fn compare(&mut self, line: &[u8], captures: Option<&Captures>) {
+        let mut wrong = 0;
+        self.shapes.retain_mut(|trusted| {
+            let Some(values) = trusted.shape.read(line) else { return true };
+            let values = values.get(..trusted.shape.names.len()).unwrap_or_default();
+            let same = captures.is_some_and(|captures| {
+                let mut pairs = trusted.shape.names.iter().zip(values);
+                captures.len() == values.len()
+                    && pairs.all(|(name, value)| captures.get(name) == Some(&*spelled(value, &**name == "ip")))
+            });
+            trusted.agreed += u32::from(same);
+            wrong += u32::from(!same);
+            if same {
+                self.together.insert(hash(values));
+            }
+            same
+        });
+        self.shapeless += wrong;
+    }
+
+    /// Makes a shape of a line that has none yet.
+    fn learn(&mut self, line: &[u8], text: &str, rule: &Rule, captures: &Captures) {
+        if self.shapes.len() >= SHAPES
+            || self.shapeless >= SHAPELESS
+            || line != text.as_bytes()
+            || self.shapes.iter().any(|trusted| trusted.shape.read(line).is_some())
+        {
+            return;
+        }
+        // One that excludes texts would have to look for them in every value.
+        let places = if rule.none.is_empty() { rule.places(text) } else { None };
+        let Some(shape) = places.and_then(|places| Shape::of(text, places)) else {
+            self.shapeless += 1;
+            return;
+        };
+        let counted = shape.names.iter().map(|name| {
+            let (name, _) = NAMES.iter().find(|(known, _)| *known == &**name)?;
+            is_counted(name, captures).then(|| self.values_of(name))
+        });
+        let counted = counted.collect();
+        self.shapes.push(Trusted { shape, agreed: 0, counted });
+    }
+
+    fn finish(self) -> Hit {
+        let mut hit = self.hit;
+        hit.known = Known::Each(self.values.into_iter().map(|(name, values)| (name, values.finish())).collect());
+        hit
+    }
+}
+
+/// Whether values of a capture are of use: ports only where nobody is named.
+fn is_counted(name: &str, captures: &Captures) -> bool {
+    name != "port" || captures.get("user").is_none()
+}
+
+fn hash(values: &[&[u8]]) -> u64 {
+    // Only compared with others of this very process: whatever the seed is, the result is the same.
+    thread_local!(static HASHER: DefaultHashBuilder = DefaultHashBuilder::default());
+    HASHER.with(|hasher| hasher.hash_one(values))
+}
+
+/// A value as rules tell it.
+fn spelled(value: &[u8], is_address: bool) -> Cow<'_, str> {
+    let text = readable(value);
+    match address::canonical(&text).filter(|_| is_address) {
+        Some(address) => address.into(),
+        None => text,
+    }
 }
 
 /// How often a capture had each value, and when.
-type Values = HashMap<String, (u64, Histogram)>;
+#[derive(Default)]
+struct Values {
+    seen: Vec<Seen>,
+    places: HashMap<String, usize>,
+    /// Of values as they stand in lines.
+    spellings: HashMap<Box<[u8]>, usize>,
+}
 
-impl Counts {
-    /// Counts a line; answers how many of its kind there are.
-    fn take(&mut self, row: usize, rule: usize, captures: Captures, time: Timestamp) -> u64 {
-        let hit = self.hits.entry((row, rule)).or_insert_with(|| Hit {
-            row,
-            rule,
-            captures: Vec::new(),
-            count: 0,
-            minutes: Histogram::default(),
-            known: Known::Each(Vec::new()),
-        });
-        hit.count += 1;
-        hit.minutes.add(time, 1);
-        for (name, _) in NAMES {
-            let Some(value) = captures.get(name) else { continue };
-            let seen = self.values.entry((row, rule, *name)).or_default();
-            // Those that are too many count together, without a name.
-            let value = if seen.len() < VALUES || seen.contains_key(value) { value } else { "" };
-            if let Some((count, minutes)) = seen.get_mut(value) {
-                *count += 1;
-                minutes.add(time, 1);
-            } else {
-                let mut minutes = Histogram::default();
-                minutes.add(time, 1);
-                seen.insert(value.to_owned(), (1, minutes));
-            }
-        }
-        if hit.captures.len() < CAPTURES && !hit.captures.contains(&captures) {
-            hit.captures.push(captures);
-        }
-        hit.count
+impl Values {
+    fn add(&mut self, value: &str, time: Timestamp) {
+        let place = self.place(value);
+        self.count(place, time);
     }
 
-    /// By row.
-    fn finish(self) -> BTreeMap<usize, Vec<Hit>> {
-        let mut hits = self.hits;
-        let mut values: Vec<_> = self.values.into_iter().collect();
-        values.sort_unstable_by_key(|(key, _)| *key);
-        for ((row, rule, name), seen) in values {
-            let mut seen: Vec<Seen> =
-                seen.into_iter().map(|(value, (count, minutes))| Seen { value, count, minutes }).collect();
-            seen.sort_unstable_by(|a, b| b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value)));
-            if let Some(Known::Each(values)) = hits.get_mut(&(row, rule)).map(|hit| &mut hit.known) {
-                values.push((name, seen));
+    fn add_spelling(&mut self, value: &[u8], is_address: bool, time: Timestamp) {
+        let place = match self.spellings.get(value) {
+            Some(place) => *place,
+            None => {
+                let place = self.place(&spelled(value, is_address));
+                if self.spellings.len() < SPELLINGS {
+                    self.spellings.insert(value.into(), place);
+                }
+                place
             }
+        };
+        self.count(place, time);
+    }
+
+    fn count(&mut self, place: usize, time: Timestamp) {
+        if let Some(seen) = self.seen.get_mut(place) {
+            seen.count += 1;
+            seen.minutes.add(time, 1);
         }
-        let mut sorted: Vec<_> = hits.into_iter().collect();
-        sorted.sort_unstable_by_key(|(key, _)| *key);
-        let mut by_row: BTreeMap<usize, Vec<Hit>> = BTreeMap::new();
-        sorted.into_iter().for_each(|((row, _), hit)| by_row.entry(row).or_default().push(hit));
-        by_row
+    }
+
+    fn place(&mut self, value: &str) -> usize {
+        if let Some(place) = self.places.get(value) {
+            return *place;
+        }
+        // Those that are too many count together, without a name.
+        let value = if self.seen.len() < VALUES { value } else { "" };
+        if let Some(place) = self.places.get(value) {
+            return *place;
+        }
+        self.seen.push(Seen { value: value.to_owned(), count: 0, minutes: Histogram::default() });
+        self.places.insert(value.to_owned(), self.seen.len() - 1);
+        self.seen.len() - 1
+    }
+
+    fn finish(mut self) -> Vec<Seen> {
+        self.seen.sort_unstable_by(|a, b| b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value)));
+        self.seen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use logwarden_templates::{Carry, Clock, Config, End, FoldOptions, Miner, Record, Stream};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A line about a login, of one of the kinds that servers and attackers write.
+    fn line((kind, user, address, number): (u8, u16, u16, u32)) -> String {
+        const USERS: [&str; 10] = [
+            "root",
+            "7",
+            "von hinten",
+            "x from 6.6.6.6",
+            "x from 6.6.6.6 port 22 ssh2",
+            "rhost=6.6.6.6",
+            "Invalid user y from 6.6.6.6",
+            "NT_STATUS_WRONG_PASSWORD",
+            "j\u{fc}rgen",
+            "",
+        ];
+        let user = match user {
+            0..10 => USERS[user as usize].to_owned(),
+            _ => format!("user{}", user % 97),
+        };
+        let address = match address % 16 {
+            0 => format!("2001:db8::{:x}", address),
+            1 => format!("2001:0db8::{:04x}", address / 7),
+            2 => "host.example".to_owned(),
+            3 => "UNKNOWN".to_owned(),
+            4 => format!("::ffff:203.0.113.{}", address % 250),
+            _ => format!("203.0.{}.{}", address % 4, address % 250),
+        };
+        match kind % 16 {
+            0..5 => format!("sshd[{number}]: Failed password for {user} from {address} port {number} ssh2"),
+            5..7 => {
+                format!("sshd[{number}]: Failed password for invalid user {user} from {address} port {number} ssh2")
+            }
+            7..9 => format!("sshd[{number}]: Invalid user {user} from {address} port {number}"),
+            9 => format!("sshd[{number}]: Disconnected from invalid user {user} {address} port {number} [preauth]"),
+            10 => format!(
+                "sshd[{number}]: pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser= rhost={address}  user={user}"
+            ),
+            11 => format!("sshd[{number}]: Accepted password for {user} from {address} port {number} ssh2"),
+            12 => format!("sshd[{number}]: User {user} from {address} not allowed because not listed in AllowUsers"),
+            13 => format!(
+                "dovecot: imap-login: Disconnected (auth failed, 1 attempts in {number} secs): user=<{user}>, method=PLAIN, rip={address}, lip=192.0.2.1"
+            ),
+            14 => format!(
+                "kernel: [{number}.5] [UFW BLOCK] IN=ens2 OUT= SRC={address} DST=192.0.2.1 PROTO=TCP SPT={number} DPT=80"
+            ),
+            _ => format!("mysqld[9]: Access denied for user '{user}'@'{address}' (using password: YES)"),
+        }
+    }
+
+    /// What comes of lines with and without shapes, and how many lines were counted by shapes alone.
+    #[track_caller]
+    fn check(lines: &[String], config: Config) {
+        let stream = Arc::new(Stream::new([("host".to_owned(), "web-1".to_owned())].into()));
+        let time = |number: usize| Timestamp::from_nanos(1_795_233_600_000_000_000 + number as i64 * 700_000_000);
+        let records = lines.iter().enumerate().map(|(number, text)| Record {
+            stream: &stream,
+            time: time(number),
+            clock: Clock::Record,
+            text: text.as_bytes(),
+            tags: 1,
+        });
+        let records: Vec<_> = records.collect();
+        let miner = Miner::new(config);
+        let fold = || miner.fold(Carry::default(), records.clone(), FoldOptions { end: End::Closed, assign: true });
+        let lines: Vec<(Timestamp, &[u8])> = records.iter().map(|record| (record.time, record.text)).collect();
+        let rules = RuleSet::builtin();
+        let (mut fast, mut slow) = (fold(), fold());
+        let by_shapes = screen_by(&mut fast, &lines, &rules, true);
+        let by_rules = screen_by(&mut slow, &lines, &rules, false);
+        assert_eq!(by_shapes.hits.keys().collect::<Vec<_>>(), by_rules.hits.keys().collect::<Vec<_>>());
+        for (one, other) in by_shapes.hits.values().flatten().zip(by_rules.hits.values().flatten()) {
+            let of = |hit: &Hit| (hit.rule, hit.count, hit.minutes.clone());
+            assert_eq!(of(one), of(other));
+            assert_eq!(one.captures, other.captures);
+            let (Known::Each(values), Known::Each(of_rules)) = (&one.known, &other.known) else { panic!("each") };
+            let sorted = |values: &[(&'static str, Vec<Seen>)]| values.iter().cloned().collect::<BTreeMap<_, _>>();
+            assert_eq!(sorted(values), sorted(of_rules), "{}", rules.rule(one.rule).id);
+        }
+        let samples = |delta: &Delta| delta.rows.iter().map(|row| row.samples.clone()).collect::<Vec<_>>();
+        assert_eq!(samples(&fast), samples(&slow));
+    }
+
+    /// So few values are kept of a slot that the lines must be counted one by one.
+    fn crowded() -> Config {
+        Config { entities: 2, values: 2, ..Config::default() }
+    }
+
+    #[test]
+    fn shapes_say_what_expressions_say() {
+        let mut dice: u64 = 7;
+        let mut roll = || {
+            dice = dice.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            (dice >> 33) as u32
+        };
+        let lines: Vec<String> =
+            (0..6_000).map(|_| line((roll() as u8, (roll() % 600) as u16, roll() as u16, roll() % 60_000))).collect();
+        check(&lines, crowded());
+        check(&lines, Config::default());
+    }
+
+    #[test]
+    fn a_flood_is_counted_by_its_shape_and_whatever_looks_different_is_not() {
+        let mut counts = Counts::new(0, 0);
+        let rules = RuleSet::builtin();
+        let number = rules.rules().position(|rule| rule.id == "ssh-failed-password").unwrap();
+        let (mut by_shape, mut by_rule) = (0, 0);
+        for n in 0..1_000_u16 {
+            let user = if n == 700 { 3 } else { 10 + n };
+            let text = line((0, user, 5 + 16 * (n % 90), u32::from(n)));
+            if counts.by_shape(text.as_bytes(), Timestamp::from_secs(60)).is_some() {
+                by_shape += 1;
+                continue;
+            }
+            by_rule += 1;
+            let captures = rules.judge(number, &Prepared::new(&text), "sshd").unwrap();
+            counts.compare(text.as_bytes(), Some(&captures));
+            counts.learn(text.as_bytes(), &text, rules.rule(number), &captures);
+            counts.take(captures, Timestamp::from_secs(60));
+        }
+        assert_eq!((by_shape, by_rule), (1_000 - by_rule, by_rule));
+        assert!(by_rule < 80, "{by_rule} lines were tried by the expression");
+        assert_eq!(counts.hit.count, 1_000);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+        #[test]
+        fn shapes_say_what_expressions_say_whatever_comes(
+            lines in prop::collection::vec((0_u8..16, 0_u16..40, any::<u16>(), 0_u32..60_000), 300..900),
+            kinds in 1_u8..16,
+        ) {
+            let lines: Vec<String> = lines.into_iter().map(|(kind, user, address, number)| line((kind % kinds, user, address, number))).collect();
+            check(&lines, crowded());
+        }
     }
 }
