@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use logwarden_templates::Row;
 use memchr::memmem;
 use regex::bytes::{Regex, RegexBuilder};
 
@@ -69,7 +70,18 @@ impl Rule {
         counts && self.on == On::Line && self.regex.is_some() && self.conditions.is_empty()
     }
 
-    /// Where in a line stand what the expression captures. `None` when there is something else that it is about.
+    /// Whether a text that it excludes is in all lines of a row: a part of its template.
+    pub(crate) fn excludes_all_of(&self, row: &Row) -> bool {
+        if self.on != On::Line || self.none.is_empty() || row.samples.is_empty() {
+            return false;
+        }
+        let template = row.template.to_ascii_lowercase();
+        let samples: Vec<_> = row.samples.iter().map(|sample| sample.text.to_ascii_lowercase()).collect();
+        let in_all = |text: &&Literal| text.is_in(&template) && samples.iter().all(|sample| text.is_in_bytes(sample));
+        self.none.iter().any(|text| in_all(&text))
+    }
+
+    /// Where in a line stands what the expression captures. `None` when there is something else that it is about.
     pub(crate) fn places(&self, line: &str) -> Option<Vec<(Arc<str>, Range<usize>)>> {
         let places = self.regex.as_ref()?.places(line)?;
         (!self.wants_client() || places.iter().any(|(name, _)| &**name == "ip")).then_some(places)
@@ -92,7 +104,11 @@ impl Literal {
 
     /// Whether it is in a text in lower case.
     pub(crate) fn is_in(&self, lower: &str) -> bool {
-        self.finder.find(lower.as_bytes()).is_some()
+        self.is_in_bytes(lower.as_bytes())
+    }
+
+    fn is_in_bytes(&self, lower: &[u8]) -> bool {
+        self.finder.find(lower).is_some()
     }
 }
 

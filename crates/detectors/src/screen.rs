@@ -119,20 +119,19 @@ fn screen_by(delta: &mut Delta, lines: &[(Timestamp, &[u8])], rules: &RuleSet, s
     // A row that began in a fold before has lines that are not here.
     let silent = |(row, (seen, any)): (&Row, &(u64, bool))| !any && *seen >= row.lines;
     screened.silent = delta.rows.iter().zip(&marked.rows).map(silent).collect();
-    // By row: `None` until the first of its lines comes.
-    let mut settled: Vec<Option<Option<Vec<usize>>>> = vec![None; delta.rows.len()];
+    let mut of_rows: Vec<Option<OfRow>> = Vec::new();
+    of_rows.resize_with(delta.rows.len(), || None);
     let mut shown: BTreeMap<usize, Vec<Sample>> = BTreeMap::new();
-    let mut counts: HashMap<(usize, usize), Counts> = HashMap::new();
     let mut open: Vec<usize> = Vec::new();
     for (at, number, candidates) in marked.iter() {
         let (Some((time, line)), Some(row)) = (lines.get(at), delta.rows.get(number)) else { continue };
-        let settled = settled[number].get_or_insert_with(|| {
+        let of_row = of_rows[number].get_or_insert_with(|| {
             let found = of_samples(row, rules);
             let settled = settled_by(row, &found, rules);
             screened.samples.insert(number, (found, row.samples.len()));
-            settled
+            OfRow { settled, ..OfRow::default() }
         });
-        let Some(settled) = settled else { continue };
+        let Some(settled) = &of_row.settled else { continue };
         open.clear();
         let rules_only = candidates.iter().filter(|rule| **rule != REQUEST).map(|rule| *rule as usize);
         open.extend(rules_only.filter(|rule| !settled.contains(rule)));
@@ -140,23 +139,31 @@ fn screen_by(delta: &mut Delta, lines: &[(Timestamp, &[u8])], rules: &RuleSet, s
         open.dedup();
         let head = &line[..line.len().min(MAX_LINE)];
         let (text, prepared) = (OnceCell::new(), OnceCell::new());
-        for rule in open.iter().copied() {
-            let by_shapes = shapes && rules.rule(rule).looks_at_shapes();
-            let known =
-                by_shapes.then(|| counts.get_mut(&(number, rule)).and_then(|counts| counts.by_shape(head, *time)));
-            let count = match known.flatten() {
+        for number_of_rule in open.iter().copied() {
+            let rule = rules.rule(number_of_rule);
+            let by_shapes = shapes && rule.looks_at_shapes();
+            let known = of_row.counts.iter().position(|(of, _)| *of == number_of_rule);
+            let by_shape = known.filter(|_| by_shapes).and_then(|at| of_row.counts[at].1.by_shape(head, *time));
+            let count = match by_shape {
                 Some(count) => count,
                 None => {
                     let prepared = prepared
                         .get_or_init(|| Prepared::of_candidates(text.get_or_init(|| readable(head)), candidates));
-                    let captures = rules.judge(rule, prepared, &row.origin.service);
-                    if by_shapes && let Some(counts) = counts.get_mut(&(number, rule)) {
-                        counts.compare(head, captures.as_ref());
+                    let captures = rules.judge(number_of_rule, prepared, &row.origin.service);
+                    if by_shapes && let Some(at) = known {
+                        of_row.counts[at].1.compare(head, captures.as_ref());
                     }
-                    let Some(captures) = captures else { continue };
-                    let counts = counts.entry((number, rule)).or_insert_with(|| Counts::new(number, rule));
+                    let Some(captures) = captures else {
+                        of_row.exclude(row, number_of_rule, rule);
+                        continue;
+                    };
+                    let at = known.unwrap_or_else(|| {
+                        of_row.counts.push((number_of_rule, Counts::new(number, number_of_rule)));
+                        of_row.counts.len() - 1
+                    });
+                    let counts = &mut of_row.counts[at].1;
                     if by_shapes {
-                        counts.learn(head, prepared.raw, rules.rule(rule), &captures);
+                        counts.learn(head, prepared.raw, rule, &captures);
                     }
                     counts.take(captures, *time)
                 }
@@ -171,15 +178,39 @@ fn screen_by(delta: &mut Delta, lines: &[(Timestamp, &[u8])], rules: &RuleSet, s
             }
         }
     }
-    let mut hits: Vec<_> = counts.into_iter().collect();
-    hits.sort_unstable_by_key(|(key, _)| *key);
-    for ((row, _), counts) in hits {
-        screened.hits.entry(row).or_default().push(counts.finish());
+    for (number, of_row) in of_rows.into_iter().enumerate() {
+        let Some(mut of_row) = of_row.filter(|of_row| !of_row.counts.is_empty()) else { continue };
+        of_row.counts.sort_unstable_by_key(|(rule, _)| *rule);
+        screened.hits.insert(number, of_row.counts.into_iter().map(|(_, counts)| counts.finish()).collect());
     }
     for (number, samples) in shown {
         delta.rows[number].samples.extend(samples);
     }
     screened
+}
+
+/// What is known of a row whose lines are tried.
+#[derive(Default)]
+struct OfRow {
+    /// See [`settled_by`].
+    settled: Option<Vec<usize>>,
+    /// Rules that were found not to be excluded for good.
+    possible: Vec<usize>,
+    /// By rule.
+    counts: Vec<(usize, Counts)>,
+}
+
+impl OfRow {
+    /// Settles a rule that excludes what is in all lines of the row: it need not be tried on any of them.
+    fn exclude(&mut self, row: &Row, number: usize, rule: &Rule) {
+        if self.possible.contains(&number) {
+            return;
+        }
+        match (&mut self.settled, rule.excludes_all_of(row)) {
+            (Some(settled), true) => settled.push(number),
+            _ => self.possible.push(number),
+        }
+    }
 }
 
 /// The rules that need not be tried on the lines of a row, since its samples and slots tell all; `None` if that is so of
@@ -290,6 +321,8 @@ struct Trusted {
     agreed: u32,
     /// By capture: its place in [`Counts::values`], where its values are counted.
     counted: Vec<Option<usize>>,
+    /// Whether a value must have been tried by the rule, since it excludes texts.
+    excludes: bool,
 }
 
 impl Counts {
@@ -326,6 +359,9 @@ impl Counts {
         let mut trusted = self.shapes.iter().filter(|trusted| trusted.agreed >= AGREED);
         let (values, trusted) = trusted.find_map(|trusted| Some((trusted.shape.read(line)?, trusted)))?;
         let values = values.get(..trusted.shape.names.len())?;
+        if trusted.excludes && !self.are_known(trusted, values) {
+            return None;
+        }
         // The first ones that occur together are shown.
         if self.hit.captures.len() < CAPTURES && !self.together.contains(&hash(values)) {
             return None;
@@ -338,6 +374,15 @@ impl Counts {
             }
         }
         Some(self.hit.count)
+    }
+
+    /// Whether all values that could hold a text were tried in some line.
+    fn are_known(&self, trusted: &Trusted, values: &[&[u8]]) -> bool {
+        values.iter().zip(&trusted.counted).all(|(value, place)| {
+            let values = place.and_then(|place| self.values.get(place));
+            !value.iter().any(u8::is_ascii_alphabetic)
+                || values.is_some_and(|(_, known)| known.spellings.contains_key(*value))
+        })
     }
 
     /// Compares what shapes say about a line with what the expression says.
@@ -355,6 +400,11 @@ impl Counts {
             wrong += u32::from(!same);
             if same {
                 self.together.insert(hash(values));
+                for (value, place) in values.iter().zip(&trusted.counted) {
+                    if let Some((name, values)) = place.and_then(|place| self.values.get_mut(place)) {
+                        values.spell(value, *name == "ip");
+                    }
+                }
             }
             same
         });
@@ -370,9 +420,7 @@ impl Counts {
         {
             return;
         }
-        // One that excludes texts would have to look for them in every value.
-        let places = if rule.none.is_empty() { rule.places(text) } else { None };
-        let Some(shape) = places.and_then(|places| Shape::of(text, places)) else {
+        let Some(shape) = rule.places(text).and_then(|places| Shape::of(text, places)) else {
             self.shapeless += 1;
             return;
         };
@@ -381,7 +429,7 @@ impl Counts {
             is_counted(name, captures).then(|| self.values_of(name))
         });
         let counted = counted.collect();
-        self.shapes.push(Trusted { shape, agreed: 0, counted });
+        self.shapes.push(Trusted { shape, agreed: 0, counted, excludes: !rule.none.is_empty() });
     }
 
     fn finish(self) -> Hit {
@@ -427,17 +475,20 @@ impl Values {
     }
 
     fn add_spelling(&mut self, value: &[u8], is_address: bool, time: Timestamp) {
-        let place = match self.spellings.get(value) {
-            Some(place) => *place,
-            None => {
-                let place = self.place(&spelled(value, is_address));
-                if self.spellings.len() < SPELLINGS {
-                    self.spellings.insert(value.into(), place);
-                }
-                place
-            }
-        };
+        let place = self.spell(value, is_address);
         self.count(place, time);
+    }
+
+    /// The place of a value as it stands in a line.
+    fn spell(&mut self, value: &[u8], is_address: bool) -> usize {
+        if let Some(place) = self.spellings.get(value) {
+            return *place;
+        }
+        let place = self.place(&spelled(value, is_address));
+        if self.spellings.len() < SPELLINGS {
+            self.spellings.insert(value.into(), place);
+        }
+        place
     }
 
     fn count(&mut self, place: usize, time: Timestamp) {
