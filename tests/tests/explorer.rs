@@ -11,7 +11,7 @@ mod stores;
 
 use logwarden_tests::explorer::{InMemory, Rules, Stores, Tally, run, schedule, shrink};
 
-use crate::stores::OnDisk;
+use crate::stores::{InStep, OnDisk};
 
 const SCHEDULES: u64 = 6_000;
 
@@ -21,6 +21,10 @@ fn in_memory() -> Box<dyn Stores> {
 
 fn on_disk() -> Box<dyn Stores> {
     Box::<OnDisk>::default()
+}
+
+fn in_step() -> Box<dyn Stores> {
+    Box::<InStep>::default()
 }
 
 /// Runs the schedules of these seeds on two threads.
@@ -62,9 +66,22 @@ fn the_same_with_stores_on_disk() {
 }
 
 #[test]
+fn both_kinds_of_stores_answer_the_same() {
+    let sum = explore(&in_step, 3_000_000..3_000_030);
+    assert!(sum.messages > 100, "{sum:?}");
+}
+
+#[test]
 #[ignore = "takes minutes: cargo test --release -p logwarden-tests --test explorer -- --ignored"]
 fn many_schedules_with_stores_on_disk() {
     let sum = explore(&on_disk, 2_000_000..2_005_000);
+    println!("5000 schedules hold: {sum:?}");
+}
+
+#[test]
+#[ignore = "takes minutes: cargo test --release -p logwarden-tests --test explorer -- --ignored"]
+fn both_kinds_of_stores_answer_the_same_for_long() {
+    let sum = explore(&in_step, 4_000_000..4_005_000);
     println!("5000 schedules hold: {sum:?}");
 }
 

@@ -10,6 +10,7 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 
 use crate::{
+    Timestamp,
     error::BoxError,
     finding::Key,
     incident::Rank,
@@ -39,16 +40,17 @@ pub struct Claim<'a> {
     pub window: Duration,
     /// How long the claim may stay unsettled; longer than the longest send.
     pub lease: Duration,
-    /// When it is settled: how long ago it was reserved at most, for a store that does not have the reservation any more;
-    /// the longest of all when nobody knows.
-    pub held: Duration,
 }
 
 /// Whether to speak.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Speak.
-    First,
+    First {
+        /// When that was, by the store's clock. Whoever settles says it again: by then the store may have another
+        /// reservation of this message, and clocks may have been set.
+        at: Timestamp,
+    },
     /// This very message was delivered before (we crashed after that): settle, do not send.
     Delivered {
         /// What the channel gave back then.
@@ -68,6 +70,15 @@ pub enum Standing {
     },
 }
 
+/// When a message was reserved that has arrived: told counts from then (R6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserved {
+    /// When the store said [`Standing::First`], by its own clock.
+    At(Timestamp),
+    /// The store's answer was not heard. So long ago at most, by the sender's clock; the longest of all when nobody knows.
+    Ago(Duration),
+}
+
 /// How a claim ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -75,6 +86,8 @@ pub enum Outcome {
     Delivered {
         /// What it gave back.
         receipt: Receipt,
+        /// When it was reserved.
+        reserved: Reserved,
     },
     /// Not sent, or refused: frees the claim, if it is still the same epoch's (R10).
     Failed,
@@ -103,7 +116,8 @@ pub struct DedupError {
 /// * A reservation that is never settled expires with its lease for the same message, and [`HOLD`] later for everybody else;
 ///   the next caller is told `First`.
 /// * `Repeat` only if every key was told within the window before the event at the claim's rank or above.
-/// * Told counts from the moment of the reservation (R6). What was told is kept per (channel, key, rank): the last time.
+/// * Told counts from the moment of the sender's own reservation (R6), also when a later one has taken its place. What was
+///   told is kept per (channel, key, rank): the last time.
 /// * An attempt that a later epoch of its message has overtaken is told `Pending` (R2).
 /// * `Failed` and `Unclear` of an epoch that is no longer the claim's change nothing (R10). `Delivered` is a fact and
 ///   counts whoever says it. Settled ids are kept 30 days.

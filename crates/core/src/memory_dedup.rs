@@ -11,7 +11,7 @@ use async_trait::async_trait;
 
 use crate::{
     Timestamp,
-    dedup::{Claim, DedupError, DedupStore, HOLD, Outcome, Standing},
+    dedup::{Claim, DedupError, DedupStore, HOLD, Outcome, Reserved, Standing},
     finding::Key,
     incident::Rank,
     message::SendId,
@@ -33,7 +33,7 @@ pub struct MemoryDedup {
 struct State {
     /// By channel and key, once per rank.
     told: BTreeMap<(ChannelHash, Key), Vec<Told>>,
-    claims: BTreeMap<SendId, Reserved>,
+    claims: BTreeMap<SendId, Held>,
     settled: BTreeMap<SendId, (Receipt, Timestamp)>,
     pruned: Option<Timestamp>,
 }
@@ -47,7 +47,7 @@ struct Told {
 }
 
 #[derive(Debug)]
-struct Reserved {
+struct Held {
     epoch: u64,
     channel: ChannelHash,
     keys: Vec<(Key, Rank)>,
@@ -87,15 +87,20 @@ impl DedupStore for MemoryDedup {
     }
 }
 
+/// Whether a time lies so far in the future that the clock must have been set back since.
+pub fn is_from_before(at: Timestamp, now: Timestamp) -> bool {
+    at > now.plus(CLOCK_TOLERANCE)
+}
+
 /// How long a claim made at `at` still holds: nothing when it is over, or was made by a clock that has been set back since.
 /// `until` is when its lease ends, or [`HOLD`] after that.
 pub fn lease_left(at: Timestamp, until: Timestamp, now: Timestamp) -> Duration {
-    if at > now.plus(CLOCK_TOLERANCE) { Duration::ZERO } else { until.since(now) }
+    if is_from_before(at, now) { Duration::ZERO } else { until.since(now) }
 }
 
 /// Whether something told at `at` counts as told for an event `age` ago, by the clock that says `now`.
 pub fn counts_as_told(at: Timestamp, now: Timestamp, age: Duration, window: Duration) -> bool {
-    at >= now.minus(age).minus(window) && at <= now.plus(CLOCK_TOLERANCE)
+    at >= now.minus(age).minus(window) && !is_from_before(at, now)
 }
 
 impl State {
@@ -124,7 +129,7 @@ impl State {
         if !wait.is_zero() {
             return Standing::Pending { wait };
         }
-        let reserved = Reserved {
+        let held = Held {
             epoch: claim.epoch,
             channel: claim.channel,
             keys: claim.keys.to_vec(),
@@ -132,8 +137,8 @@ impl State {
             until: now.plus(claim.lease),
             sending: true,
         };
-        self.claims.insert(claim.id, reserved);
-        Standing::First
+        self.claims.insert(claim.id, held);
+        Standing::First { at: now }
     }
 
     /// Who told the last of it and when the first of it was told, when all of it was told (R4).
@@ -163,11 +168,14 @@ impl State {
                 }
             }
             Outcome::Failed | Outcome::Unclear { .. } => {}
-            Outcome::Delivered { receipt } => {
+            Outcome::Delivered { receipt, reserved } => {
                 // Overtaken, or given up by somebody who could not know: it arrived all the same. A later attempt that is
                 // under way goes on.
-                let reserved = if ours { self.claims.remove(&claim.id) } else { None };
-                let at = reserved.map_or(now.minus(claim.held), |reserved| reserved.at);
+                let own = if ours { self.claims.remove(&claim.id) } else { None };
+                let at = match *reserved {
+                    Reserved::At(at) => at,
+                    Reserved::Ago(held) => own.map_or(now.minus(held), |own| own.at),
+                };
                 self.delivered(claim, receipt, at, now);
             }
         }
@@ -175,19 +183,23 @@ impl State {
 
     fn delivered(&mut self, claim: &Claim<'_>, receipt: &Receipt, at: Timestamp, now: Timestamp) {
         self.settled.insert(claim.id, (receipt.clone(), now));
+        if is_from_before(at, now) {
+            return; // nobody knows how long ago that was
+        }
         for (key, rank) in claim.keys {
             let told = self.told.entry((claim.channel, *key)).or_default();
             let new = Told { rank: *rank, at, receipt: receipt.clone() };
             match told.iter_mut().find(|known| known.rank == *rank) {
                 // The last time, unless that is from before the clock was set back.
-                Some(known) if known.at > new.at && known.at <= now.plus(CLOCK_TOLERANCE) => {}
+                Some(known) if known.at > new.at && !is_from_before(known.at, now) => {}
                 Some(known) => *known = new,
                 None => told.push(new),
             }
         }
     }
 
-    /// Forgets what is older than its retention; once a minute, since it looks at everything.
+    /// Forgets what is older than its retention; once a minute, since it looks at everything. What was told in the future is
+    /// forgotten, too: when the clock has caught up it would count as told a moment ago.
     fn prune(&mut self, now: Timestamp) {
         if self.pruned.is_some_and(|last| now >= last && now.since(last) < Duration::from_secs(60)) {
             return;
@@ -197,7 +209,7 @@ impl State {
         self.settled.retain(|_, (_, at)| *at >= before);
         self.claims.retain(|_, claim| claim.at >= before);
         self.told.retain(|_, told| {
-            told.retain(|told| told.at >= before);
+            told.retain(|told| told.at >= before && !is_from_before(told.at, now));
             !told.is_empty()
         });
     }

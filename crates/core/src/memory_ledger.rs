@@ -182,7 +182,7 @@ struct State {
     verdicts: Table<(LeafId, ProfileName, String), Timestamp>,
     counters: Table<String, u64>,
     spool: Table<u64, Arc<SpoolRow>>,
-    next_spool: u64,
+    last_spool: u64,
     /// When a batch was first found gone by a prune; `None` while it waits or nobody has looked.
     batches: Table<BatchId, Option<Timestamp>>,
     quarantine: Table<u64, Arc<QuarantineRow>>,
@@ -396,8 +396,8 @@ impl State {
         if bytes + row.body.len() as u64 > limits.spool_bytes {
             return Err(Refusal::Full);
         }
-        let ordinal = self.next_spool;
-        self.next_spool += 1;
+        self.last_spool += 1;
+        let ordinal = self.last_spool;
         self.spool.edit().insert(ordinal, Arc::new(SpoolRow { ordinal, ..row.clone() }));
         self.batches.edit().insert(row.batch, None);
         Ok(())

@@ -9,10 +9,10 @@ use std::{fmt, path::Path, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use logwarden_core::{
     Severity, Timestamp,
-    dedup::{Claim, DedupError, DedupStore, HOLD, Outcome, Standing},
+    dedup::{Claim, DedupError, DedupStore, HOLD, Outcome, Reserved, Standing},
     finding::Key,
     incident::Rank,
-    memory_dedup::{CLOCK_TOLERANCE, counts_as_told, lease_left},
+    memory_dedup::{CLOCK_TOLERANCE, counts_as_told, is_from_before, lease_left},
     message::SendId,
     notifier::{ChannelHash, Receipt},
     retention,
@@ -67,9 +67,11 @@ impl DedupStore for SqliteDedup {
     async fn reserve(&self, claim: &Claim<'_>) -> Result<Standing, DedupError> {
         let (claim, now) = (Asked::from(claim), (self.clock)());
         let job = move |connection: &_| {
+            let is_set_back = forget_future(connection, now)?;
             let standing = claim.reserve(connection, now)?;
             // Otherwise nothing was written.
-            Ok(if standing == Standing::First { Kept::Yes(standing) } else { Kept::No(standing) })
+            let is_written = is_set_back || matches!(standing, Standing::First { .. });
+            Ok(if is_written { Kept::Yes(standing) } else { Kept::No(standing) })
         };
         self.database.write(job).await.map_err(failed)
     }
@@ -94,13 +96,12 @@ struct Asked {
     age: Duration,
     window: Duration,
     lease: Duration,
-    held: Duration,
 }
 
 impl From<&Claim<'_>> for Asked {
     fn from(claim: &Claim<'_>) -> Self {
-        let Claim { id, epoch, channel, keys, age, window, lease, held } = *claim;
-        Self { id, epoch, channel, keys: keys.into(), age, window, lease, held }
+        let Claim { id, epoch, channel, keys, age, window, lease } = *claim;
+        Self { id, epoch, channel, keys: keys.into(), age, window, lease }
     }
 }
 
@@ -148,7 +149,7 @@ impl Asked {
         }
         self.hold(connection, now)?;
         forget(connection, now)?;
-        Ok(Standing::First)
+        Ok(Standing::First { at: now })
     }
 
     /// Who told the last of it and when the first of it was told, when all of it was told (R4).
@@ -225,8 +226,8 @@ impl Asked {
     }
 
     fn settle(&self, connection: &Connection, outcome: &Outcome, now: Timestamp) -> Result<(), Error> {
-        let reserved = self.reserved(connection)?;
-        let ours = reserved.is_some();
+        let own = self.reserved(connection)?;
+        let ours = own.is_some();
         match outcome {
             Outcome::Failed if ours => {
                 connection.prepare_cached("DELETE FROM claim WHERE id = ?1")?.execute([self.id()])?;
@@ -237,10 +238,13 @@ impl Asked {
                     .execute(params![self.id(), now.plus(*hold).nanos()])?;
             }
             Outcome::Failed | Outcome::Unclear { .. } => {}
-            Outcome::Delivered { receipt } => {
+            Outcome::Delivered { receipt, reserved } => {
                 // Overtaken, or given up by somebody who could not know: it arrived all the same. A later attempt that is
                 // under way goes on.
-                let at = reserved.unwrap_or_else(|| now.minus(self.held));
+                let at = match *reserved {
+                    Reserved::At(at) => at,
+                    Reserved::Ago(held) => own.unwrap_or_else(|| now.minus(held)),
+                };
                 self.delivered(connection, receipt, at, now)?;
             }
         }
@@ -257,6 +261,10 @@ impl Asked {
         connection
             .prepare_cached("DELETE FROM claim WHERE id = ?1 AND epoch = ?2")?
             .execute(params![self.id(), self.epoch()])?;
+        let keys = match is_from_before(at, now) {
+            true => &[][..], // nobody knows how long ago that was
+            false => &*self.keys,
+        };
         // The last time, unless that is from before the clock was set back.
         let mut told = connection.prepare_cached(
             "INSERT INTO told (channel, key, rank, at, receipt) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -264,7 +272,7 @@ impl Asked {
              WHERE told.at <= excluded.at OR told.at > ?6",
         )?;
         let future = now.plus(CLOCK_TOLERANCE).nanos();
-        for (key, rank) in self.keys.iter() {
+        for (key, rank) in keys {
             let key = key.bits().to_be_bytes();
             told.execute(params![self.channel(), key, number(*rank), at.nanos(), receipt.0, future])?;
         }
@@ -276,6 +284,13 @@ impl Asked {
             .execute(params![self.id(), now.nanos(), receipt.0])?;
         Ok(())
     }
+}
+
+/// Forgets what was told in the future: the clock was set back since, and when it has caught up that would count as told a
+/// moment ago. Answers whether there was any.
+fn forget_future(connection: &Connection, now: Timestamp) -> Result<bool, Error> {
+    let mut forget = connection.prepare_cached("DELETE FROM told WHERE at > ?1")?;
+    Ok(forget.execute([now.plus(CLOCK_TOLERANCE).nanos()])? > 0)
 }
 
 /// Forgets some of what is older than its retention.

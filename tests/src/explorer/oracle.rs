@@ -20,11 +20,12 @@ use logwarden_core::{
     Severity, Timestamp,
     finding::Key,
     incident::{IncidentId, Rank},
+    ledger::Sending,
     memory_dedup::CLOCK_TOLERANCE,
-    message::SendId,
+    message::{Body, SendId},
 };
 
-use super::Fault;
+use super::{Fault, schedule::STORE};
 
 /// Clocks of one process may differ by so much between two looks.
 const LEEWAY: Duration = Duration::from_secs(1);
@@ -42,8 +43,6 @@ pub(super) struct Occurrence {
     pub(super) rank: Rank,
     /// What was told before that must be told again.
     pub(super) since: Timestamp,
-    /// After how long it would be told again.
-    pub(super) remind: Duration,
     /// Channels that need not hear of it any more.
     pub(super) excused: BTreeSet<usize>,
 }
@@ -101,15 +100,17 @@ impl Told {
 pub(super) struct Oracle {
     told: BTreeMap<usize, Vec<Told>>,
     occurrences: Vec<Occurrence>,
-    said: BTreeMap<SendId, Vec<(Key, Rank)>>,
+    said: BTreeMap<SendId, (Vec<(Key, Rank)>, Body)>,
     /// The epoch in which a channel's message was reserved last, and until when it is kept for its sender.
     held: BTreeMap<(usize, SendId), (u64, Timestamp)>,
     /// Per channel the messages too many: for each the arrivals that would excuse it.
     surplus: BTreeMap<usize, Vec<Vec<usize>>>,
     /// Messages too many since the sender of one stayed away.
     pub(super) absences: u64,
-    /// How far a host's clock was set, forward or back, in seconds.
-    jumps: BTreeMap<usize, Vec<i64>>,
+    /// When a host's clock or the deduplication store's was set, and how far: forward or back, in seconds.
+    jumps: BTreeMap<usize, Vec<(Timestamp, i64)>>,
+    /// When the deduplication store was asked, and how often its clock had been set by then.
+    asked: Vec<(Timestamp, usize)>,
     /// Messages too many since a clock was set.
     pub(super) after_jumps: u64,
     pub(super) messages: u64,
@@ -124,9 +125,15 @@ impl Oracle {
         self.occurrences.len() as u64
     }
 
-    /// A host's clock was set.
-    pub(super) fn jumped(&mut self, host: usize, seconds: i64) {
-        self.jumps.entry(host).or_default().push(seconds);
+    /// A clock was set.
+    pub(super) fn jumped(&mut self, clock: usize, seconds: i64, now: Timestamp) {
+        self.jumps.entry(clock).or_default().push((now, seconds));
+    }
+
+    /// The deduplication store was asked.
+    pub(super) fn asked(&mut self, now: Timestamp) {
+        let jumps = self.jumps.get(&STORE).map_or(0, Vec::len);
+        self.asked.push((now, jumps));
     }
 
     /// Whether a host's clock was set.
@@ -134,14 +141,34 @@ impl Oracle {
         self.jumps.contains_key(&host)
     }
 
-    /// How much longer than without a jump of its host's clock something told may count as told: forward as far as the
-    /// clock was set, since the host cannot know that it did not sleep; back at most until a reminder would have come.
-    fn jump_slack(&self, occurrence: &Occurrence) -> Duration {
-        let one = |seconds: &i64| match u64::try_from(*seconds) {
-            Ok(forward) => Duration::from_secs(forward),
-            Err(_) => Duration::from_secs(seconds.unsigned_abs()).min(occurrence.remind) + CLOCK_TOLERANCE,
+    /// How much longer something told may count as told than by a true clock, since its host's clock or the deduplication
+    /// store's was set after that.
+    ///
+    /// Neither has anything but its clock to count windows and reminders with, and notes what it says when something is told.
+    /// A host's set forward: it cannot know that it did not sleep, and what it asks about is older by that. Either set back:
+    /// what was told is younger by that, but by no more than had passed since. Beyond that it lies in the future, and whoever
+    /// looks then (a host always does, the store when it is asked) knows that it is from before; it is told again.
+    fn lengthened(&self, told: &Arrival, occurrence: &Occurrence) -> Duration {
+        let since_then = |clock| {
+            let jumps = self.jumps.get(&clock).into_iter().flatten().copied().enumerate();
+            jumps.filter(|(_, (at, _))| *at >= told.reserved.minus(LEEWAY))
         };
-        self.jumps.get(&occurrence.host).into_iter().flatten().map(one).sum()
+        let by = |seconds: i64| Duration::from_secs(seconds.unsigned_abs());
+        let passed = |at: Timestamp| at.since(told.reserved) + CLOCK_TOLERANCE;
+        // A host notes at once that something occurs; it may ask about it, and the store look at its clock, much later.
+        let of_host = since_then(occurrence.host).map(|(_, (at, seconds))| match seconds {
+            0.. => by(seconds),
+            _ if at <= occurrence.at.plus(LEEWAY) => by(seconds).min(passed(at)),
+            _ => Duration::ZERO,
+        });
+        let of_store = since_then(STORE).filter(|(_, (_, seconds))| *seconds < 0).map(|(number, (at, seconds))| {
+            let caught_up = at.plus(by(seconds)).minus(passed(at));
+            match self.asked.iter().any(|(asked, jumps)| *jumps > number && *asked < caught_up) {
+                true => by(seconds).min(passed(at)),
+                false => by(seconds),
+            }
+        });
+        of_host.chain(of_store).sum()
     }
 
     /// Messages too many, but for those since a sender stayed away.
@@ -189,14 +216,12 @@ impl Oracle {
     }
 
     /// A message is the same in every attempt (R7).
-    pub(super) fn formed(&mut self, send: SendId, keys: &[(Key, Rank)]) -> Result<(), Fault> {
-        match self.said.get(&send) {
-            Some(before) if before != keys => Err(Fault::Store(format!("message {:04x} changed", send.0 as u16))),
-            Some(_) => Ok(()),
-            None => {
-                self.said.insert(send, keys.to_vec());
-                Ok(())
-            }
+    pub(super) fn formed(&mut self, sending: &Sending) -> Result<(), Fault> {
+        let says = (sending.keys.clone(), sending.message.body.clone());
+        let before = self.said.entry(sending.id).or_insert_with(|| says.clone());
+        match *before == says {
+            true => Ok(()),
+            false => Err(Fault::Store(format!("message {:04x} changed", sending.id.0 as u16))),
         }
     }
 
@@ -264,23 +289,24 @@ impl Oracle {
     }
 
     fn is_told(&self, occurrence: &Occurrence, channel: usize) -> bool {
-        let since = occurrence.since.minus(LEEWAY + self.jump_slack(occurrence));
         let says = |told: &&Told| {
             let says = |(key, rank): &(Key, Rank)| occurrence.keys.contains(key) && *rank >= occurrence.rank;
             told.arrival.manner != Manner::Follow && told.arrival.keys.iter().any(says)
         };
+        let lately =
+            |told: &Arrival| told.at >= occurrence.since.minus(LEEWAY).minus(self.lengthened(told, occurrence));
         // An edit shows more, but not louder than what was announced; a reminder is an announcement.
         let announced_as_loud = |edit: &Told| {
             self.told.get(&channel).into_iter().flatten().any(|told| {
                 told.arrival.manner == Manner::Announcement
-                    && told.arrival.at >= since
+                    && lately(&told.arrival)
                     && told.arrival.keys.iter().any(|(key, rank)| {
                         *rank >= occurrence.rank && edit.arrival.keys.iter().any(|(shown, _)| shown == key)
                     })
             })
         };
         self.told.get(&channel).into_iter().flatten().filter(says).any(|told| match told.arrival.manner {
-            Manner::Announcement => told.arrival.at >= since,
+            Manner::Announcement => lately(&told.arrival),
             Manner::Edit => told.arrival.at >= occurrence.at.minus(LEEWAY) && announced_as_loud(told),
             Manner::Follow => false,
         })

@@ -4,6 +4,8 @@ use logwarden_core::{Severity, testing::Dice};
 
 /// Hosts that share one deduplication store, each with a ledger.
 pub(super) const HOSTS: usize = 2;
+/// The clock of the deduplication store, beside those of the hosts.
+pub(super) const STORE: usize = HOSTS;
 /// Processes, two of each host.
 pub(super) const PROCESSES: usize = 2 * HOSTS;
 /// Machines whose logs every host reads.
@@ -70,10 +72,17 @@ pub enum Step {
         /// Which process.
         process: usize,
     },
-    /// A host's clock is set: by so many seconds forward, or back.
+    /// A process goes one step further with what waits for the model.
+    Judge {
+        /// Which process.
+        process: usize,
+        /// What the model says, should this step settle it.
+        opinion: Opinion,
+    },
+    /// A clock is set: by so many seconds forward, or back.
     Jump {
-        /// On which host.
-        host: usize,
+        /// That of which host, or after the last host the deduplication store's.
+        clock: usize,
         /// How far.
         seconds: i32,
     },
@@ -91,6 +100,13 @@ pub enum Step {
         /// Which.
         process: usize,
     },
+    /// A process that knows that the one before it is gone goes one step further with freeing what that one held.
+    TakeOver {
+        /// Which.
+        process: usize,
+        /// Which channel.
+        channel: usize,
+    },
 }
 
 /// What becomes of an attempt to push a batch.
@@ -102,6 +118,21 @@ pub enum Push {
     Unheard,
     /// The process ends before it is on disk.
     Lost,
+}
+
+/// What a model says about what was folded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opinion {
+    /// Nothing is wrong.
+    Benign,
+    /// What the detectors have found is this bad.
+    Finds(Severity),
+    /// The same, and of other rows it knows nothing.
+    Partly(Severity),
+    /// It cannot be reached.
+    Away,
+    /// Nothing that can be used.
+    Nonsense,
 }
 
 /// A finding.
@@ -164,12 +195,41 @@ pub fn schedule(seed: u64) -> Vec<Step> {
     if dice.below(5) == 0 {
         for _ in 0..=dice.below(2) {
             let at = below(&mut dice, steps.len());
-            let seconds = [-6 * 3600, -7000, -3700, -1800, -240, 240, 1800, 3700, 7000, 6 * 3600];
-            let jump = Step::Jump { host: below(&mut dice, HOSTS), seconds: seconds[below(&mut dice, seconds.len())] };
+            let jump = Step::Jump { clock: below(&mut dice, HOSTS), seconds: how_far(&mut dice) };
             steps.insert(at, jump);
         }
     }
-    steps
+    beside(&mut Dice::new(seed ^ 0xbe51de), steps)
+}
+
+/// Puts between the steps what follows from them: after a crash somebody may take over, what was folded is judged; and in
+/// one of twelve schedules the deduplication store's clock is set.
+fn beside(dice: &mut Dice, steps: Vec<Step>) -> Vec<Step> {
+    let mut all = Vec::with_capacity(steps.len() * 2);
+    for step in steps {
+        all.push(step);
+        match step {
+            Step::Crash { process } if dice.below(3) == 0 => {
+                for channel in 0..CHANNELS {
+                    all.extend((0..=dice.below(2)).map(|_| Step::TakeOver { process, channel }));
+                }
+            }
+            Step::Deliver { process, channel, .. } if dice.below(60) == 0 => {
+                all.push(Step::TakeOver { process, channel })
+            }
+            Step::Fold { process } if dice.below(2) == 0 => all.push(Step::Judge { process, opinion: opinion(dice) }),
+            Step::Wait(_) if dice.below(4) == 0 => {
+                let process = below(dice, PROCESSES);
+                all.extend((0..=dice.below(2)).map(|_| Step::Judge { process, opinion: opinion(dice) }));
+            }
+            _ => {}
+        }
+    }
+    if dice.below(12) == 0 {
+        let at = below(dice, all.len());
+        all.insert(at, Step::Jump { clock: STORE, seconds: how_far(dice) });
+    }
+    all
 }
 
 fn everything(dice: &mut Dice, windows: bool) -> Vec<Step> {
@@ -235,6 +295,21 @@ fn find(dice: &mut Dice, topics: usize, scopes: usize) -> Find {
         severity: Severity::ALL[below(dice, 4)],
         model: dice.below(100) < 25,
         digest: dice.below(100) < 8,
+    }
+}
+
+fn how_far(dice: &mut Dice) -> i32 {
+    [-6 * 3600, -7000, -3700, -1800, -240, 240, 1800, 3700, 7000, 6 * 3600][below(dice, 10)]
+}
+
+fn opinion(dice: &mut Dice) -> Opinion {
+    let severity = Severity::ALL[below(dice, 4)];
+    match dice.below(8) {
+        0..=1 => Opinion::Benign,
+        2..=4 => Opinion::Finds(severity),
+        5 => Opinion::Partly(severity),
+        6 => Opinion::Away,
+        _ => Opinion::Nonsense,
     }
 }
 

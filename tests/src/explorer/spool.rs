@@ -5,11 +5,13 @@
 use std::time::Duration;
 
 use logwarden_core::{
+    ProfileName,
     decide::ingest::{self, Ingested, Ownership},
+    env::Env,
     ledger::{BatchId, Query, Segment, SegmentId, SpoolRow, Write},
 };
 
-use super::{Fault, Find, PROCESSES, World, schedule::Push, wide};
+use super::{Fault, Find, PROCESSES, World, judging::Folded, schedule::Push, wide};
 
 /// How long a source is owned without renewal.
 const OWN_FOR: Duration = Duration::from_secs(120);
@@ -112,8 +114,9 @@ impl World {
         let now = self.now(host);
         let finds: Vec<Find> = batches.iter().map(|number| self.batches[*number].find).collect();
         let findings: Vec<_> = finds.iter().map(|find| self.finding(find, now)).collect();
+        let id = SegmentId(wide(&mut self.dice));
         let segment = Segment {
-            id: SegmentId(wide(&mut self.dice)),
+            id,
             source: self.source.clone(),
             tenant: "".into(),
             at: now,
@@ -138,7 +141,7 @@ impl World {
             moves: Vec::new(),
             learned: Default::default(),
             segment: Some(segment),
-            jobs: Vec::new(),
+            jobs: vec![(ProfileName::general(), batches.len() as u64)],
             spool: ordinals,
             counters: Vec::new(),
         };
@@ -152,10 +155,12 @@ impl World {
             super::absorb_into_claimed(&snapshot, &mut writes);
         }
         if self.commit(process, writes)? {
+            let at = self.env.now();
             for ((number, find), finding) in batches.iter().zip(&finds).zip(&findings) {
                 self.batches[*number].folded += 1;
-                self.must_hear(find, finding)?;
+                self.must_hear(find, finding, at)?;
             }
+            self.judging.segments.insert(id, Folded { host, at, finds, findings });
         }
         Ok(())
     }

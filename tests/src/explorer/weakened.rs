@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use logwarden_core::{
     Severity,
-    dedup::{Claim, DedupError, DedupStore, Outcome, Standing},
+    dedup::{Claim, DedupError, DedupStore, Outcome, Reserved, Standing},
     env::Env,
     incident::Rank,
     ledger::{Snapshot, Write},
@@ -62,7 +62,7 @@ impl DedupStore for Weakened {
                 let one = Claim { id: probe, keys: std::slice::from_ref(key), lease: Duration::ZERO, ..claim.clone() };
                 match self.inner.reserve(&one).await? {
                     repeat @ Standing::Repeat { .. } => return Ok(repeat),
-                    Standing::First => self.inner.settle(&one, &Outcome::Failed).await?,
+                    Standing::First { .. } => self.inner.settle(&one, &Outcome::Failed).await?,
                     Standing::Delivered { .. } | Standing::Pending { .. } => {}
                 }
             }
@@ -76,11 +76,12 @@ impl DedupStore for Weakened {
             keys.iter_mut().for_each(|(_, rank)| *rank = FLAT);
         }
         let claim = Claim { keys: &keys, ..claim.clone() };
-        if !self.rules.r6 && matches!(outcome, Outcome::Delivered { .. }) {
-            // Told counts from the moment of the answer.
-            self.inner.settle(&claim, &Outcome::Failed).await?;
-            self.inner.reserve(&claim).await?;
+        let mut outcome = outcome.clone();
+        if !self.rules.r6
+            && let Outcome::Delivered { reserved, .. } = &mut outcome
+        {
+            *reserved = Reserved::At(self.env.now()); // told counts from the moment of the answer
         }
-        self.inner.settle(&claim, outcome).await
+        self.inner.settle(&claim, &outcome).await
     }
 }

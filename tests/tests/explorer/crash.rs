@@ -21,7 +21,7 @@ use futures::{executor::block_on, task::noop_waker};
 use logwarden_core::{
     Line, LineId, ProfileName, Severity, Stream, Timestamp,
     classifier::{Capacity, Classifier, ClassifyError, Judgement, Usage},
-    dedup::{Claim, DedupError, DedupStore, Outcome, Standing},
+    dedup::{Claim, DedupError, DedupStore, Outcome, Reserved, Standing},
     detectors::{By, Category, Finding, Route},
     digest::{Digest, Verdict},
     env::Env,
@@ -98,8 +98,9 @@ struct MarksFirst(Arc<dyn DedupStore>);
 impl DedupStore for MarksFirst {
     async fn reserve(&self, claim: &Claim<'_>) -> Result<Standing, DedupError> {
         let standing = self.0.reserve(claim).await?;
-        if standing == Standing::First {
-            self.0.settle(claim, &Outcome::Delivered { receipt: Receipt("early".into()) }).await?;
+        if let Standing::First { at } = standing {
+            let reserved = Reserved::At(at);
+            self.0.settle(claim, &Outcome::Delivered { receipt: Receipt("early".into()), reserved }).await?;
         }
         Ok(standing)
     }

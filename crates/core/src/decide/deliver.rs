@@ -22,7 +22,7 @@ use logwarden_detectors::Severity;
 use crate::{
     Timestamp,
     decide::{Policy, ago, book::hear, mutes, summary, view},
-    dedup::{Claim, HOLD, Outcome},
+    dedup::{Claim, HOLD, Outcome, Reserved},
     finding::Key,
     incident::{Event, EventKind, Incident, IncidentId, Rank, Status, Told},
     ledger::{
@@ -83,7 +83,7 @@ impl Turn {
     }
 
     /// How long ago it was claimed at most; for ever when the clock was set back since.
-    pub fn held(&self, now: Timestamp) -> Duration {
+    fn held(&self, now: Timestamp) -> Duration {
         if self.at > now { Duration::MAX } else { now.since(self.at) }
     }
 }
@@ -533,10 +533,19 @@ pub enum Ended {
     Failed(NotifyError),
 }
 
-/// What the deduplication store is told of a send (D4).
-pub fn outcome(turn: &Turn, sent: &Result<Receipt, NotifyError>) -> Outcome {
+/// What the deduplication store is told of a send (D4). `reserved` is when it said to be first, by its clock; `None` when
+/// it was not heard.
+pub fn outcome(
+    turn: &Turn,
+    sent: &Result<Receipt, NotifyError>,
+    reserved: Option<Timestamp>,
+    now: Timestamp,
+) -> Outcome {
     match sent {
-        Ok(receipt) => Outcome::Delivered { receipt: receipt.clone() },
+        Ok(receipt) => {
+            let reserved = reserved.map_or(Reserved::Ago(turn.held(now)), Reserved::At);
+            Outcome::Delivered { receipt: receipt.clone(), reserved }
+        }
         Err(NotifyError::Unreachable { ambiguous: true, .. }) => Outcome::Unclear { hold: HOLD + turn.lease },
         Err(_) => not_sent(turn),
     }
@@ -802,36 +811,40 @@ pub fn claim_of<'a>(sending: &'a Versioned<Sending>, channel: &Channel) -> Claim
         age: Duration::ZERO,
         window: sending.row.window,
         lease: channel.longest_send + SLACK,
-        held: Duration::ZERO,
     }
 }
 
 /// Frees a channel that a process holds which is gone; `None` when it does not.
 pub fn abandoned(snapshot: &Snapshot, channel: &Channel, gone: ProcessId, now: Timestamp) -> Option<Abandoned> {
-    let held = |state: &&Versioned<ChannelState>| {
-        state.row.name == channel.name && matches!(state.row.lease, Some((owner, _)) if owner == gone)
+    let held = |state: &Versioned<ChannelState>| match state.row.lease {
+        Some((owner, until)) if owner == gone && state.row.name == channel.name => Some((state.clone(), until)),
+        _ => None,
     };
-    let state = snapshot.channels.iter().find(held)?;
-    let row = ChannelState { lease: None, ..state.row.clone() };
+    let (state, lapses) = snapshot.channels.iter().find_map(held)?;
+    let row = ChannelState { lease: None, touched: state.row.touched.max(now), ..state.row };
     let mut writes = vec![Write::Channel(Versioned { version: state.version, row })];
-    // One message is under way in a channel at most. That its claim has lapsed says that it may have been sent.
+    // Others may have stalled with claims that have lapsed: the message of this one has its lease.
     let claimed = |row: &&Versioned<OutboxRow>| {
-        row.row.channel == channel.name && matches!(row.row.state, OutboxState::Claimed { .. })
+        row.row.channel == channel.name && row.row.state == OutboxState::Claimed { until: lapses }
     };
     let rows: Vec<_> = snapshot.outbox.iter().filter(claimed).collect();
     let sending = rows.iter().find_map(|row| {
         snapshot.sendings.iter().find(|sending| Some(sending.row.id) == row.row.send && !sending.row.done).cloned()
     });
+    // That its claim has lapsed says that it may have been sent.
     writes.extend(rows.into_iter().map(|row| set_state(row, OutboxState::Claimed { until: now }, row.row.send)));
+    // A new epoch: should it be at work all the same, it settles nothing any more (R2).
+    writes.extend(sending.clone().map(|sending| Write::Sending(Box::new(sending))));
     Some(Abandoned { writes, sending })
 }
 
 /// Holds every channel of a vendor that has banned us.
-pub fn hold_vendor(snapshot: &Snapshot, policy: &Policy, vendor: &str, until: Timestamp) -> Vec<Write> {
+pub fn hold_vendor(snapshot: &Snapshot, policy: &Policy, vendor: &str, wait: Duration, now: Timestamp) -> Vec<Write> {
+    let until = now.plus(wait);
     let of_vendor = |name: &str| policy.channel(name).is_some_and(|channel| channel.vendor == vendor);
     let held = snapshot.channels.iter().filter(|state| of_vendor(&state.row.name) && state.row.hold_until < until);
     held.map(|state| {
-        let row = ChannelState { hold_until: until, ..state.row.clone() };
+        let row = ChannelState { hold_until: until, touched: state.row.touched.max(now), ..state.row.clone() };
         Write::Channel(Versioned { version: state.version, row })
     })
     .collect()
@@ -850,4 +863,139 @@ fn jitter(random: u64) -> Duration {
 
 fn fraction(random: u64) -> f64 {
     f64::from(u32::try_from(random >> 32).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use super::*;
+    use crate::{
+        ledger::{Commit, CommitId, Committed, Ledger},
+        testing::{MemoryLedger, rows},
+    };
+
+    const GONE: ProcessId = ProcessId(1);
+    const OTHER: ProcessId = ProcessId(2);
+    const LEASE: Duration = Duration::from_secs(60);
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_secs(1_795_233_600 + seconds)
+    }
+
+    fn channel(name: &str) -> Channel {
+        Channel {
+            name: name.into(),
+            destination: crate::notifier::ChannelHash(1),
+            vendor: "vendor",
+            min_severity: Severity::Low,
+            amends: false,
+            longest_send: LEASE - SLACK,
+            gap: Duration::ZERO,
+            per_minute: 1000,
+        }
+    }
+
+    fn commit(ledger: &MemoryLedger, id: u128, writes: Vec<Write>) {
+        assert_eq!(block_on(ledger.commit(&Commit { id: CommitId(id), writes })).unwrap(), Committed::Done);
+    }
+
+    /// A ledger in which the messages with these numbers were claimed in these seconds, and who has the channel since when.
+    fn claimed(claims: &[(u64, i64)], lease: Option<(ProcessId, i64)>) -> MemoryLedger {
+        let ledger = MemoryLedger::new(1, 1);
+        let lease = lease.map(|(owner, since)| (owner, at(since).plus(LEASE)));
+        let state = channel_state(&Snapshot::default(), &channel("chat"));
+        let mut writes = vec![Write::Channel(Versioned::new(ChannelState { lease, ..state.row }))];
+        for (n, second) in claims {
+            let mut row = rows::outbox(*n, "chat", at(0));
+            let sending = rows::sending(*n, "chat", vec![row.key()], at(0));
+            (row.send, row.state) = (Some(sending.id), OutboxState::Claimed { until: at(*second).plus(LEASE) });
+            writes.push(Write::Incident(Box::new(Versioned::new(rows::incident(*n, at(0))))));
+            writes.push(Write::Event(rows::event(*n, 0, at(0))));
+            writes.push(Write::Outbox(Versioned::new(row)));
+            writes.push(Write::Sending(Box::new(Versioned::new(sending))));
+        }
+        commit(&ledger, 1, writes);
+        ledger
+    }
+
+    fn read(ledger: &MemoryLedger) -> Snapshot {
+        block_on(ledger.read(&query(&"chat".into()))).unwrap()
+    }
+
+    #[test]
+    fn an_heir_frees_what_the_one_that_is_gone_was_saying_and_nothing_else() {
+        type Freed<'a> = Option<(Option<u128>, &'a [u64])>;
+        let check = |why: &str, claims: &[(u64, i64)], lease, expected: Freed<'_>| {
+            let freed = abandoned(&read(&claimed(claims, lease)), &channel("chat"), GONE, at(210));
+            let found = freed.map(|freed| {
+                let rows = freed.writes.iter().filter_map(|write| match write {
+                    Write::Outbox(row) => Some(row.row.incident),
+                    _ => None,
+                });
+                (freed.sending.map(|sending| sending.row.id.0), rows.collect::<Vec<_>>())
+            });
+            let ids = |rows: &[u64]| rows.iter().map(|n| rows::incident(*n, at(0)).id).collect();
+            assert_eq!(found, expected.map(|(sending, rows)| (sending, ids(rows))), "{why}");
+        };
+        check("its message is free, and may have been sent", &[(1, 200)], Some((GONE, 200)), Some((Some(1), &[1])));
+        check("it had said nothing yet", &[], Some((GONE, 200)), Some((None, &[])));
+        check("another process has the channel", &[(1, 200)], Some((OTHER, 200)), None);
+        check("nobody has the channel", &[(1, 100)], None, None);
+        check(
+            "who stalled with an older message, and may be at it still, keeps it",
+            &[(1, 100), (2, 200)],
+            Some((GONE, 200)),
+            Some((Some(2), &[2])),
+        );
+    }
+
+    #[test]
+    fn what_an_heir_freed_is_not_settled_by_the_one_that_was_gone() {
+        let ledger = claimed(&[(1, 200)], Some((GONE, 200)));
+        let before = read(&ledger).sendings[0].version;
+        let freed = abandoned(&read(&ledger), &channel("chat"), GONE, at(210)).unwrap();
+        assert_eq!(freed.sending.as_ref().map(|sending| sending.version), Some(before), "the epoch of its claim");
+        commit(&ledger, 2, freed.writes);
+        assert!(read(&ledger).sendings[0].version > before, "a new epoch (R2)");
+    }
+
+    #[test]
+    fn after_the_clock_was_set_back_nothing_waits_for_it() {
+        let due = |ledger: &MemoryLedger, now: Timestamp| {
+            let Next::Nothing { writes, .. } = next(&Policy::default(), &read(ledger), &channel("chat"), OTHER, now, 7)
+            else {
+                panic!("it sends before it looks at the clock")
+            };
+            commit(ledger, 3, writes);
+            matches!(next(&Policy::default(), &read(ledger), &channel("chat"), OTHER, now, 7), Next::Send(_))
+        };
+        let ledger = claimed(&[(1, 200)], Some((GONE, 200)));
+        let freed = abandoned(&read(&ledger), &channel("chat"), GONE, at(4_000)).unwrap();
+        commit(&ledger, 2, freed.writes);
+        assert!(due(&ledger, at(300)), "freed by an heir before that");
+
+        let ledger = claimed(&[(1, 200)], None);
+        let policy = Policy { channels: vec![channel("chat")], ..Policy::default() };
+        let hour = Duration::from_secs(3600);
+        commit(&ledger, 2, hold_vendor(&read(&ledger), &policy, "vendor", hour, at(4_000)));
+        assert!(due(&ledger, at(300)), "held for its vendor's sake before that");
+    }
+
+    #[test]
+    fn what_has_arrived_is_told_since_it_was_reserved() {
+        let ledger = claimed(&[(1, 0)], None);
+        let Next::Send(turn) = next(&Policy::default(), &read(&ledger), &channel("chat"), OTHER, at(100), 7) else {
+            panic!("nothing is due")
+        };
+        let reserved = |heard, now| match outcome(&turn, &Ok(Receipt("r".into())), heard, now) {
+            Outcome::Delivered { reserved, .. } => reserved,
+            other => panic!("{other:?}"),
+        };
+        let by_the_store = at(-5_000);
+        assert_eq!(reserved(Some(by_the_store), at(140)), Reserved::At(by_the_store));
+        assert_eq!(reserved(Some(by_the_store), at(-900)), Reserved::At(by_the_store), "its own clock was set back");
+        assert_eq!(reserved(None, at(140)), Reserved::Ago(Duration::from_secs(40)), "the store was not heard");
+        assert_eq!(reserved(None, at(-900)), Reserved::Ago(Duration::MAX), "nobody knows");
+    }
 }

@@ -132,33 +132,22 @@ impl Pipeline {
             age: self.env.now().since(turn.event),
             window: sending.window,
             lease: turn.lease,
-            held: Duration::ZERO,
         };
-        let asked_at = self.env.now();
         let asks = sending.asks_dedup && !sending.keys.is_empty();
-        let standing = match asks {
-            false => Standing::First,
-            true => self.dedup.reserve(&claim).await.unwrap_or_else(|error| {
-                tracing::warn!(error = %chain(&error), "deduplication is degraded; rather twice than not at all");
-                Standing::First
-            }),
-        };
-        let ended = match standing {
-            Standing::Delivered { receipt } => Ended::Delivered(receipt),
-            Standing::Repeat { receipt, ago } => Ended::Repeat(receipt, asked_at.minus(ago)),
-            Standing::Pending { wait } => Ended::Wait(wait),
+        let reserved = if asks { self.reserve(&claim).await } else { Ok(None) };
+        let ended = match reserved {
+            Err(ended) => ended,
             // The machine slept, perhaps: somebody else may have it now.
-            Standing::First if turn.is_late(self.env.now()) => {
+            Ok(_) if turn.is_late(self.env.now()) => {
                 if asks && let Err(error) = self.dedup.settle(&claim, &deliver::not_sent(turn)).await {
                     tracing::warn!(error = %chain(&error), "deduplication is degraded; its claim will lapse");
                 }
                 Ended::Wait(Duration::ZERO)
             }
-            Standing::First => {
+            Ok(reserved) => {
                 let sent = self.send(notifier, turn).await;
                 if asks {
-                    let outcome = deliver::outcome(turn, &sent);
-                    let claim = Claim { held: turn.held(self.env.now()), ..claim };
+                    let outcome = deliver::outcome(turn, &sent, reserved, self.env.now());
                     if let Err(error) = self.dedup.settle(&claim, &outcome).await {
                         tracing::warn!(error = %chain(&error), "deduplication is degraded; its claim will lapse");
                     }
@@ -189,6 +178,21 @@ impl Pipeline {
             }
         }
         Ok(())
+    }
+
+    /// D2. When the store has said that we speak, if it could be heard; or how it ends without a word.
+    async fn reserve(&self, claim: &Claim<'_>) -> Result<Option<Timestamp>, Ended> {
+        let asked_at = self.env.now();
+        match self.dedup.reserve(claim).await {
+            Ok(Standing::First { at }) => Ok(Some(at)),
+            Ok(Standing::Delivered { receipt }) => Err(Ended::Delivered(receipt)),
+            Ok(Standing::Repeat { receipt, ago }) => Err(Ended::Repeat(receipt, asked_at.minus(ago))),
+            Ok(Standing::Pending { wait }) => Err(Ended::Wait(wait)),
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "deduplication is degraded; rather twice than not at all");
+                Ok(None)
+            }
+        }
     }
 
     /// D3. A send that takes longer than the channel's longest is cut off, before its claim lapses.
@@ -227,9 +231,8 @@ impl Pipeline {
 
     async fn hold_vendor(&self, notifier: &Arc<dyn Notifier>, wait: Duration) -> Result<(), PipelineError> {
         let channel = notifier.channel();
-        let until = self.env.now().plus(wait);
         self.decide(&deliver::query(&channel.name), |snapshot| {
-            Some((deliver::hold_vendor(snapshot, &self.policy, channel.vendor, until), ()))
+            Some((deliver::hold_vendor(snapshot, &self.policy, channel.vendor, wait, self.env.now()), ()))
         })
         .await
         .map(|_| ())

@@ -9,7 +9,7 @@ use logwarden_detectors::Severity;
 use super::{Dice, FakeEnv, rows};
 use crate::{
     Timestamp,
-    dedup::{Claim, DedupStore, HOLD, Outcome, Standing},
+    dedup::{Claim, DedupStore, HOLD, Outcome, Reserved, Standing},
     env::Env,
     finding::Key,
     incident::Rank,
@@ -64,20 +64,17 @@ fn high(keys: &[u64]) -> Vec<(Key, Rank)> {
 }
 
 fn claim(id: u128, epoch: u64, keys: &[(Key, Rank)]) -> Claim<'_> {
-    Claim {
-        id: SendId(id),
-        epoch,
-        channel: CHANNEL,
-        keys,
-        age: Duration::ZERO,
-        window: HOUR,
-        lease: LEASE,
-        held: LEASE,
-    }
+    Claim { id: SendId(id), epoch, channel: CHANNEL, keys, age: Duration::ZERO, window: HOUR, lease: LEASE }
 }
 
+/// Confirmed by whoever did not hear when it was reserved, and knows that it was within a lease.
 fn delivered(receipt: &str) -> Outcome {
-    Outcome::Delivered { receipt: Receipt(receipt.into()) }
+    Outcome::Delivered { receipt: Receipt(receipt.into()), reserved: Reserved::Ago(LEASE) }
+}
+
+/// Confirmed by whoever was told `First` then.
+fn delivered_since(receipt: &str, at: Timestamp) -> Outcome {
+    Outcome::Delivered { receipt: Receipt(receipt.into()), reserved: Reserved::At(at) }
 }
 
 async fn reserve(store: &dyn DedupStore, claim: &Claim<'_>) -> Standing {
@@ -90,8 +87,13 @@ async fn settle(store: &dyn DedupStore, claim: &Claim<'_>, outcome: &Outcome) {
 
 /// Reserves, which must be told `First`, and settles.
 async fn tell(store: &dyn DedupStore, claim: &Claim<'_>, receipt: &str) {
-    assert_eq!(reserve(store, claim).await, Standing::First);
-    settle(store, claim, &delivered(receipt)).await;
+    let Standing::First { at } = reserve(store, claim).await else { panic!("{claim:?} is not first") };
+    settle(store, claim, &delivered_since(receipt, at)).await;
+}
+
+/// What is first now.
+fn first(env: &FakeEnv) -> Standing {
+    Standing::First { at: env.now() }
 }
 
 fn repeat(receipt: &str, ago: Duration) -> Standing {
@@ -139,7 +141,7 @@ pub async fn rank_decides(store: &dyn DedupStore, env: &FakeEnv) {
     env.advance(SECOND);
     tell(store, &claim(5, 1, &at(true, Severity::High)), "detector high").await;
     assert_eq!(reserve(store, &claim(6, 1, &at(true, Severity::High))).await, repeat("detector high", Duration::ZERO));
-    assert_eq!(reserve(store, &claim(7, 1, &at(true, Severity::Critical))).await, Standing::First);
+    assert_eq!(reserve(store, &claim(7, 1, &at(true, Severity::Critical))).await, first(env));
 }
 
 /// An old event (catching up) was told if it was told within a window before it, or since.
@@ -153,33 +155,33 @@ pub async fn the_window_counts_back_from_the_event(store: &dyn DedupStore, env: 
         repeat("r1", 3 * HOUR),
         "told after it"
     );
-    assert_eq!(reserve(store, &Claim { age: HOUR, ..claim(4, 1, &keys) }).await, Standing::First);
+    assert_eq!(reserve(store, &Claim { age: HOUR, ..claim(4, 1, &keys) }).await, first(env));
 }
 
 /// A slow send is told when it was reserved, not when it was settled.
 pub async fn told_counts_from_the_reservation(store: &dyn DedupStore, env: &FakeEnv) {
     let keys = high(&[1]);
-    assert_eq!(reserve(store, &claim(1, 1, &keys)).await, Standing::First);
+    assert_eq!(reserve(store, &claim(1, 1, &keys)).await, first(env));
     env.advance(LEASE / 2);
     settle(store, &claim(1, 1, &keys), &delivered("r1")).await;
     env.advance(HOUR - LEASE / 2);
     assert_eq!(reserve(store, &claim(2, 1, &keys)).await, repeat("r1", HOUR));
     env.advance(Duration::from_nanos(1));
-    assert_eq!(reserve(store, &claim(3, 1, &keys)).await, Standing::First);
+    assert_eq!(reserve(store, &claim(3, 1, &keys)).await, first(env));
 }
 
 /// `Failed` of an older epoch changes nothing; that of the claim's own frees it.
 pub async fn a_failed_claim_frees_only_itself(store: &dyn DedupStore, env: &FakeEnv) {
     let keys = high(&[1]);
-    assert_eq!(reserve(store, &claim(1, 1, &keys)).await, Standing::First);
+    assert_eq!(reserve(store, &claim(1, 1, &keys)).await, first(env));
     env.advance(LEASE + SECOND);
-    assert_eq!(reserve(store, &claim(1, 2, &keys)).await, Standing::First, "the lease is over");
+    assert_eq!(reserve(store, &claim(1, 2, &keys)).await, first(env), "the lease is over");
     settle(store, &claim(1, 1, &keys), &Outcome::Failed).await;
     settle(store, &claim(1, 1, &keys), &Outcome::Unclear { hold: Duration::ZERO }).await;
     assert_eq!(reserve(store, &claim(1, 1, &keys)).await, Standing::Pending { wait: LEASE }, "it was overtaken");
     assert!(matches!(reserve(store, &claim(2, 1, &keys)).await, Standing::Pending { .. }), "epoch 2 still holds it");
     settle(store, &claim(1, 2, &keys), &Outcome::Failed).await;
-    assert_eq!(reserve(store, &claim(2, 1, &keys)).await, Standing::First);
+    assert_eq!(reserve(store, &claim(2, 1, &keys)).await, first(env));
     settle(store, &claim(77, 1, &keys), &Outcome::Failed).await;
 }
 
@@ -187,25 +189,39 @@ pub async fn a_failed_claim_frees_only_itself(store: &dyn DedupStore, env: &Fake
 /// reservation, which then only the sender remembers.
 pub async fn what_has_arrived_counts_whoever_says_it(store: &dyn DedupStore, env: &FakeEnv) {
     let late = high(&[1]);
-    assert_eq!(reserve(store, &claim(1, 1, &late)).await, Standing::First);
+    let began = env.now();
+    assert_eq!(reserve(store, &claim(1, 1, &late)).await, first(env));
     env.advance(LEASE * 2);
-    settle(store, &claim(1, 1, &late), &delivered("late")).await;
+    settle(store, &claim(1, 1, &late), &delivered_since("late", began)).await;
     assert_eq!(reserve(store, &claim(2, 1, &late)).await, repeat("late", LEASE * 2));
 
     let overtaken = high(&[3]);
-    assert_eq!(reserve(store, &claim(3, 1, &overtaken)).await, Standing::First);
+    let began = env.now();
+    assert_eq!(reserve(store, &claim(3, 1, &overtaken)).await, first(env));
     env.advance(LEASE);
-    assert_eq!(reserve(store, &claim(3, 2, &overtaken)).await, Standing::First);
-    settle(store, &claim(3, 1, &overtaken), &delivered("overtaken")).await;
+    assert_eq!(reserve(store, &claim(3, 2, &overtaken)).await, first(env));
+    env.advance(LEASE);
+    assert_eq!(reserve(store, &claim(3, 3, &overtaken)).await, first(env));
+    settle(store, &claim(3, 1, &overtaken), &delivered_since("overtaken", began)).await;
     let again = Standing::Delivered { receipt: Receipt("overtaken".into()) };
-    assert_eq!(reserve(store, &claim(3, 3, &overtaken)).await, again);
-    assert_eq!(reserve(store, &claim(4, 1, &overtaken)).await, repeat("overtaken", LEASE));
-    settle(store, &claim(3, 2, &overtaken), &Outcome::Failed).await;
-    assert_eq!(reserve(store, &claim(4, 1, &overtaken)).await, repeat("overtaken", LEASE), "it did arrive");
+    assert_eq!(reserve(store, &claim(3, 4, &overtaken)).await, again);
+    assert_eq!(reserve(store, &claim(4, 1, &overtaken)).await, repeat("overtaken", LEASE * 2));
+    settle(store, &claim(3, 3, &overtaken), &Outcome::Failed).await;
+    assert_eq!(reserve(store, &claim(4, 1, &overtaken)).await, repeat("overtaken", LEASE * 2), "it did arrive");
 
-    let unknown = high(&[5]);
-    settle(store, &claim(5, 1, &unknown), &delivered("unknown")).await;
-    assert_eq!(reserve(store, &claim(6, 1, &unknown)).await, repeat("unknown", LEASE), "said within a lease");
+    let unheard = high(&[5]);
+    assert_eq!(reserve(store, &claim(5, 1, &unheard)).await, first(env));
+    env.advance(SECOND);
+    settle(store, &claim(5, 1, &unheard), &delivered("unheard")).await;
+    assert_eq!(reserve(store, &claim(6, 1, &unheard)).await, repeat("unheard", SECOND), "the store knows better");
+
+    let unknown = high(&[7]);
+    settle(store, &claim(7, 1, &unknown), &delivered("unknown")).await;
+    assert_eq!(reserve(store, &claim(8, 1, &unknown)).await, repeat("unknown", LEASE), "said within a lease");
+    let never = high(&[9]);
+    let reserved = Reserved::Ago(Duration::MAX);
+    settle(store, &claim(9, 1, &never), &Outcome::Delivered { receipt: Receipt("x".into()), reserved }).await;
+    assert_eq!(reserve(store, &claim(10, 1, &never)).await, first(env), "nobody knows when it was said");
 }
 
 /// While nobody knows whether a message arrived, nobody else says it, but for so long as was asked; its own next attempt
@@ -213,16 +229,16 @@ pub async fn what_has_arrived_counts_whoever_says_it(store: &dyn DedupStore, env
 pub async fn what_is_unclear_is_kept_for_its_own_next_attempt(store: &dyn DedupStore, env: &FakeEnv) {
     let keys = high(&[1, 2]);
     let hold = LEASE * 3;
-    assert_eq!(reserve(store, &claim(1, 1, &keys)).await, Standing::First);
+    assert_eq!(reserve(store, &claim(1, 1, &keys)).await, first(env));
     settle(store, &claim(1, 1, &keys), &Outcome::Unclear { hold }).await;
     env.advance(LEASE * 2);
     assert_eq!(reserve(store, &claim(2, 1, &high(&[2, 3]))).await, Standing::Pending { wait: LEASE });
-    assert_eq!(reserve(store, &claim(1, 2, &keys)).await, Standing::First);
+    assert_eq!(reserve(store, &claim(1, 2, &keys)).await, first(env));
     settle(store, &claim(1, 2, &keys), &Outcome::Unclear { hold }).await;
     env.advance(hold);
-    assert_eq!(reserve(store, &claim(2, 1, &high(&[2, 3]))).await, Standing::First, "it never came back");
+    assert_eq!(reserve(store, &claim(2, 1, &high(&[2, 3]))).await, first(env), "it never came back");
     settle(store, &claim(2, 1, &high(&[2, 3])), &Outcome::Failed).await;
-    assert_eq!(reserve(store, &claim(1, 3, &keys)).await, Standing::First);
+    assert_eq!(reserve(store, &claim(1, 3, &keys)).await, first(env));
     settle(store, &claim(1, 3, &keys), &delivered("r1")).await;
     assert_eq!(reserve(store, &claim(2, 2, &high(&[2]))).await, repeat("r1", Duration::ZERO));
 }
@@ -230,8 +246,8 @@ pub async fn what_is_unclear_is_kept_for_its_own_next_attempt(store: &dyn DedupS
 /// While it runs, overlapping claims wait; the same claim asked again is told the same. When it is over, the same message may
 /// be tried again; the others wait a while longer for that.
 pub async fn a_lease_expires(store: &dyn DedupStore, env: &FakeEnv) {
-    assert_eq!(reserve(store, &claim(1, 1, &high(&[1, 2]))).await, Standing::First);
-    assert_eq!(reserve(store, &claim(1, 1, &high(&[1, 2]))).await, Standing::First, "the answer was lost");
+    assert_eq!(reserve(store, &claim(1, 1, &high(&[1, 2]))).await, first(env));
+    assert_eq!(reserve(store, &claim(1, 1, &high(&[1, 2]))).await, first(env), "the answer was lost");
     env.advance(Duration::from_secs(20));
     let wait = Duration::from_secs(40);
     let others = Standing::Pending { wait: wait + HOLD };
@@ -241,7 +257,7 @@ pub async fn a_lease_expires(store: &dyn DedupStore, env: &FakeEnv) {
         Standing::Pending { wait },
         "it may still be sending"
     );
-    assert_eq!(reserve(store, &claim(3, 1, &high(&[3]))).await, Standing::First, "who waits holds nothing");
+    assert_eq!(reserve(store, &claim(3, 1, &high(&[3]))).await, first(env), "who waits holds nothing");
     env.advance(wait);
     let others = Standing::Pending { wait: HOLD };
     assert_eq!(
@@ -249,9 +265,9 @@ pub async fn a_lease_expires(store: &dyn DedupStore, env: &FakeEnv) {
         others,
         "what was under way is said whole, or not at all"
     );
-    assert_eq!(reserve(store, &claim(1, 2, &high(&[1, 2]))).await, Standing::First);
+    assert_eq!(reserve(store, &claim(1, 2, &high(&[1, 2]))).await, first(env));
     env.advance(LEASE + HOLD);
-    assert_eq!(reserve(store, &claim(4, 1, &high(&[1, 2]))).await, Standing::First, "it never came back");
+    assert_eq!(reserve(store, &claim(4, 1, &high(&[1, 2]))).await, first(env), "it never came back");
 }
 
 /// For thirty days the same id is `Delivered`, with any epoch and any keys.
@@ -266,7 +282,7 @@ pub async fn a_settled_message_is_not_sent_again(store: &dyn DedupStore, env: &F
         assert_eq!(reserve(store, &claim(1, 5, &high(&[9]))).await, again);
     }
     env.advance(2 * day);
-    assert_eq!(reserve(store, &claim(1, 6, &high(&[1]))).await, Standing::First, "forgotten");
+    assert_eq!(reserve(store, &claim(1, 6, &high(&[1]))).await, first(env), "forgotten");
 }
 
 /// Any number of overlapping claims at once: exactly one `First`.
@@ -275,9 +291,9 @@ pub async fn of_racers_one_is_first(store: &dyn DedupStore, env: &FakeEnv) {
         let keys: Vec<_> = (0..8).map(|racer| high(&[0, 10 + racer, 20 + racer / 2])).collect();
         let claims: Vec<_> = (0_u128..).zip(&keys).map(|(racer, keys)| claim(round << 8 | racer, 1, keys)).collect();
         let standings = join_all(claims.iter().map(|claim| reserve(store, claim))).await;
-        let first: Vec<_> = (0..8).filter(|racer| standings[*racer] == Standing::First).collect();
+        let first: Vec<_> = (0..8).filter(|racer| matches!(standings[*racer], Standing::First { .. })).collect();
         assert_eq!(first.len(), 1, "round {round}: {standings:?}");
-        assert!(standings.iter().all(|standing| matches!(standing, Standing::First | Standing::Pending { .. })));
+        assert!(standings.iter().all(|standing| matches!(standing, Standing::First { .. } | Standing::Pending { .. })));
         if round % 2 == 0 {
             settle(store, &claims[first[0]], &Outcome::Failed).await;
         } else {
@@ -287,28 +303,34 @@ pub async fn of_racers_one_is_first(store: &dyn DedupStore, env: &FakeEnv) {
 }
 
 /// What was told in one channel is news in another.
-pub async fn channels_do_not_know_each_other(store: &dyn DedupStore, _: &FakeEnv) {
+pub async fn channels_do_not_know_each_other(store: &dyn DedupStore, env: &FakeEnv) {
     let keys = high(&[1]);
     tell(store, &claim(1, 1, &keys), "r1").await;
-    assert_eq!(reserve(store, &Claim { channel: ChannelHash(2), ..claim(2, 1, &keys) }).await, Standing::First);
-    assert_eq!(reserve(store, &Claim { channel: ChannelHash(3), ..claim(3, 1, &keys) }).await, Standing::First);
+    assert_eq!(reserve(store, &Claim { channel: ChannelHash(2), ..claim(2, 1, &keys) }).await, first(env));
+    assert_eq!(reserve(store, &Claim { channel: ChannelHash(3), ..claim(3, 1, &keys) }).await, first(env));
 }
 
-/// What was told or reserved in what is now the future counts as long ago.
+/// What was told or reserved in what is now the future counts as long ago, also when the clock has caught up.
 pub async fn a_clock_set_back_repeats_and_never_swallows(store: &dyn DedupStore, env: &FakeEnv) {
-    tell(store, &claim(1, 1, &high(&[1])), "r1").await;
-    assert_eq!(reserve(store, &claim(2, 1, &high(&[2]))).await, Standing::First);
-    let now = env.now();
-    env.set(now.minus(Duration::from_secs(2)));
+    tell(store, &claim(1, 1, &high(&[1, 7])), "r1").await;
+    let began = env.now();
+    assert_eq!(reserve(store, &claim(2, 1, &high(&[2]))).await, first(env));
+    env.set(began.minus(Duration::from_secs(2)));
     assert_eq!(
         reserve(store, &claim(3, 1, &high(&[1]))).await,
         repeat("r1", Duration::ZERO),
         "a small step changes nothing"
     );
-    env.set(now.minus(24 * HOUR));
-    assert_eq!(reserve(store, &claim(4, 1, &high(&[2]))).await, Standing::First);
+    env.set(began.minus(24 * HOUR));
+    assert_eq!(reserve(store, &claim(4, 1, &high(&[2]))).await, first(env));
     tell(store, &claim(5, 1, &high(&[1])), "r2").await;
     assert_eq!(reserve(store, &claim(6, 1, &high(&[1]))).await, repeat("r2", Duration::ZERO));
+    // It was on its way when the clock was set.
+    settle(store, &claim(2, 1, &high(&[2])), &delivered_since("r3", began)).await;
+    env.set(began.plus(SECOND));
+    assert_eq!(reserve(store, &claim(7, 1, &high(&[7]))).await, first(env), "told a day and a second ago");
+    assert_eq!(reserve(store, &claim(8, 1, &high(&[2]))).await, first(env), "nobody knows when that was");
+    assert_eq!(reserve(store, &claim(2, 2, &high(&[2]))).await, Standing::Delivered { receipt: Receipt("r3".into()) });
 }
 
 /// A claim as the model of random histories remembers it.
@@ -329,6 +351,8 @@ pub async fn random_histories_match_the_model(store: &dyn DedupStore, env: &Fake
         let mut told: Vec<(u64, Severity, Timestamp, String)> = Vec::new();
         let mut held: BTreeMap<u128, Held> = BTreeMap::new();
         let mut settled: BTreeMap<u128, String> = BTreeMap::new();
+        // What the sender of each attempt was told, overtaken or not.
+        let mut reserved: BTreeMap<(u128, u64), Timestamp> = BTreeMap::new();
         for step in 0..12 {
             env.advance(Duration::from_secs(dice.below(50 * 60)) / (1 + dice.below(60) as u32));
             let now = env.now();
@@ -369,7 +393,8 @@ pub async fn random_histories_match_the_model(store: &dyn DedupStore, env: &Fake
                 } else if !wait.is_zero() {
                     assert_eq!(standing, Standing::Pending { wait }, "{context}");
                 } else {
-                    assert_eq!(standing, Standing::First, "{context}");
+                    assert_eq!(standing, first(env), "{context}");
+                    reserved.insert((id, epoch), now);
                     held.insert(id, Held { epoch, about, at: now, until: now.plus(LEASE), sending: true });
                 }
             } else {
@@ -387,9 +412,11 @@ pub async fn random_histories_match_the_model(store: &dyn DedupStore, env: &Fake
                         }
                     }
                     _ => {
-                        settle(store, &claim, &delivered(&receipt)).await;
-                        let at = if ours { held.remove(&id) } else { None };
-                        let at = at.map_or(now.minus(LEASE), |held| held.at);
+                        let heard = reserved.get(&(id, epoch)).filter(|_| dice.below(4) > 0);
+                        let outcome = heard.map_or(delivered(&receipt), |at| delivered_since(&receipt, *at));
+                        settle(store, &claim, &outcome).await;
+                        let own = if ours { held.remove(&id) } else { None };
+                        let at = heard.copied().or(own.map(|held| held.at)).unwrap_or(now.minus(LEASE));
                         told.extend(about.iter().map(|key| (*key, severity, at, receipt.clone())));
                         settled.insert(id, receipt);
                     }

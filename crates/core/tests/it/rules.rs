@@ -308,11 +308,11 @@ impl World {
             age: self.env.now().since(turn.event),
             window: sending.window,
             lease: turn.lease,
-            held: Duration::ZERO,
         };
+        let mut reserved = None;
         if sending.asks_dedup {
             match block_on(self.dedup.reserve(&claim)).unwrap() {
-                Standing::First => {}
+                Standing::First { at } => reserved = Some(at),
                 Standing::Delivered { receipt } => return Ended::Delivered(receipt),
                 Standing::Repeat { receipt, ago } => return Ended::Repeat(receipt, self.env.now().minus(ago)),
                 Standing::Pending { wait } => return Ended::Wait(wait),
@@ -321,7 +321,8 @@ impl World {
         let answer = self.answers.get_mut(&*channel.name).and_then(VecDeque::pop_front);
         let sent = self.answer(channel, turn, answer.as_deref().unwrap_or("ok"));
         if sending.asks_dedup {
-            block_on(self.dedup.settle(&claim, &deliver::outcome(turn, &sent))).unwrap();
+            let outcome = deliver::outcome(turn, &sent, reserved, self.env.now());
+            block_on(self.dedup.settle(&claim, &outcome)).unwrap();
         }
         match sent {
             Ok(receipt) => Ended::Delivered(receipt),
@@ -725,4 +726,35 @@ fn in_a_storm_one_message_stands_for_many() {
     let posts: Vec<&str> = told.lines().filter(|line| line.contains("posts")).collect();
     // The first was on its way when the others came.
     assert_eq!(posts, ["0:02 posts #1 fired medium", "0:02 posts 11 at once"], "{told}");
+}
+
+#[test]
+fn in_a_storm_the_critical_ones_go_out_one_by_one() {
+    let mut story = "0:00 posts answers 60\n0:00 rule low first\n".to_owned();
+    for number in 0..12 {
+        let severity = if number % 6 == 5 { "critical" } else { "medium" };
+        let _ = writeln!(story, "0:00 rule {severity} thing{number}");
+    }
+    story.push_str("0:03 line none");
+    let told = told(&story);
+    let posts: Vec<&str> = told.lines().filter(|line| line.contains("posts")).collect();
+    // The first was on its way when the others came.
+    let expected = [
+        "0:02 posts #1 fired low",
+        "0:02 posts #13 fired critical",
+        "0:02 posts #7 fired critical",
+        "0:02 posts 10 at once",
+    ];
+    assert_eq!(posts, expected, "{told}");
+}
+
+#[test]
+fn what_is_given_up_as_too_old_is_told_with_the_next_occurrence() {
+    let mut story = "0:00 posts answers 21600, 21600, 21600\n0:00 rule high oom\n".to_owned();
+    for half_hours in 1..26 {
+        let _ = writeln!(story, "{}:{:02} line oom", half_hours / 2, half_hours % 2 * 30);
+    }
+    let told = told(&story);
+    let posts: Vec<&str> = told.lines().filter(|line| line.contains("posts")).collect();
+    assert_eq!(posts, ["12:30 posts #1 fired high"], "after twelve hours, {told}");
 }

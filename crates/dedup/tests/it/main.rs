@@ -7,7 +7,8 @@ use std::{path::Path, time::Duration};
 use futures::{executor::block_on, future::join_all};
 use logwarden_core::{
     Severity, Timestamp,
-    dedup::{Claim, DedupStore, Outcome, Standing},
+    dedup::{Claim, DedupStore, Outcome, Reserved, Standing},
+    env::Env,
     message::SendId,
     notifier::{ChannelHash, Receipt},
     testing::{FakeEnv, dedup, rows},
@@ -20,6 +21,10 @@ fn open(dir: &Path, env: &FakeEnv) -> SqliteDedup {
 
 fn env() -> FakeEnv {
     FakeEnv::new(Timestamp::from_secs(1_800_000_000), 1)
+}
+
+fn first(env: &FakeEnv) -> Standing {
+    Standing::First { at: env.now() }
 }
 
 #[test]
@@ -40,19 +45,20 @@ fn of_several_processes_one_speaks_and_a_restart_forgets_nothing() {
     let hosts: Vec<_> = (0..4).map(|_| open(dir.path(), &env)).collect();
     let keys = [(rows::key(1), rows::rank(Severity::High))];
     let (age, window, lease) = (Duration::ZERO, Duration::from_secs(3600), Duration::from_secs(60));
-    let (channel, held) = (ChannelHash(1), Duration::ZERO);
-    let claim = |id| Claim { id: SendId(id), epoch: 1, channel, keys: &keys, age, window, lease, held };
+    let channel = ChannelHash(1);
+    let claim = |id| Claim { id: SendId(id), epoch: 1, channel, keys: &keys, age, window, lease };
     for round in 0..20_u128 {
         let claims: Vec<_> = (0..4).map(|host| claim(round << 8 | host)).collect();
         let asked = hosts.iter().zip(&claims).map(|(host, claim)| host.reserve(claim));
         let standings = block_on(join_all(asked)).into_iter().map(Result::unwrap).collect::<Vec<_>>();
-        let first: Vec<_> = (0..4).filter(|host| standings[*host] == Standing::First).collect();
+        let first: Vec<_> = (0..4).filter(|host| matches!(standings[*host], Standing::First { .. })).collect();
         assert_eq!(first.len(), 1, "{standings:?}");
         block_on(hosts[first[0]].settle(&claims[first[0]], &Outcome::Failed)).unwrap();
     }
-    assert_eq!(block_on(hosts[0].reserve(&claim(1 << 50))).unwrap(), Standing::First);
+    assert_eq!(block_on(hosts[0].reserve(&claim(1 << 50))).unwrap(), first(&env));
     let receipt = Receipt("r1".into());
-    block_on(hosts[0].settle(&claim(1 << 50), &Outcome::Delivered { receipt: receipt.clone() })).unwrap();
+    let outcome = Outcome::Delivered { receipt: receipt.clone(), reserved: Reserved::At(env.now()) };
+    block_on(hosts[0].settle(&claim(1 << 50), &outcome)).unwrap();
     drop(hosts);
     let again = open(dir.path(), &env);
     assert_eq!(block_on(again.reserve(&claim(1 << 50))).unwrap(), Standing::Delivered { receipt: receipt.clone() });
@@ -75,8 +81,7 @@ fn a_damaged_store_is_set_aside_and_speaks_again() {
         age: Duration::MAX,
         window: Duration::MAX,
         lease: Duration::MAX,
-        held: Duration::MAX,
     };
-    assert_eq!(block_on(store.reserve(&claim)).unwrap(), Standing::First);
+    assert_eq!(block_on(store.reserve(&claim)).unwrap(), first(&env()));
     assert!(matches!(block_on(store.reserve(&Claim { id: SendId(2), ..claim })).unwrap(), Standing::Pending { .. }));
 }
