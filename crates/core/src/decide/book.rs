@@ -926,3 +926,99 @@ fn absorb(incident: &mut Incident, cited: &[Cited], evidence: &[Evidence], entit
     incident.entities.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value)));
     omitted
 }
+
+#[cfg(test)]
+mod tests {
+    use logwarden_detectors::EntityKind;
+
+    use super::*;
+    use crate::testing::rows;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_795_233_600);
+
+    fn snapshot(installation: u128) -> Snapshot {
+        let row = Installation { id: installation, secret: 1, next_incident: 0 };
+        Snapshot { installation: Some(Versioned { version: 1, row }), ..Snapshot::default() }
+    }
+
+    fn finding(templates: std::ops::Range<u64>, entities: u64) -> Grounded {
+        let cited = |n: u64| {
+            let leaf = rows::leaf(n, NOW);
+            let origin = Arc::new(logwarden_templates::Origin { host: "web-1".into(), service: "app".into() });
+            let scope = Scope { tenant: "".into(), origin };
+            Cited {
+                scope,
+                leaf: Some(leaf.leaf),
+                root: RootId::of(&[&n.to_le_bytes()]),
+                template: leaf.text,
+                anomalous: true,
+            }
+        };
+        let entity = |n: u64| Entity { kind: EntityKind::Ip, value: format!("198.51.100.{n}").into(), count: 1 };
+        Grounded {
+            by: By::Rule { id: "rule".into() },
+            profile: logwarden_detectors::ProfileName::general(),
+            category: logwarden_detectors::Category::Service,
+            severity: Severity::High,
+            route: Route::Alert,
+            title: "title".into(),
+            explanation: String::new(),
+            recommendation: String::new(),
+            cited: templates.map(cited).collect(),
+            discriminator: String::new(),
+            evidence: Vec::new(),
+            entities: (0..entities).map(entity).collect(),
+            query: None,
+            labels: BTreeMap::new(),
+            score: 1.0,
+            count: 1,
+            first: NOW,
+            last: NOW,
+        }
+    }
+
+    /// What a ledger with this id is told to write.
+    fn writes(installation: u128, findings: &[Grounded]) -> Vec<Write> {
+        let policy = Policy::default();
+        let mut book = Book::open(&policy, &snapshot(installation), SourceId("test".into()), NOW).unwrap();
+        findings.iter().for_each(|finding| book.take(finding));
+        book.close()
+    }
+
+    fn incident(writes: &[Write]) -> &Incident {
+        let incidents = writes.iter().filter_map(|write| match write {
+            Write::Incident(incident) => Some(&incident.row),
+            _ => None,
+        });
+        let all: Vec<_> = incidents.collect();
+        assert_eq!(all.len(), 1);
+        all[0]
+    }
+
+    #[test]
+    fn what_does_not_fit_into_an_incident_is_counted() {
+        let count = |writes: &[Write], wanted: &str| {
+            let counted = writes.iter().filter_map(|write| match write {
+                Write::Count(name, n) if name == wanted => Some(*n),
+                _ => None,
+            });
+            counted.sum::<u64>()
+        };
+        let writes = writes(1, &[finding(0..100, 30), finding(0..140, 50)]);
+        let incident = incident(&writes[..]);
+        assert_eq!(incident.cited.len(), MAX_CITED);
+        assert_eq!(count(&writes, "incident_templates_omitted"), 52 + 92, "of each finding");
+        // Two keys for each: of its root and of its leaf. What is not listed is counted whenever it comes.
+        assert_eq!(incident.keys.len(), MAX_KEYS);
+        assert!(incident.keys_omitted >= 280 - 256);
+        assert_eq!(count(&writes, "incident_keys_omitted"), incident.keys_omitted);
+        assert_eq!((incident.entities.len(), incident.entities_omitted), (MAX_ENTITIES, 50 - 40));
+    }
+
+    #[test]
+    fn the_same_finding_is_another_incident_in_another_ledger() {
+        let id = |installation| incident(&writes(installation, &[finding(0..1, 0)])).id;
+        assert_eq!(id(1), id(1));
+        assert_ne!(id(1), id(2), "R3");
+    }
+}

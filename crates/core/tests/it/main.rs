@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod backfill;
+mod degraded;
 mod held;
 mod pipeline;
 mod rules;
