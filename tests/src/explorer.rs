@@ -494,8 +494,9 @@ impl World {
                 },
                 Write::Outbox(row) => {
                     let channel = self.channels.iter().position(|channel| channel.name == row.row.channel);
-                    if let (OutboxState::Dead { at, .. }, Some(channel)) = (&row.row.state, channel) {
-                        self.dead.insert((row.row.incident, channel), self.truth(host, *at));
+                    // Given up with this commit, whatever the host's clock said when it was decided.
+                    if let (OutboxState::Dead { .. }, Some(channel)) = (&row.row.state, channel) {
+                        self.dead.insert((row.row.incident, channel), self.env.now());
                     }
                     if let OutboxState::Repeat { .. } = row.row.state {
                         self.tally.repeats += 1;
