@@ -52,6 +52,8 @@ pub struct Faults {
     pub starting: bool,
     /// What happens to the next `query_range` requests, one each.
     pub next: VecDeque<Fault>,
+    /// What happens to `query_range` requests for windows that begin at this time (in nanoseconds) or later.
+    pub from: Option<(i64, Fault)>,
     /// What happens to every request whose query contains the text.
     pub always: Vec<(String, Fault)>,
     /// One in so many `query_range` requests fails in a random way.
@@ -75,6 +77,7 @@ impl Default for Faults {
             no_categories: false,
             starting: false,
             next: VecDeque::new(),
+            from: None,
             always: Vec::new(),
             chaos: None,
         }

@@ -146,6 +146,12 @@ fn fault(state: &mut State, request: &Request) -> Fault {
     if !request.path.ends_with("/query_range") {
         return Fault::None;
     }
+    let begins = request.param("start").and_then(|start| start.parse::<i64>().ok());
+    if let Some((_, fault)) =
+        state.faults.from.as_ref().filter(|(from, _)| begins.is_some_and(|begins| begins >= *from))
+    {
+        return fault.clone();
+    }
     if let Some(fault) = state.faults.next.pop_front() {
         return fault;
     }

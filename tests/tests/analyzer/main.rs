@@ -13,9 +13,16 @@ use std::{
     time::Duration,
 };
 
+use logwarden_core::{
+    ledger::{Ledger, Query},
+    retention::Limits,
+    source::SourceId,
+};
+use logwarden_ledger::SqliteLedger;
+use logwarden_sqlite::Options;
 use logwarden_tests::{
     discord::{self, Discord, FakeDiscord},
-    loki::{FakeLoki, Fault},
+    loki::{FakeLoki, Fault, Request},
     ollama::{Behaviour, Config, FakeOllama, Model},
     program,
 };
@@ -467,6 +474,59 @@ async fn of_two_backfills_at_once_one_goes_on_and_a_killed_one_is_taken_over_at_
     let last = world.command(&["backfill", "--since", "4d"]).output().await.unwrap();
     assert!(out(&last).starts_with(&format!("learned {lines} lines")), "{}{}", out(&last), err(&last));
     assert!(!err(&last).contains("took over"), "what was stopped has given it back: {}", err(&last));
+}
+
+/// How many lines the memory of what is normal has of a source.
+async fn remembered(world: &World, source: &str) -> u64 {
+    let (ledger, _) =
+        SqliteLedger::open(&world.directory.path().join("state"), &Options::default(), Limits::default()).unwrap();
+    let query = Query { source: Some(SourceId(source.to_owned())), memory: true, ..Query::default() };
+    let memory = ledger.read(&query).await.unwrap().memory;
+    memory.iter().filter(|(_, row)| row.template.contains("receipt")).map(|(_, row)| row.count).sum()
+}
+
+/// Killed while Loki does not answer for the second page: the first one stays learned, the next run learns the rest, and
+/// every line is learned once.
+#[tokio::test]
+async fn a_backfill_that_is_killed_learns_nothing_twice_and_skips_nothing() {
+    let world = World::new().await;
+    let lines = past(&world);
+    let (beside, real) = (format!("past of loki {}", world.loki.url()), format!("loki {}", world.loki.url()));
+    let backfill = || {
+        let mut command = world.command(&["backfill", "--since", "4d"]);
+        command.env("QUERY_LIMIT", "20");
+        command
+    };
+    // The first page ends where Loki fails, and is committed.
+    let late = world.now - 24 * HOUR * 1_000_000_000;
+    world.loki.faults(|faults| faults.from = Some((late, Fault::Status(503, "overloaded".to_owned()))));
+    let failed = backfill().output().await.unwrap();
+    assert_eq!(failed.status.code(), Some(1), "{}", err(&failed));
+    let log = err(&failed);
+    let told = log.lines().rfind(|line| line.contains("percent=")).and_then(|line| line.split("lines=").nth(1));
+    let first: u64 = told.and_then(|rest| rest.split(' ').next()?.parse().ok()).unwrap_or_default();
+    assert!(first > 0 && first < lines, "{log}");
+    let learned = remembered(&world, &beside).await;
+    assert!(learned > 0, "it is on disk");
+
+    world.loki.requests();
+    world.loki.faults(|faults| faults.from = Some((late, Fault::Hang)));
+    let mut killed = backfill().spawn().unwrap();
+    let asked = |requests: Vec<Request>| {
+        let begins = |request: &Request| request.param("start").and_then(|start| start.parse::<i64>().ok());
+        requests.iter().any(|request| begins(request).is_some_and(|begins| begins >= late))
+    };
+    until("a request for the second page", || asked(world.loki.requests())).await;
+    signal(&killed, "-KILL");
+    killed.wait().await.unwrap();
+    assert_eq!(remembered(&world, &beside).await, learned, "what it had read is not learned");
+    assert_eq!(remembered(&world, &real).await, 0, "and nothing is in use before all is");
+
+    world.loki.faults(|faults| faults.from = None);
+    let rest = backfill().output().await.unwrap();
+    assert!(out(&rest).starts_with(&format!("learned {} lines", lines - first)), "{}{}", out(&rest), err(&rest));
+    assert_eq!(remembered(&world, &real).await, lines - 1, "all but the kill");
+    assert_eq!(world.told().len(), 0, "{:#?}", world.told());
 }
 
 #[tokio::test]
