@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::{HashMap, HashSet, HashTable};
 use logwarden_templates::{Delta, Histogram, LeafId, Level, LineId, Origin, RootId, Row, SlotKind, Timestamp};
 
 use crate::{
@@ -345,31 +345,50 @@ fn tail(rate: &Rate, factor: f64, seen: u64) -> f64 {
 }
 
 /// Rows that are learned, each once.
-#[derive(Default)]
 struct Rows {
     list: Vec<(MemoryKey, MemoryRow)>,
-    at: HashMap<MemoryKey, usize>,
+    /// Places in `list`. Keys are hashes already, and a table of whole keys would be as large as the list.
+    at: HashTable<u32>,
 }
 
 impl Rows {
     fn entry(&mut self, key: MemoryKey, otherwise: impl FnOnce() -> MemoryRow) -> &mut MemoryRow {
-        let at = *self.at.entry(key).or_insert_with(|| {
-            self.list.push((key, otherwise()));
-            self.list.len() - 1
-        });
-        &mut self.list[at].1
+        let hash = |key: &MemoryKey| key.bits() as u64;
+        let list = &mut self.list;
+        let at = match self.at.find(hash(&key), |at| list[*at as usize].0 == key) {
+            Some(at) => *at as usize,
+            None => {
+                list.push((key, otherwise()));
+                self.at.insert_unique(hash(&key), (list.len() - 1) as u32, |at| hash(&list[*at as usize].0));
+                list.len() - 1
+            }
+        };
+        &mut list[at].1
     }
 }
+
+/// What is known of rows lies anywhere in memory: that of so many is waited for at once.
+const AT_ONCE: usize = 16;
 
 /// What the memory learns from a delta.
 pub(crate) fn learn(delta: &Delta, memory: &Memory, recall: &Recall<'_, '_>, covered: &BTreeSet<usize>) -> Learned {
     let mut source = memory.source().clone();
     let more = delta.rows.len() + 2 * recall.origins.len();
-    let mut rows = Rows { list: Vec::with_capacity(more), at: HashMap::with_capacity(more) };
+    let mut rows = Rows { list: Vec::with_capacity(more), at: HashTable::with_capacity(more) };
     let removed = learn_moves(delta, memory, &mut rows);
-    for (row, (key, known)) in delta.rows.iter().zip(&recall.rows) {
-        let fresh = || MemoryRow::new(row.origin.clone(), row.root, row.template.clone(), row.first);
-        let known = rows.entry(*key, || known.cloned().unwrap_or_else(fresh));
+    for (at, (row, (key, known))) in delta.rows.iter().zip(&recall.rows).enumerate() {
+        if at.is_multiple_of(AT_ONCE) {
+            recall.fetch(at, AT_ONCE);
+        }
+        // With the texts of the delta: to count one more owner of those in memory is to fetch each of them.
+        let fresh = MemoryRow::new(row.origin.clone(), row.root, row.template.clone(), row.first);
+        let known = rows.entry(*key, || match known {
+            Some(known) => {
+                let MemoryRow { first, last, count, ref stats, .. } = **known;
+                MemoryRow { first, last, count, stats: stats.clone(), ..fresh }
+            }
+            None => fresh,
+        });
         if known.count > 0 {
             known.stats.learn_gap(row.first.secs() - known.last.secs());
         }

@@ -9,7 +9,7 @@
 //! A flood of failed logins is such a case: its slots cannot keep so many addresses. Rules that count are tried on the
 //! first lines of each [`Shape`]; once the shape has said what the expression says often enough, values are read by it.
 
-use std::{borrow::Cow, cell::OnceCell, collections::BTreeMap, hash::BuildHasher};
+use std::{borrow::Cow, cell::OnceCell, collections::BTreeMap, hash::BuildHasher, hint::black_box};
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 use logwarden_templates::{Delta, Histogram, Row, Sample, Timestamp};
@@ -68,6 +68,16 @@ impl Screened {
     }
 }
 
+/// Lines lie anywhere in memory, and to wait for each takes as long as to look at it: so many are waited for at once.
+const AT_ONCE: usize = 16;
+const CACHE_LINE: usize = 64;
+
+/// Has lines fetched that are looked at next.
+fn fetch(lines: &[(Timestamp, &[u8])]) {
+    let byte = |line: &[u8], at: usize| line.get(at).copied().unwrap_or_default();
+    black_box(lines.iter().take(AT_ONCE).fold(0, |sum, (_, line)| sum ^ byte(line, 0) ^ byte(line, CACHE_LINE)));
+}
+
 /// Lines that have texts of rules.
 #[derive(Default)]
 struct Marked {
@@ -83,6 +93,9 @@ impl Marked {
         let mut room = Vec::new();
         let mut marked = Self { rows: vec![(0, false); delta.rows.len()], ..Self::default() };
         for (number, (row, (_, line))) in (0_u32..).zip(delta.assignments.iter().zip(lines)) {
+            if (number as usize).is_multiple_of(AT_ONCE) {
+                fetch(lines.get(number as usize..).unwrap_or_default());
+            }
             let Some(row) = *row else { continue };
             let Some((seen, any)) = marked.rows.get_mut(row as usize) else { continue };
             *seen += 1;
