@@ -415,8 +415,11 @@ mod tests {
 
     #[test]
     fn what_others_did_in_the_same_template_is_no_evidence() {
-        let texts =
-            ["Accepted for anna from 203.0.113.77", "Accepted for root from 203.0.113.7", "Accepted for ben from 192.0.2.2"];
+        let texts = [
+            "Accepted for anna from 203.0.113.77",
+            "Accepted for root from 203.0.113.7",
+            "Accepted for ben from 192.0.2.2",
+        ];
         let attacker = (EntityKind::Ip, "203.0.113.7");
         check_evidence(&texts, &[attacker], &texts[1..2]);
         check_evidence(&texts, &[attacker, (EntityKind::Ip, "192.0.2.2")], &texts[1..]);

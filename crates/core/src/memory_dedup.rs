@@ -149,7 +149,7 @@ impl State {
             let loud_enough = told
                 .iter()
                 .filter(|told| told.rank >= *rank && counts_as_told(told.at, now, claim.age, claim.window))
-                .max_by_key(|told| told.at)?;
+                .max_by_key(|told| (told.at, told.rank))?;
             if latest.is_none_or(|latest| loud_enough.at > latest.at) {
                 latest = Some(loud_enough);
             }

@@ -154,8 +154,10 @@ impl Asked {
 
     /// Who told the last of it and when the first of it was told, when all of it was told (R4).
     fn told_already(&self, connection: &Connection, now: Timestamp) -> Result<Option<Standing>, Error> {
-        let mut told =
-            connection.prepare_cached("SELECT at, receipt FROM told WHERE channel = ?1 AND key = ?2 AND rank >= ?3")?;
+        // Of two that were told at once the louder one answers.
+        let mut told = connection.prepare_cached(
+            "SELECT at, receipt FROM told WHERE channel = ?1 AND key = ?2 AND rank >= ?3 ORDER BY rank",
+        )?;
         let (mut last, mut earliest): (Option<(Timestamp, String)>, Timestamp) = (None, now);
         for (key, rank) in self.keys.iter() {
             let mut rows = told.query(params![self.channel(), key.bits().to_be_bytes(), number(*rank)])?;
@@ -163,7 +165,7 @@ impl Asked {
             while let Some(row) = rows.next()? {
                 let at = Timestamp::from_nanos(row.get(0)?);
                 if counts_as_told(at, now, self.age, self.window)
-                    && of_key.as_ref().is_none_or(|(known, _)| at > *known)
+                    && of_key.as_ref().is_none_or(|(known, _)| at >= *known)
                 {
                     of_key = Some((at, row.get(1)?));
                 }
