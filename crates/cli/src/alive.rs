@@ -39,6 +39,8 @@ impl Alive {
         let own = directory.join(name(process));
         let lock = private_dir(&directory).and_then(|()| locked(&own));
         let lock = lock.inspect_err(|error| {
+            // Without a lock it would say that this process is gone.
+            let _ = fs::remove_file(&own);
             warn!(error = %chain(error), "should this process be killed, the next one waits until what it owned lapses");
         });
         Self { directory, own, _lock: lock.ok() }

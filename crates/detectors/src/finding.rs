@@ -160,11 +160,13 @@ impl Entity {
         let value = self.value.as_bytes();
         let begins = |before: &[u8]| match before {
             [.., digit, b'.'] => !digit.is_ascii_digit(),
+            [.., digit, b':'] if value.contains(&b':') => !digit.is_ascii_hexdigit(),
             [.., byte] => !byte.is_ascii_alphanumeric(),
             [] => true,
         };
         let ends = |after: &[u8]| match after {
             [b'.', digit, ..] => !digit.is_ascii_digit(),
+            [b':', digit, ..] if value.contains(&b':') => !digit.is_ascii_hexdigit(),
             [byte, ..] => !byte.is_ascii_alphanumeric(),
             [] => true,
         };
@@ -282,6 +284,9 @@ mod tests {
             ("203.0.113.7", "from 203.0.113.77 and 203.0.113.7", true),
             ("203.0.113.7", "from 1203.0.113.7", false),
             ("3.0.113.7", "from 20.3.0.113.7", false),
+            ("2001:db8::7", "from 2001:db8::7:1", false),
+            ("2001:db8::7", "from fe80:2001:db8::7", false),
+            ("2001:db8::7", "from 2001:db8::7: refused", true),
             ("root", "chroot", false),
             ("root", "for root", true),
             ("root", "", false),

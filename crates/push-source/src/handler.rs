@@ -297,9 +297,9 @@ async fn page(shared: &Arc<Shared>, peer: IpAddr, path: &str, headers: &HeaderMa
             if shared.stopping.load(Ordering::Relaxed) {
                 return plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n");
             }
-            match shared.ledger.read(&Query::default()).await {
-                Ok(_) => plain(StatusCode::OK, "ready\n"),
-                Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "the state cannot be used\n"),
+            match store::is_possible(shared).await {
+                true => plain(StatusCode::OK, "ready\n"),
+                false => plain(StatusCode::SERVICE_UNAVAILABLE, "the state cannot be used\n"),
             }
         }
         "/metrics" => {

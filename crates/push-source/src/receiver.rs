@@ -324,6 +324,7 @@ impl Builder {
             metrics: Metrics::default(),
             troubles: Troubles::new(told),
             stopping: AtomicBool::new(false),
+            unusable: AtomicBool::new(false),
         };
         Ok(Receiver {
             shared: Arc::new(shared),
@@ -375,6 +376,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) troubles: Troubles,
     pub(crate) stopping: AtomicBool,
+    /// The last batch could not be stored, and not for want of room.
+    pub(crate) unusable: AtomicBool,
 }
 
 impl Shared {

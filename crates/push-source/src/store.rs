@@ -123,11 +123,13 @@ fn refuse(shared: &Shared, refused: Refused) -> Answer {
     match refused {
         Refused::Full => {
             shared.metrics.count(Outcome::Full);
-            let reason = "there is no room until some of what waits is folded; who does not try again loses lines";
+            let reason = "there is no room until some of what waits is folded or the disk has space again; who does not try again \
+                          loses lines";
             shared.tell(shared.troubles.lost("full", "those who push", reason));
             Answer::again(30, "the spool is full")
         }
         Refused::Unusable => {
+            shared.unusable.store(true, Ordering::Relaxed);
             shared.metrics.count(Outcome::Unavailable);
             Answer::again(10, "the state cannot be used")
         }
@@ -136,6 +138,22 @@ fn refuse(shared: &Shared, refused: Refused) -> Answer {
             Answer::again(2, "busy")
         }
     }
+}
+
+/// Whether a batch could be stored now. After one that could not be, by trying: whoever sends no more because we were not
+/// ready must be told when we are.
+pub(crate) async fn is_possible(shared: &Shared) -> bool {
+    if !shared.unusable.load(Ordering::Relaxed) {
+        return shared.ledger.read(&Query::default()).await.is_ok();
+    }
+    let probe = Commit { id: CommitId(random(shared)), writes: vec![Write::Count("push_repeats".to_owned(), 0)] };
+    let stored = shared.ledger.commit(&probe).await.is_ok();
+    shared.unusable.store(!stored, Ordering::Relaxed);
+    stored
+}
+
+fn random(shared: &Shared) -> u128 {
+    u128::from(shared.env.random()) << 64 | u128::from(shared.env.random())
 }
 
 /// Counts and tells that a body is refused for its size.
@@ -204,14 +222,13 @@ pub(crate) async fn commit(
     now: Timestamp,
     mut writes: Vec<Write>,
 ) -> Result<Stored, Refused> {
-    let random = || u128::from(shared.env.random()) << 64 | u128::from(shared.env.random());
     let lines = part.as_ref().map_or(0, |part| part.lines);
-    let batch = part.as_ref().map(|part| part.id.unwrap_or_else(|| BatchId(random())));
+    let batch = part.as_ref().map(|part| part.id.unwrap_or_else(|| BatchId(random(shared))));
     if let (Some(part), Some(batch)) = (part, batch) {
         writes.push(Write::Spool(SpoolRow { ordinal: 0, batch, at: now, lines, body: part.body }));
         writes.push(Write::Count("push_lines".to_owned(), lines));
     }
-    let commit = Commit { id: CommitId(random()), writes };
+    let commit = Commit { id: CommitId(random(shared)), writes };
     let mut committed = shared.ledger.commit(&commit).await;
     if let Err(LedgerError::Failed { .. }) = committed {
         // Whether it was executed is unknown; under the same name it is not executed twice.
@@ -233,7 +250,7 @@ pub(crate) async fn commit(
             }
             let counted =
                 vec![Write::Count("push_repeats".to_owned(), 1), Write::Count("push_lines_repeated".to_owned(), lines)];
-            let _ = shared.ledger.commit(&Commit { id: CommitId(random()), writes: counted }).await;
+            let _ = shared.ledger.commit(&Commit { id: CommitId(random(shared)), writes: counted }).await;
             Ok(Stored::Repeat)
         }
         Err(LedgerError::Full { .. }) => Err(Refused::Full),

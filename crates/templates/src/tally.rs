@@ -344,7 +344,7 @@ impl Room {
         let Limits { values, entities } = &mut self.values;
         match (*entities > *values, *values > 2) {
             (true, _) => *entities = (*entities / 2).max(*values),
-            (_, true) => (*values, *entities) = (*values / 2, *values / 2),
+            (_, true) => (*values, *entities) = ((*values / 2).max(2), (*values / 2).max(2)),
             _ => return false,
         }
         true

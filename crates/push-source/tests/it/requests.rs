@@ -139,7 +139,10 @@ async fn what_cannot_be_stored_is_never_acknowledged() {
             assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "{path}");
             assert!(answer.headers().contains_key("retry-after"), "{path}");
         }
+        let ready = async || http.get(running.url("/readyz")).send().await.unwrap().status().is_success();
+        assert_eq!(ready().await, std::ptr::eq(flag, &world.disk.full), "a full spool empties by itself");
         flag.store(false, Ordering::Relaxed);
+        assert!(ready().await);
     }
     assert_eq!(world.spooled().await, (0, 0));
     assert!(
