@@ -85,6 +85,8 @@ fn message(notice: Notice, env: &dyn Env) -> Message {
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often units that have failed are looked at by programs that go on.
 const LOOK: Duration = Duration::from_secs(60);
+/// How long a program that ends waits to say that it works again.
+const SOON: Duration = Duration::from_secs(5);
 
 /// Tells that a unit has failed, as an incident like any other: once, again when it lasts, and when it is over.
 pub(crate) async fn notify_failure(common: &Common, unit: &str) -> Result<u8, Failure> {
@@ -161,7 +163,8 @@ fn unit_of(groups: &str) -> Option<String> {
 /// Our own unit works again, if it was told that it does not: said by a program that ends now.
 pub(crate) async fn recovered(pipeline: &Pipeline, env: &dyn Env) {
     look_at_units(pipeline, true).await;
-    if let Err(error) = pipeline.deliver(env.now()).await {
+    // A channel may want a moment between two messages.
+    if let Err(error) = pipeline.deliver(env.now().plus(SOON)).await {
         warn!(error = %chain(&error), "what is due is told by the next pass");
     }
 }
