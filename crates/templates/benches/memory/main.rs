@@ -4,11 +4,17 @@
 //! What the process needs before its first line is taken off.
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 
-use std::{env, process::Command, sync::Arc};
+use std::{
+    env,
+    fs::{self, File},
+    io::BufReader,
+    process::Command,
+    sync::Arc,
+};
 
-use logwarden_templates::{Carry, Clock, Config, End, FoldOptions, Miner, Record, Stream, Timestamp};
+use logwarden_templates::{Carry, Clock, Config, End, FoldOptions, Miner, Record, State, Stream, Timestamp};
 
-/// As many lines as one ingest takes.
+/// As many lines as one ingest takes, unless another number is given: `-- PAGE`.
 const PAGE: usize = 10_000;
 const LINES: usize = 10_000_000;
 
@@ -68,15 +74,34 @@ fn resident() -> (f64, f64) {
     (field("VmHWM:").unwrap_or(0.0) / 1024.0, field("VmRSS:").unwrap_or(0.0) / 1024.0)
 }
 
-fn run(case: &str, max_templates: usize) {
+/// What the miner has learned takes by itself: in a process that has done nothing else.
+fn at_rest(state: &State, max_templates: usize) -> Option<f64> {
+    let path = env::temp_dir().join(format!("miner-{}.json", std::process::id()));
+    serde_json::to_writer(File::create(&path).ok()?, state).ok()?;
+    let output = Command::new(env::current_exe().ok()?).arg("rest").arg(&path).arg(max_templates.to_string()).output();
+    let _ = fs::remove_file(&path);
+    String::from_utf8(output.ok()?.stdout).ok()?.trim().parse().ok()
+}
+
+fn rest(path: &str, max_templates: &str) -> Option<()> {
+    let before = resident().1;
+    let state: State = serde_json::from_reader(BufReader::new(File::open(path).ok()?)).ok()?;
+    let config = Config { max_templates: max_templates.parse().ok()?, ..Config::default() };
+    let miner = Miner::restore(config, state).ok()?;
+    println!("{}", resident().1 - before);
+    drop(miner);
+    Some(())
+}
+
+fn run(case: &str, max_templates: usize, size: usize) {
     let stream = Arc::new(Stream::new([("job".to_owned(), "flood".to_owned())].into()));
     let mut miner = Miner::new(Config { max_templates, ..Config::default() });
-    let mut page: Vec<String> = (0..PAGE).map(|n| line(case, max_templates, n)).collect();
+    let mut page: Vec<String> = (0..size).map(|n| line(case, max_templates, n)).collect();
     let before = resident().1;
     let (mut half, mut evicted, mut coarse, mut crowded) = ((0.0, 0.0), 0, 0, 0);
-    for number in 0..LINES / PAGE {
+    for number in 0..LINES / size {
         if number > 0 {
-            page.iter_mut().enumerate().for_each(|(n, text)| *text = line(case, max_templates, number * PAGE + n));
+            page.iter_mut().enumerate().for_each(|(n, text)| *text = line(case, max_templates, number * size + n));
         }
         let records = page.iter().map(|text| Record {
             stream: &stream,
@@ -90,13 +115,14 @@ fn run(case: &str, max_templates: usize) {
         evicted += delta.counts.evicted;
         coarse += delta.counts.coarse;
         crowded += delta.counts.crowded;
-        if number == LINES / PAGE / 2 {
+        if number == LINES / size / 2 {
             half = resident();
         }
     }
     let (peak, now) = resident();
     println!(
-        "{case:<24}{max_templates:>8}{:>12.1}{:>12.1}{:>12.1}{:>12.1}  {} leaves, {evicted} evicted, {coarse} lines coarse, {crowded} crowded",
+        "{case:<24}{max_templates:>8}{:>8.1}{:>12.1}{:>12.1}{:>12.1}{:>12.1}  {} leaves, {evicted} evicted, {coarse} lines coarse, {crowded} crowded",
+        at_rest(&miner.state(), max_templates).unwrap_or(f64::NAN),
         half.1 - before,
         now - before,
         half.0 - before,
@@ -106,15 +132,25 @@ fn run(case: &str, max_templates: usize) {
 }
 
 fn main() {
-    let mut arguments = env::args().skip(1).filter(|argument| argument != "--bench");
-    if let Some(case) = arguments.next().and_then(|number| number.parse::<usize>().ok()) {
-        let (case, max_templates) = CASES[case.min(CASES.len() - 1)];
-        return run(case, max_templates);
-    }
-    println!("{:<24}{:>8}{:>24}{:>24}  MiB", "ten million lines", "limit", "after 5 m, 10 m", "peak until 5 m, 10 m");
+    let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let page = match arguments[..] {
+        ["rest", path, max_templates] => return rest(path, max_templates).unwrap_or_default(),
+        ["case", case, page] => {
+            let number = |text: &str| text.parse::<usize>().unwrap_or_default();
+            let (case, max_templates) = CASES[number(case).min(CASES.len() - 1)];
+            return run(case, max_templates, number(page).max(1));
+        }
+        [page] => page.to_owned(),
+        _ => PAGE.to_string(),
+    };
+    println!(
+        "{:<24}{:>8}{:>8}{:>24}{:>24}  MiB",
+        "ten million lines", "limit", "at rest", "after 5 m, 10 m", "peak until 5 m, 10 m"
+    );
     for (case, (name, _)) in CASES.iter().enumerate() {
-        let status = env::current_exe().and_then(|program| Command::new(program).arg(case.to_string()).status());
-        if !status.is_ok_and(|status| status.success()) {
+        let run = |program| Command::new(program).args(["case", &case.to_string(), &page]).status();
+        if !env::current_exe().and_then(run).is_ok_and(|status| status.success()) {
             println!("{name}: failed");
         }
     }
