@@ -60,7 +60,8 @@ impl Listener for Export<'_, '_> {
     }
 
     fn cut(&mut self, head: &[u8], bytes: u64) -> ControlFlow<()> {
-        match self.batch.push_cut(&self.context.labels, head, bytes) {
+        let labels = labels(None, self.resource.as_ref(), self.context);
+        match self.batch.push_cut(&labels, head, bytes) {
             true => ControlFlow::Continue(()),
             false => ControlFlow::Break(()),
         }
@@ -121,7 +122,7 @@ fn scope(
     while window.position() < end {
         match wire::head(window)?.ok_or(Broken)? {
             (2, Head::Message(length)) if wire::is_too_long(length) => {
-                if !wire::cut(window, length, &context.labels, batch)? {
+                if !wire::cut(window, length, &labels(None, resource, context), batch)? {
                     return Ok(false);
                 }
             }
@@ -148,20 +149,11 @@ struct Entry<'a> {
     attributes: Option<Value<'a>>,
 }
 
-fn take(entry: Entry<'_>, resource: Option<&Value<'_>>, context: &Context, batch: &mut Batch<'_>) -> bool {
-    let level = match entry.severity {
-        Some(1..=4) => Some(Level::Trace),
-        Some(5..=8) => Some(Level::Debug),
-        Some(9..=12) => Some(Level::Info),
-        Some(13..=16) => Some(Level::Warn),
-        Some(17..=20) => Some(Level::Error),
-        Some(21..=24) => Some(Level::Critical),
-        _ => entry.severity_text.as_deref().and_then(Level::parse),
-    };
-    let level = level.map(|level| level.as_str().to_owned());
+/// Who a record is from, as its attributes and its resource say.
+fn labels(attributes: Option<&Value<'_>>, resource: Option<&Value<'_>>, context: &Context) -> BTreeMap<String, String> {
     let mut labels = context.labels.clone();
     let named = |keys: &[&str]| {
-        let places = [entry.attributes.as_ref(), resource];
+        let places = [attributes, resource];
         places.into_iter().flatten().find_map(|place| keys.iter().find_map(|key| place.get(key)?.word()))
     };
     let pairs = [
@@ -176,6 +168,21 @@ fn take(entry: Entry<'_>, resource: Option<&Value<'_>>, context: &Context, batch
         ("filename", named(&["log.file.path", "log.file.name", "file", "filename"])),
     ];
     labels.extend(pairs.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+    labels
+}
+
+fn take(entry: Entry<'_>, resource: Option<&Value<'_>>, context: &Context, batch: &mut Batch<'_>) -> bool {
+    let level = match entry.severity {
+        Some(1..=4) => Some(Level::Trace),
+        Some(5..=8) => Some(Level::Debug),
+        Some(9..=12) => Some(Level::Info),
+        Some(13..=16) => Some(Level::Warn),
+        Some(17..=20) => Some(Level::Error),
+        Some(21..=24) => Some(Level::Critical),
+        _ => entry.severity_text.as_deref().and_then(Level::parse),
+    };
+    let level = level.map(|level| level.as_str().to_owned());
+    let labels = labels(entry.attributes.as_ref(), resource, context);
     match &entry.body {
         // What a shipper sends as a map is a record like any other.
         Value::Map(_) => {

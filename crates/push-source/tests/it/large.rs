@@ -169,6 +169,42 @@ async fn lines_of_any_length_are_taken_with_their_beginning() {
     running.stop().await;
 }
 
+/// A field of a protobuf message: its number, length and content.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let (mut bytes, mut length) = (vec![number << 3 | 2], content.len());
+    while length >= 0x80 {
+        bytes.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    bytes.push(length as u8);
+    [&bytes, content].concat()
+}
+
+#[tokio::test]
+async fn a_record_of_otlp_that_is_cut_is_still_from_its_service() {
+    let world = World::new();
+    let running = world.start(|builder| builder);
+    let long = "x".repeat(12 << 20);
+    let attribute = r#"{"key":"service.name","value":{"stringValue":"shop"}}"#;
+    let json = format!(
+        r#"{{"resourceLogs":[{{"resource":{{"attributes":[{attribute}]}},"scopeLogs":[{{"logRecords":[{{"body":{{"stringValue":"{long}"}}}}]}}]}}]}}"#
+    );
+    let named = [field(1, b"service.name"), field(2, &field(1, b"shop"))].concat();
+    let records = field(2, &field(5, &field(1, long.as_bytes())));
+    let protobuf = field(1, &[field(1, &field(1, &named)), field(2, &records)].concat());
+    let http = reqwest::Client::new();
+    for (kind, body) in [("application/json", json.into_bytes()), ("application/x-protobuf", protobuf)] {
+        let request = http.post(running.url("/v1/logs")).header("content-type", kind).body(body);
+        assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
+    }
+    let budget = logwarden_core::source::Budget { now: logwarden_core::Timestamp::MAX, lines: 100, bytes: usize::MAX };
+    use logwarden_core::source::LogSource as _;
+    let lines = running.source.read(None, &Default::default(), budget).await.unwrap().lines;
+    let services: Vec<_> = lines.iter().map(|line| line.stream.service()).collect();
+    assert_eq!((world.counter("push_lines_cut").await, services), (2, vec![Some("shop"); 2]));
+    running.stop().await;
+}
+
 /// The receiver that is flooded, in a process of its own, so that its memory can be told from ours.
 #[tokio::test]
 #[ignore = "started by the test below"]
