@@ -74,11 +74,12 @@ pub(crate) fn may_be_request(line: &[u8]) -> bool {
     MARKS.iter().any(|mark| mark.find(line).is_some()) || has_status_field(line) || method_in(line).is_some()
 }
 
-/// Whether a key that ends in `status`, `statusCode` or `status_code` has a value.
+/// Whether a key that ends in `status`, `statusCode`, `status_code` or `code` has a value.
 fn has_status_field(line: &[u8]) -> bool {
-    static KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("tatus"));
-    KEY.find_iter(line).any(|at| {
-        let after = line.get(at + 5..).unwrap_or_default();
+    static KEYS: LazyLock<[Finder<'static>; 2]> = LazyLock::new(|| ["tatus", "code"].map(Finder::new));
+    let ends = KEYS.iter().flat_map(|key| key.find_iter(line).map(|at| at + key.needle().len()));
+    ends.into_iter().any(|end| {
+        let after = line.get(end..).unwrap_or_default();
         let mut after = after.iter().skip_while(|byte| byte.is_ascii_alphabetic() || **byte == b'_').peekable();
         after.next_if(|byte| **byte == b'"');
         after.find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| matches!(byte, b':' | b'='))
@@ -316,6 +317,7 @@ mod tests {
     #[track_caller]
     fn check(line: &str, text: &str, status: u16) {
         let request = request(line).unwrap_or_else(|| panic!("no request in {line}"));
+        assert!(may_be_request(line.as_bytes()), "not seen at a glance in {line}");
         assert_eq!((request.text.as_str(), request.status), (text, status));
     }
 
@@ -336,6 +338,7 @@ mod tests {
             r#"POST /login 401 "-""#,
             401,
         );
+        check(r#"{"msg":"request","uri":"/login","method":"POST","code":401}"#, r#"POST /login 401 "-""#, 401);
         check(
             r#"[GIN] 2026/02/07 - 10:49:33 | 401 |  505µs |  10.1.2.3 | POST     "/client""#,
             r#"POST /client 401 "-""#,

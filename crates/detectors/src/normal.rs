@@ -2,10 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::BuildHasher,
     sync::Arc,
 };
 
-use hashbrown::{HashMap, HashSet, HashTable};
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
 use logwarden_templates::{Delta, Histogram, LeafId, Level, LineId, Origin, RootId, Row, SlotKind, Timestamp};
 
 use crate::{
@@ -347,14 +348,16 @@ fn tail(rate: &Rate, factor: f64, seen: u64) -> f64 {
 /// Rows that are learned, each once.
 struct Rows {
     list: Vec<(MemoryKey, MemoryRow)>,
-    /// Places in `list`. Keys are hashes already, and a table of whole keys would be as large as the list.
+    /// Places in `list`: a table of whole keys would be as large as the list.
     at: HashTable<u32>,
+    /// Keys are hashes already, but of what is written in logs: nobody shall choose where they go.
+    hasher: DefaultHashBuilder,
 }
 
 impl Rows {
     fn entry(&mut self, key: MemoryKey, otherwise: impl FnOnce() -> MemoryRow) -> &mut MemoryRow {
-        let hash = |key: &MemoryKey| key.bits() as u64;
-        let list = &mut self.list;
+        let (list, hasher) = (&mut self.list, &self.hasher);
+        let hash = |key: &MemoryKey| hasher.hash_one(key);
         let at = match self.at.find(hash(&key), |at| list[*at as usize].0 == key) {
             Some(at) => *at as usize,
             None => {
@@ -374,7 +377,8 @@ const AT_ONCE: usize = 16;
 pub(crate) fn learn(delta: &Delta, memory: &Memory, recall: &Recall<'_, '_>, covered: &BTreeSet<usize>) -> Learned {
     let mut source = memory.source().clone();
     let more = delta.rows.len() + 2 * recall.origins.len();
-    let mut rows = Rows { list: Vec::with_capacity(more), at: HashTable::with_capacity(more) };
+    let (list, at) = (Vec::with_capacity(more), HashTable::with_capacity(more));
+    let mut rows = Rows { list, at, hasher: DefaultHashBuilder::default() };
     let removed = learn_moves(delta, memory, &mut rows);
     for (at, (row, (key, known))) in delta.rows.iter().zip(&recall.rows).enumerate() {
         if at.is_multiple_of(AT_ONCE) {

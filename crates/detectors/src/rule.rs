@@ -64,10 +64,14 @@ impl Rule {
     }
 
     /// Whether what it captures in one line is captured in all lines that look alike, whatever the names and numbers are:
-    /// so it is of rules that count. Others ask for certain names or numbers.
+    /// so it is of rules that count and come with the program. Others may ask for certain names or numbers.
     pub(crate) fn looks_at_shapes(&self) -> bool {
         let counts = matches!(self.act, Act::Count(_) | Act::Success(_) | Act::Watch | Act::Contact);
-        counts && self.on == On::Line && self.regex.is_some() && self.conditions.is_empty()
+        counts
+            && self.file.starts_with(BUILTIN)
+            && self.on == On::Line
+            && self.regex.is_some()
+            && self.conditions.is_empty()
     }
 
     /// Whether a text that it excludes is in all lines of a row: a part of its template.
@@ -87,6 +91,9 @@ impl Rule {
         (!self.wants_client() || places.iter().any(|(name, _)| &**name == "ip")).then_some(places)
     }
 }
+
+/// What the names of the files begin with that come with the program.
+pub(crate) const BUILTIN: &str = "builtin/";
 
 /// A text to be looked for, in any case.
 #[derive(Clone, Debug)]
