@@ -18,6 +18,7 @@
 //! * The day's budget, summaries and mutes of a single incident change what should be told, not how: `held.rs` of core.
 //! * Stores that fail. Rather twice than not at all: how often is not promised. Whether a commit that nobody heard of counts
 //!   is the contract suite's and the crash tests'.
+//! * That a source could not be read (`ingest::failed`); and the jobs of a process that is gone, which only lapse here.
 //! * Waiting, pacing and what a message says (`view`): the pipeline's own tests, and snapshots.
 
 mod judging;

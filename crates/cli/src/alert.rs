@@ -176,10 +176,7 @@ pub(crate) async fn look_at_units(pipeline: &Pipeline, works: bool) {
     for trouble in pipeline.failed_units().await.unwrap_or_default() {
         let Some((unit, _)) = since(&trouble) else { continue };
         let noted = if own.contains(unit) {
-            if !works {
-                continue;
-            }
-            pipeline.trouble_is_over(&trouble).await
+            if works { pipeline.trouble_is_over(&trouble).await } else { pipeline.trouble_goes_on(&trouble).await }
         } else {
             match ask("systemctl", &["is-failed", unit]).await.trim() {
                 "active" | "inactive" => pipeline.trouble_is_over(&trouble).await,
@@ -193,11 +190,11 @@ pub(crate) async fn look_at_units(pipeline: &Pipeline, works: bool) {
     }
 }
 
-/// For a program that goes on: it works, and looks at the other units again and again.
+/// For a program that goes on: it works once it has done so for a while, and looks at the other units again and again.
 pub(crate) async fn keep_looking_at_units(pipeline: &Pipeline) {
     loop {
-        look_at_units(pipeline, true).await;
         tokio::time::sleep(LOOK).await;
+        look_at_units(pipeline, true).await;
     }
 }
 

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_no_reason_to_stop() {
+    fn what_cannot_be_opened_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("prompt")).unwrap();
         assert!(Trail::open(directory.path(), Arc::new(FakeEnv::new(Timestamp::from_secs(1), 1))).is_err());

@@ -68,7 +68,7 @@ impl SqliteLedger {
     /// hardly anything is left. What is known can still be told then, and what others could not hand over stays with them.
     fn has_room(&self, commit: &Commit) -> Result<(), LedgerError> {
         let any = |of: fn(&Write) -> bool| commit.writes.iter().any(of);
-        let pushed = any(|write| matches!(write, Write::Spool(_)));
+        let pushed = any(|write| matches!(write, Write::Spool(_) | Write::Quarantine(_)));
         let fetched =
             any(|write| matches!(write, Write::Segment(_))) && !any(|write| matches!(write, Write::Unspool(_)));
         if !pushed && !fetched {

@@ -755,13 +755,15 @@ impl<'a> Book<'a> {
         }
     }
 
-    /// What a key is about goes on, without having occurred once more.
+    /// What a key is about goes on, without having occurred once more: it is not stale.
     pub(crate) fn goes_on(&mut self, key: Key) {
         let now = self.now;
         if let Some(id) = self.owner(key, false) {
             self.check_mute(id);
             if let Some(slot) = self.incidents.get_mut(&id) {
-                slot.change().touched = now;
+                let incident = slot.change();
+                incident.touched = now;
+                incident.last = incident.last.max(now);
             }
         }
     }
@@ -1013,6 +1015,23 @@ mod tests {
         assert!(incident.keys_omitted >= 280 - 256);
         assert_eq!(count(&writes, "incident_keys_omitted"), incident.keys_omitted);
         assert_eq!((incident.entities.len(), incident.entities_omitted), (MAX_ENTITIES, 50 - 40));
+    }
+
+    #[test]
+    fn what_goes_on_is_the_same_incident_when_it_occurs_again() {
+        let later = NOW.plus(Duration::from_secs(2 * 3600));
+        let incidents = |goes_on: bool| {
+            let policy = Policy::default();
+            let mut book = Book::open(&policy, &snapshot(1), SourceId("test".into()), later).unwrap();
+            let found = finding(0..1, 0);
+            book.take(&found);
+            if goes_on {
+                book.goes_on(Key::of_root(&found.cited[0].scope, found.cited[0].root));
+            }
+            book.take(&Grounded { first: later, last: later, ..found });
+            book.close().iter().filter(|write| matches!(write, Write::Incident(_))).count()
+        };
+        assert_eq!((incidents(true), incidents(false)), (1, 2));
     }
 
     #[test]

@@ -156,7 +156,10 @@ impl Pipeline {
                 // Nothing was taken and nothing is lost; what is known is still told.
                 Err(PipelineError::Ledger(error @ LedgerError::Full { .. })) => {
                     *cache = None;
-                    self.note_failure(slot, &chain(&error)).await?;
+                    // There may be no room for that, either.
+                    if let Err(error) = self.note_failure(slot, &chain(&error)).await {
+                        tracing::warn!(error = %chain(&error), "could not note that a source was not read");
+                    }
                     let hint = Some("free some space there; what was not read yet waits where it is".to_owned());
                     report.outcome = SourceOutcome::Failed { reason: chain(&error), hint };
                     return Ok(report);
