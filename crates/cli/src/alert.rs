@@ -122,9 +122,14 @@ async fn tell(setup: &Setup, state_dir: Option<&Path>, unit: &str, reason: &str)
         warn!("no channel is configured: nobody is told");
     }
     let known = wired.pipeline.failed_units().await.map_err(state)?;
-    let outage = known.iter().find_map(|known| since(known).filter(|(known, _)| *known == unit));
-    let since = outage.map_or_else(|| setup.env.now(), |(_, since)| since);
-    let trouble = Trouble::UnitFailed { unit: unit.to_owned(), since, reason: reason.to_owned() };
+    if let Some(known) = known.iter().find(|known| known.unit == unit)
+        && setup.env.now().since(known.last) >= wired.pipeline.policy().window
+        && active_at(unit).await.is_some_and(|active| active <= known.last)
+    {
+        // Nobody looked meanwhile, but it has not worked since: the same outage.
+        wired.pipeline.trouble_goes_on(&known.trouble()).await.map_err(state)?;
+    }
+    let trouble = Trouble::UnitFailed { unit: unit.to_owned(), reason: reason.to_owned() };
     wired.pipeline.report_trouble(&[trouble]).await.map_err(state)?;
     wired.pipeline.tick().await.map_err(state)?;
     let deliver = wired.pipeline.deliver(setup.env.now().plus(PATIENCE)).await.map_err(state)?;
@@ -138,12 +143,11 @@ async fn tell(setup: &Setup, state_dir: Option<&Path>, unit: &str, reason: &str)
     Ok(u8::from(deliver.waiting > 0 || deliver.broken > 0))
 }
 
-/// The unit that a trouble is about, and since when it does not work.
-fn since(trouble: &Trouble) -> Option<(&str, Timestamp)> {
-    match trouble {
-        Trouble::UnitFailed { unit, since, .. } => Some((unit, *since)),
-        _ => None,
-    }
+/// When a unit was active last, where systemd knows: not of those that only run and end.
+async fn active_at(unit: &str) -> Option<Timestamp> {
+    let shown = ask("systemctl", &["show", "--timestamp=unix", "--property=ActiveEnterTimestamp", unit]).await;
+    let seconds = shown.trim().strip_prefix("ActiveEnterTimestamp=@")?.parse().ok()?;
+    Some(Timestamp::from_secs(seconds))
 }
 
 /// The unit that `init` writes for this program, and the one that it runs in: whatever that is called, the control group has
@@ -173,16 +177,20 @@ pub(crate) async fn recovered(pipeline: &Pipeline, env: &dyn Env) {
 /// we know: whether it `works`.
 pub(crate) async fn look_at_units(pipeline: &Pipeline, works: bool) {
     let own = own_units();
-    for trouble in pipeline.failed_units().await.unwrap_or_default() {
-        let Some((unit, _)) = since(&trouble) else { continue };
-        let noted = if own.contains(unit) {
-            if works { pipeline.trouble_is_over(&trouble).await } else { pipeline.trouble_goes_on(&trouble).await }
-        } else {
-            match ask("systemctl", &["is-failed", unit]).await.trim() {
-                "active" | "inactive" => pipeline.trouble_is_over(&trouble).await,
-                "failed" => pipeline.trouble_goes_on(&trouble).await,
-                _ => continue, // it starts just now, or nobody knows: then it goes quiet like anything else
-            }
+    for failed in pipeline.failed_units().await.unwrap_or_default() {
+        let unit = failed.unit.as_str();
+        let state = match (own.contains(unit), works) {
+            (true, true) => "active".to_owned(),
+            (true, false) => "failed".to_owned(),
+            (false, _) => ask("systemctl", &["is-failed", unit]).await,
+        };
+        let trouble = failed.trouble();
+        let noted = match state.trim() {
+            "active" => pipeline.trouble_is_over(&trouble, &format!("{unit} works again")).await,
+            // It ran and ended well, or somebody has stopped it.
+            "inactive" => pipeline.trouble_is_over(&trouble, &format!("{unit} is no longer failed")).await,
+            "failed" => pipeline.trouble_goes_on(&trouble).await,
+            _ => continue, // it starts just now, or nobody knows: then it goes quiet like anything else
         };
         if let Err(error) = noted {
             warn!(error = %chain(&error), unit, "could not note how a unit does");

@@ -21,7 +21,8 @@ pub(crate) async fn look(pipeline: &Pipeline, state_dir: &Path, keep_free: Optio
         warn!(free_mib = room.free >> 20, "the disk of the state is nearly full");
         pipeline.report_trouble(&[trouble]).await
     } else if room.free > room.keep_free.saturating_add(room.keep_free / 2) {
-        pipeline.trouble_is_over(&trouble).await
+        let how = format!("there is room again: {} MiB are free where {} is", room.free >> 20, state_dir.display());
+        pipeline.trouble_is_over(&trouble, &how).await
     } else {
         return; // neither: it would be over and begin anew all the time
     };

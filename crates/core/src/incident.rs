@@ -149,6 +149,9 @@ pub struct Incident {
     pub muted_by: Option<String>,
     /// The mute that no longer does, because it became worse.
     pub outgrown: Option<String>,
+    /// How it ended, in our words, where that is known: `nginx.service works again`. What comes later is news, however soon.
+    #[serde(default)]
+    pub over: Option<String>,
     /// The labels of the stream that it was seen in first, for mutes; bounded.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,

@@ -151,8 +151,20 @@ pub struct IncidentView {
     pub late_by_seconds: Option<u64>,
     /// The incident that it is part of now.
     pub merged_into: Option<IncidentId>,
+    /// How it ended, where that is known and not only that nothing more was heard of it.
+    #[serde(default)]
+    pub over: Option<OverView>,
     /// How to mute it, as a command.
     pub mute: String,
+}
+
+/// The end of an incident.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverView {
+    /// When that was found.
+    pub at: Timestamp,
+    /// A sentence of ours that may hold names: `nginx.service works again`.
+    pub how: Untrusted,
 }
 
 /// A line of evidence.

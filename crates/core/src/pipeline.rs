@@ -45,7 +45,7 @@ pub use self::{
     deliver::DeliverReport,
     ingest::{IngestReport, SourceOutcome},
     judge::JudgeReport,
-    own::Trouble,
+    own::{FailedUnit, Trouble},
 };
 use crate::{
     Timestamp,

@@ -79,6 +79,8 @@ struct Details {
     entities_omitted: u64,
     claimed_by: Text,
     seen_before: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    over: Option<Over>,
     late_by_seconds: Option<u64>,
     merged_into: Option<String>,
     mute: Text,
@@ -260,10 +262,18 @@ fn details(view: &IncidentView) -> Details {
         entities_omitted: view.entities_omitted.saturating_add(view.entities.len().saturating_sub(50) as u64),
         claimed_by: line(&view.claimed_by, 200),
         seen_before: view.seen_before.map(time),
+        over: view.over.as_ref().map(|over| Over { at: time(over.at), how: line(over.how.raw(), 300) }),
         late_by_seconds: view.late_by_seconds,
         merged_into: view.merged_into.map(|into| into.short()),
         mute: line(&view.mute, 300),
     }
+}
+
+/// How it ended, and when that was found.
+#[derive(Debug, Serialize)]
+struct Over {
+    at: String,
+    how: Text,
 }
 
 fn summary(view: &SummaryView, full: bool) -> Summary {

@@ -3,7 +3,7 @@
 use logwarden_core::{
     Timestamp,
     detectors::EntityKind,
-    message::{EvidenceView, IncidentView, ProseView},
+    message::{EvidenceView, IncidentView, Occasion, ProseView},
 };
 
 use crate::{
@@ -137,6 +137,14 @@ impl Said {
             name => name,
         });
         Some(Self { text, model })
+    }
+}
+
+/// What a message about it says first: what is wrong, or how that ended.
+pub(crate) fn headline(occasion: Occasion, incident: &IncidentView) -> Clean {
+    match &incident.over {
+        Some(over) if occasion == Occasion::Quiet => Clean::line(over.how.raw()),
+        _ => title(incident),
     }
 }
 

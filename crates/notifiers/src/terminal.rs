@@ -180,9 +180,9 @@ impl Page {
         let worst = &incidents[0];
         let severity = message.severity().unwrap_or(worst.severity);
         let subject = words::subject(occasion, severity, incidents);
-        self.heading(Tone::of(message), subject.as_str(), &shown(&story::title(worst), 300));
+        self.heading(Tone::of(message), subject.as_str(), &shown(&story::headline(occasion, worst), 300));
         self.row("when", words::course(occasion, incidents, message.at).as_str());
-        for remark in words::remarks(message, incidents) {
+        for remark in words::remarks(message, occasion, incidents) {
             self.row("", remark.as_str());
         }
         let service = Clean::line(worst.service.raw());

@@ -167,10 +167,14 @@ impl Tone {
     }
 }
 
-/// What stands before everything: `CRITICAL`, `WORSE, CRITICAL`, `QUIET`.
-pub(crate) fn standing(occasion: Occasion, severity: Severity) -> Words {
+/// What stands before everything: `CRITICAL`, `HIGH (worse now)`, `QUIET (was high)`, `OVER (was high)`.
+fn standing(occasion: Occasion, severity: Severity, is_over: bool) -> Words {
     let word = shout(severity);
     Words(match occasion {
+        Occasion::Quiet if is_over => format!("OVER (was {})", word.to_lowercase()),
+        Occasion::Fired | Occasion::Grew | Occasion::Escalated | Occasion::Reminded if is_over => {
+            format!("{word} (over now)")
+        }
         Occasion::Fired | Occasion::Grew => word.to_owned(),
         Occasion::Escalated => format!("{word} (worse now)"),
         Occasion::Reminded => format!("{word} (still going on)"),
@@ -182,12 +186,17 @@ pub(crate) fn standing(occasion: Occasion, severity: Severity) -> Words {
 
 /// `CRITICAL sshd on web-1`.
 pub(crate) fn subject(occasion: Occasion, severity: Severity, incidents: &[IncidentView]) -> Words {
-    Words(format!("{} {}", standing(occasion, severity).0, place(incidents).0))
+    Words(format!("{} {}", standing(occasion, severity, are_over(incidents)).0, place(incidents).0))
 }
 
 /// `HIGH`.
 pub(crate) fn word(severity: Severity) -> Words {
     Words(shout(severity).into())
+}
+
+/// Whether all of it is known to be over.
+fn are_over(incidents: &[IncidentView]) -> bool {
+    incidents.iter().all(|incident| incident.over.is_some())
 }
 
 /// A sentence of ours that may hold names of units and hosts: each of its words as [`name`] shows it.
@@ -244,13 +253,13 @@ pub(crate) fn headline(message: &Message) -> Words {
     Words(match &message.body {
         Body::Incidents { occasion, incidents, .. } => {
             let Some(first) = incidents.first() else { return Words("logwarden: nothing to tell".into()) };
-            format!(
-                "{} {}: {}, {}",
-                standing(*occasion, message.severity().unwrap_or(first.severity)).0,
-                place(incidents).0,
-                first.category.label(),
-                amount(total(incidents), "event", "events").0
-            )
+            let subject = subject(*occasion, message.severity().unwrap_or(first.severity), incidents).0;
+            match &first.over {
+                Some(over) if *occasion == Occasion::Quiet => format!("{subject}: {}", sentence(over.how.raw()).0),
+                _ => {
+                    format!("{subject}: {}, {}", first.category.label(), amount(total(incidents), "event", "events").0)
+                }
+            }
         }
         Body::Rollup(rollup) => rolled_up(rollup, message.severity()).0,
         Body::Notice(notice) => format!("{} {}", shout(notice.severity), sentence(&notice.title).0),
@@ -364,9 +373,14 @@ pub(crate) fn course(occasion: Occasion, incidents: &[IncidentView], now: Timest
         short if short < Duration::from_secs(2) => String::new(),
         long => format!(" in {}", span(long).0),
     };
-    let going_on = goes_on(occasion, last, now);
-    Words(match occasion {
-        Occasion::Quiet => {
+    let going_on = goes_on(occasion, incidents, now);
+    let ended = incidents.iter().filter_map(|incident| incident.over.as_ref()).map(|over| over.at).max();
+    Words(match (occasion, ended) {
+        (Occasion::Quiet, Some(ended)) => {
+            let lasted = span(ended.since(first)).0;
+            format!("It lasted {lasted}, from {} until {}.", clock(first, now).0, clock(ended, now).0)
+        }
+        (Occasion::Quiet, None) => {
             format!("No new events since {}. {events}{over}, the first at {}.", clock(last, now).0, clock(first, now).0)
         }
         _ if over.is_empty() => format!("{events} at {}{going_on}.", clock(last, now).0),
@@ -375,18 +389,23 @@ pub(crate) fn course(occasion: Occasion, incidents: &[IncidentView], now: Timest
 }
 
 /// `, still going on` or how long it has been over, as far as the lines tell.
-pub(crate) fn goes_on(occasion: Occasion, last: Timestamp, now: Timestamp) -> &'static str {
+pub(crate) fn goes_on(occasion: Occasion, incidents: &[IncidentView], now: Timestamp) -> &'static str {
     const FRESH: Duration = Duration::from_secs(600);
+    let last = incidents.iter().map(|incident| incident.last).max();
     match occasion {
         Occasion::Quiet | Occasion::Merged => "",
-        _ if now.since(last) <= FRESH => ", still going on",
+        _ if !are_over(incidents) && last.is_some_and(|last| now.since(last) <= FRESH) => ", still going on",
         _ => "",
     }
 }
 
 /// Warnings about the message itself, one sentence each.
-pub(crate) fn remarks(message: &Message, incidents: &[IncidentView]) -> Vec<Words> {
+pub(crate) fn remarks(message: &Message, occasion: Occasion, incidents: &[IncidentView]) -> Vec<Words> {
     let mut remarks = Vec::new();
+    for over in incidents.iter().filter_map(|incident| incident.over.as_ref()).filter(|_| occasion != Occasion::Quiet) {
+        let how = sentence(over.how.raw()).0;
+        remarks.push(Words(format!("It is over: {how}, since {}.", clock(over.at, message.at).0)));
+    }
     if let Some(late) = incidents.iter().filter_map(|incident| incident.late_by_seconds).max() {
         let late = span(Duration::from_secs(late)).0;
         remarks.push(Words(format!("Catching up: these lines were {late} old when they were read.")));

@@ -344,7 +344,8 @@ async fn that_our_own_unit_works_again_is_told_by_its_next_pass() {
     let run = world.run().await;
     assert_eq!(run.status.code(), Some(0), "{}", err(&run));
     let told = world.told();
-    assert!(told.len() == 1 && told[0].contains("QUIET (was high)"), "edited: {told:#?}");
+    assert!(told.len() == 1 && told[0].contains("OVER (was high)"), "edited: {told:#?}");
+    assert!(told[0].contains("logwarden-analyzer.service works again"), "{told:#?}");
     world.command(&["notify-failure", "logwarden-analyzer"]).output().await.unwrap();
     assert_eq!(world.told().len(), 2, "a new outage is news: {:#?}", world.told());
 }

@@ -321,6 +321,7 @@ impl<'a> Book<'a> {
             // What comes after an incident that is muted is muted, too.
             muted_by: before.and_then(|(id, _)| self.incident(id)?.muted_by.clone()),
             outgrown: before.and_then(|(id, _)| self.outgrown_by(id)),
+            over: None,
             labels: finding.labels.clone(),
         };
         self.templates_omitted += absorb(&mut incident, &finding.cited, &finding.evidence, &finding.entities);
@@ -333,6 +334,10 @@ impl<'a> Book<'a> {
         }
         let announced = incident.route == Route::Alert;
         self.incidents.insert(id, Slot::new(incident));
+        // What was told of an incident that is known to be over, or is being told, was not about this one.
+        if before.and_then(|(before, _)| self.incident(before)).is_some_and(|before| before.over.is_some()) {
+            self.list_keys(id, &[Key::of_incident(id)]);
+        }
         self.check_mute(id);
         self.list_keys(id, &finding.keys());
         self.list_keys(id, finding.mark().as_slice());
@@ -369,7 +374,8 @@ impl<'a> Book<'a> {
             incident.profiles.push(finding.profile.clone());
         }
         self.templates_omitted += absorb(incident, &finding.cited, &finding.evidence, &finding.entities);
-        if rank(finding) > from {
+        // Our own words say how it is now, such as how much room is left.
+        if rank(finding) > from || (incident.source.is_own() && rank(finding) == from) {
             incident.rank = rank(finding);
             incident.title.clone_from(&finding.title);
             incident.category = finding.category;
@@ -747,11 +753,15 @@ impl<'a> Book<'a> {
         self.emit(id, EventKind::Quiet, last, &Audience::Told);
     }
 
-    /// What these keys are about is over.
-    pub(crate) fn end(&mut self, keys: &[Key]) {
+    /// What these keys are about is over; `how`, in a sentence of ours.
+    pub(crate) fn end(&mut self, keys: &[Key], how: &str) {
         let owners: BTreeSet<_> = keys.iter().filter_map(|key| self.owner(*key, false)).collect();
+        let now = self.now;
         for id in owners {
-            self.quiet(id);
+            let Some(slot) = self.incidents.get_mut(&id) else { continue };
+            let incident = slot.change();
+            (incident.status, incident.over) = (Status::Quiet { since: now }, Some(how.to_owned()));
+            self.emit(id, EventKind::Quiet, now, &Audience::Told);
         }
     }
 

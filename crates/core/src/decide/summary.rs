@@ -128,6 +128,7 @@ fn incident(
         cited: vec![cited],
         keys,
         keys_omitted: 0,
+        over: None,
         evidence: Vec::new(),
         entities: Vec::new(),
         entities_omitted: 0,

@@ -8,7 +8,7 @@ use crate::{
     Timestamp,
     decide::Policy,
     incident::{Incident, Prose, Status},
-    message::{EvidenceView, IncidentView, ProseView, Untrusted},
+    message::{EvidenceView, IncidentView, OverView, ProseView, Untrusted},
 };
 
 /// Log lines older than this when they were read are said to be late.
@@ -60,6 +60,10 @@ pub fn view(policy: &Policy, incident: &Incident) -> IncidentView {
         merged_into: match incident.status {
             Status::Merged { into } => Some(into),
             Status::Firing | Status::Quiet { .. } => None,
+        },
+        over: match (incident.status, &incident.over) {
+            (Status::Quiet { since }, Some(how)) => Some(OverView { at: since, how: Untrusted::new(&**how) }),
+            _ => None,
         },
         mute: format!("{} mute {}", policy.program, incident.id.short()),
     }

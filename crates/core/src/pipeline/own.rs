@@ -84,8 +84,6 @@ pub enum Trouble {
     UnitFailed {
         /// Its name.
         unit: String,
-        /// Since when: what tells this outage from the one before.
-        since: Timestamp,
         /// How it ended and the last error it wrote, where known; free of secrets.
         reason: String,
     },
@@ -96,6 +94,22 @@ pub enum Trouble {
         /// What to do.
         hint: String,
     },
+}
+
+/// A unit whose failure was told and is not over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedUnit {
+    /// Its name.
+    pub unit: String,
+    /// When it failed last, or was seen to be failed.
+    pub last: Timestamp,
+}
+
+impl FailedUnit {
+    /// That it has failed, without a reason.
+    pub fn trouble(&self) -> Trouble {
+        Trouble::UnitFailed { unit: self.unit.clone(), reason: String::new() }
+    }
 }
 
 impl Trouble {
@@ -182,9 +196,9 @@ impl Trouble {
                 ),
                 format!("df -h {path}\ndu -xh / 2>/dev/null | sort -h | tail -n 20"),
             ),
-            Self::UnitFailed { unit, since, reason } => (
-                UNIT_FAILED,
-                &format!("{unit} {}", since.nanos()),
+            Self::UnitFailed { unit, reason } => (
+                "unit-failed",
+                unit,
                 Severity::High,
                 format!("{unit} has failed"),
                 reason.clone(),
@@ -200,9 +214,7 @@ impl Trouble {
             ),
         };
         let labels = match self {
-            Self::UnitFailed { unit, since, .. } => {
-                BTreeMap::from([(UNIT.to_owned(), unit.clone()), (SINCE.to_owned(), since.nanos().to_string())])
-            }
+            Self::UnitFailed { unit, .. } => BTreeMap::from([(UNIT.to_owned(), unit.clone())]),
             _ => BTreeMap::new(),
         };
         let scope = Scope { tenant, origin: Arc::new(Origin { host, service: "logwarden".into() }) };
@@ -231,10 +243,8 @@ impl Trouble {
     }
 }
 
-/// The detector of failed units, and the labels that name an outage.
-const UNIT_FAILED: &str = "unit-failed";
+/// The label of incidents about failed units that names the unit.
 const UNIT: &str = "unit";
-const SINCE: &str = "since";
 
 /// Counters of what was left out, and what they count.
 const LOSSES: [(&str, &str); 4] = [
@@ -256,9 +266,12 @@ impl Pipeline {
             told.and_then(|told| serde_json::from_value(told.row.clone()).ok()).unwrap_or_default();
         let counted = LOSSES.iter().filter_map(|(name, what)| Some((*name, *what, *snapshot.counters.get(*name)?)));
         let counted: Vec<(&str, &str, u64)> = counted.collect();
-        let new =
-            counted.iter().map(|(name, what, n)| (what, n.saturating_sub(before.get(*name).copied().unwrap_or(0))));
-        let new: Vec<String> = new.filter(|(_, n)| *n > 0).map(|(what, n)| format!("{n} {what}")).collect();
+        let new = counted.iter().filter_map(|(name, what, all)| {
+            let known = before.get(*name).copied().unwrap_or(0);
+            let in_all = if known > 0 { format!(" ({all} in all)") } else { String::new() };
+            (*all > known).then(|| format!("{} {what}{in_all}", all - known))
+        });
+        let new: Vec<String> = new.collect();
         if new.is_empty() {
             return Ok(());
         }
@@ -284,14 +297,15 @@ impl Pipeline {
         self.with_own_book(&findings, |book| findings.iter().for_each(|finding| book.take(finding))).await
     }
 
-    /// A trouble is over: its incident ends, and whoever was told of it is told that.
+    /// A trouble is over: its incident ends, and whoever was told of it is told that and `how`, in words such as
+    /// `nginx.service works again`. When it begins anew that is news, however soon.
     ///
     /// # Errors
     ///
     /// When the ledger cannot be used.
-    pub async fn trouble_is_over(&self, trouble: &Trouble) -> Result<(), PipelineError> {
+    pub async fn trouble_is_over(&self, trouble: &Trouble, how: &str) -> Result<(), PipelineError> {
         let finding = self.found(trouble);
-        self.with_own_book(std::slice::from_ref(&finding), |book| book.end(&finding.keys())).await
+        self.with_own_book(std::slice::from_ref(&finding), |book| book.end(&finding.keys(), how)).await
     }
 
     /// A trouble that was told goes on: it does not go quiet, and is told again when a reminder is due.
@@ -309,21 +323,19 @@ impl Pipeline {
         .await
     }
 
-    /// The failures of units that were told and are not over, without their reasons.
+    /// The units whose failure was told and is not over.
     ///
     /// # Errors
     ///
     /// When the ledger cannot be used.
-    pub async fn failed_units(&self) -> Result<Vec<Trouble>, PipelineError> {
+    pub async fn failed_units(&self) -> Result<Vec<FailedUnit>, PipelineError> {
         let query = Query { incidents: Incidents::Firing, ..Query::default() };
         let snapshot = self.ledger.read(&query).await.map_err(PipelineError::Ledger)?;
         let incidents = snapshot.incidents.values().map(|incident| &incident.row);
         let firing =
             incidents.filter(|incident| incident.source == SourceId::own() && incident.status == Status::Firing);
-        let failed = firing.filter_map(|incident| {
-            let since = Timestamp::from_nanos(incident.labels.get(SINCE)?.parse().ok()?);
-            Some(Trouble::UnitFailed { unit: incident.labels.get(UNIT)?.clone(), since, reason: String::new() })
-        });
+        let failed = firing
+            .filter_map(|incident| Some(FailedUnit { unit: incident.labels.get(UNIT)?.clone(), last: incident.last }));
         Ok(failed.collect())
     }
 

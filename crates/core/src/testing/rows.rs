@@ -61,6 +61,7 @@ pub fn incident(n: u64, at: Timestamp) -> Incident {
         cited: Vec::new(),
         keys: vec![key(n)],
         keys_omitted: 0,
+        over: None,
         evidence: Vec::new(),
         entities: Vec::new(),
         entities_omitted: 0,

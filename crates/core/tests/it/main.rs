@@ -5,6 +5,7 @@
 mod backfill;
 mod degraded;
 mod held;
+mod own;
 mod pipeline;
 mod rules;
 mod stop;

@@ -146,7 +146,7 @@ fn incidents_embed(
     let severity = message.severity().unwrap_or(worst.severity);
     embed.title.words(&words::subject(occasion, severity, incidents)).ours(": ");
     let room = TITLE.saturating_sub(embed.title.units());
-    embed.title.text(&story::title(worst), room);
+    embed.title.text(&story::headline(occasion, worst), room);
 
     embed.fields = fields(incidents);
     embed.footer.text = footer(incidents);
@@ -170,7 +170,7 @@ fn description(
 ) -> Text {
     let mut text = Text::new();
     course(&mut text, message, occasion, incidents);
-    for remark in words::remarks(message, incidents) {
+    for remark in words::remarks(message, occasion, incidents) {
         text.ours("\n").words(&remark);
     }
     let worst = &incidents[0];
@@ -204,6 +204,12 @@ fn course(text: &mut Text, message: &Message, occasion: Occasion, incidents: &[I
     let first = incidents.iter().map(|incident| incident.first).min().unwrap_or(message.at);
     let last = incidents.iter().map(|incident| incident.last).max().unwrap_or(message.at);
     let events = words::amount(words::total(incidents), "event", "events");
+    let ended = incidents.iter().filter_map(|incident| incident.over.as_ref()).map(|over| over.at).max();
+    if let (Occasion::Quiet, Some(ended)) = (occasion, ended) {
+        text.ours("It lasted **").words(&words::span(ended.since(first))).ours("**, from ");
+        text.words(&words::discord_time(first, 'F')).ours(" until ").words(&words::discord_time(ended, 't')).ours(".");
+        return;
+    }
     if occasion == Occasion::Quiet {
         text.ours("No new events since ").words(&words::discord_time(last, 'F')).ours(". ");
     }
@@ -212,7 +218,7 @@ fn course(text: &mut Text, message: &Message, occasion: Occasion, incidents: &[I
         text.ours(" in ").words(&words::span(last.since(first)));
     }
     text.ours(": first ").words(&words::discord_time(first, 'F'));
-    text.ours(", last ").words(&words::discord_time(last, 'R')).ours(words::goes_on(occasion, last, message.at));
+    text.ours(", last ").words(&words::discord_time(last, 'R')).ours(words::goes_on(occasion, incidents, message.at));
 }
 
 /// Words with their author. A rule's own words may show commands as code; a model's never look like ours.

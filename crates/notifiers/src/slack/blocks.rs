@@ -188,12 +188,12 @@ impl Page<'_> {
         let worst = &incidents[0];
         let severity = message.severity().unwrap_or(worst.severity);
         let ours = words::subject(occasion, severity, incidents);
-        self.header(Tone::of(message), &ours, Some(&story::title(worst)));
+        self.header(Tone::of(message), &ours, Some(&story::headline(occasion, worst)));
         // What a channel that cannot amend is told later is short: the message before it has the lines.
         let brief = matches!(occasion, Occasion::Explained | Occasion::Quiet | Occasion::Merged);
         let mut facts = Safe::<Mrkdwn>::new();
         facts.words(&words::course(occasion, incidents, message.at));
-        for remark in words::remarks(message, incidents) {
+        for remark in words::remarks(message, occasion, incidents) {
             facts.ours("\n").words(&remark);
         }
         if !brief {

@@ -2,7 +2,7 @@
 
 use logwarden_core::{
     detectors::{Entity, EntityKind},
-    message::{Body, EvidenceView, IncidentView, Message, Notice, Occasion, ProseView, Untrusted},
+    message::{Body, EvidenceView, IncidentView, Message, Notice, Occasion, OverView, ProseView, Untrusted},
     notifier::{Form, Notifier},
 };
 use logwarden_notifiers::{Style, render};
@@ -65,6 +65,7 @@ fn incident() -> impl Strategy<Value = IncidentView> {
             ];
             let time = logwarden_core::Timestamp::from_nanos;
             IncidentView {
+                over: (n.0 % 2 == 0).then(|| OverView { at: time(n.1), how: Untrusted::new(&*title) }),
                 title: Untrusted::new(title),
                 host: Untrusted::new(host),
                 service: Untrusted::new(service),

@@ -13,7 +13,8 @@ use logwarden_core::{
     env::Env,
     incident::IncidentId,
     message::{
-        Body, EvidenceView, IncidentView, Message, Notice, Occasion, ProseView, Rollup, SendId, SummaryView, Untrusted,
+        Body, EvidenceView, IncidentView, Message, Notice, Occasion, OverView, ProseView, Rollup, SendId, SummaryView,
+        Untrusted,
     },
 };
 use logwarden_notifiers::{Discord, Slack, Webhook, grafana};
@@ -92,6 +93,7 @@ pub(crate) fn brute_force() -> IncidentView {
         seen_before: None,
         late_by_seconds: None,
         merged_into: None,
+        over: None,
         mute: "logwarden-analyzer mute 1a2b3c4d".into(),
     }
 }
@@ -124,7 +126,33 @@ pub(crate) fn disk_full(host: &str, id: u128) -> IncidentView {
         seen_before: Some(ago(200_000)),
         late_by_seconds: Some(3_900),
         merged_into: None,
+        over: None,
         mute: format!("logwarden-analyzer mute {id:08x}"),
+    }
+}
+
+/// A unit has failed.
+pub(crate) fn failed_unit() -> IncidentView {
+    IncidentView {
+        id: IncidentId::from_bits(0x5150_aabb << 96),
+        severity: Severity::High,
+        category: Category::Service,
+        title: Untrusted::new("nginx.service has failed"),
+        service: Untrusted::new("logwarden"),
+        other_services: 0,
+        first: ago(1_340),
+        last: ago(140),
+        count: 3,
+        evidence: Vec::new(),
+        evidence_omitted: 0,
+        explanation: rule("Result: exit-code, exit status: 1. Last error: bind() to 0.0.0.0:80 failed"),
+        comment: None,
+        recommendation: rule("journalctl -u nginx.service -n 50 --no-pager"),
+        entities: Vec::new(),
+        entities_omitted: 0,
+        claimed_by: "detector unit-failed".into(),
+        link: None,
+        ..brute_force()
     }
 }
 
@@ -174,6 +202,8 @@ pub(crate) fn all() -> Vec<(&'static str, Message)> {
         view.first = ago(4_028);
         view
     };
+    let how = Untrusted::new("nginx.service works again");
+    let over = IncidentView { over: Some(OverView { at: ago(20), how }), ..failed_unit() };
     let merged = {
         let mut view = brute_force();
         view.merged_into = Some(IncidentId::from_bits(0x5e6f_7a8b << 96));
@@ -197,6 +227,8 @@ pub(crate) fn all() -> Vec<(&'static str, Message)> {
         ("notice", message(Body::Notice(notice()))),
         ("summary", message(Body::Summary(summary(Some(Severity::High))))),
         ("all_quiet", message(Body::Summary(summary(None)))),
+        ("over", incidents(Occasion::Quiet, vec![over.clone()])),
+        ("over_before_it_was_told", incidents(Occasion::Fired, vec![over])),
     ]
 }
 
