@@ -6,20 +6,9 @@ use async_trait::async_trait;
 
 use crate::{
     Timestamp,
-    digest::{Digest, Verdict},
+    digest::{Capacity, Digest, Verdict},
     error::BoxError,
 };
-
-/// How much a classifier can take in one call.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Capacity {
-    /// Tokens that the rows of one digest may have.
-    pub row_tokens: u32,
-    /// Characters per token that are planned with; from measured counts.
-    pub chars_per_token: f32,
-    /// Rows at most.
-    pub rows: u32,
-}
 
 /// What a verdict cost, for the trail, the ceilings and the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

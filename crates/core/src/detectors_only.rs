@@ -9,8 +9,9 @@ use async_trait::async_trait;
 use logwarden_detectors::Severity;
 
 use crate::{
-    classifier::{Capacity, Classifier, ClassifyError, Judgement, Usage},
-    digest::{Digest, SegmentRow, Verdict},
+    classifier::{Classifier, ClassifyError, Judgement, Usage},
+    digest::{Capacity, Digest, Verdict},
+    segment::SegmentRow,
     finding::Grounded,
     plain,
 };
@@ -118,7 +119,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        digest::{Material, plan, tests::segment},
+        plan::{Material, plan, tests::segment},
         grounding::{Floors, ground},
         profile::Profile,
         testing::classifier::judges_what_it_was_shown,

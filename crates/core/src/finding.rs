@@ -6,7 +6,7 @@ use logwarden_detectors::{By, Category, Entity, ProfileName, Route, Severity};
 use logwarden_templates::{LeafId, LineId, Origin, RootId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::incident::IncidentId;
+use crate::id::{IncidentId, hex128};
 
 /// Who something happened to: tenant, host and service. Every key hangs on it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -84,20 +84,6 @@ impl fmt::Display for Key {
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Key({:032x})", self.0)
-    }
-}
-
-/// Writes 128 bits as 32 hexadecimal digits, which JSON readers of any language keep exactly.
-pub(crate) mod hex128 {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(crate) fn serialize<S: Serializer>(bits: &u128, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{bits:032x}"))
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u128, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        u128::from_str_radix(&text, 16).map_err(serde::de::Error::custom)
     }
 }
 

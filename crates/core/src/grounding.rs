@@ -18,7 +18,7 @@ use logwarden_detectors::{Entity, EntityKind, Finding, Severity};
 use logwarden_templates::SlotKind;
 
 use crate::{
-    digest::SegmentRow,
+    segment::SegmentRow,
     finding::{Cited, Evidence, Grounded, Key, Scope},
     plain,
 };
@@ -311,7 +311,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::digest::tests::segment;
+    use crate::plan::tests::segment;
 
     fn claim(by: By, rows: &[u32], anomalous: &[u32], severity: Severity, words: &str) -> Finding {
         Finding {

@@ -1,54 +1,16 @@
 //! Incidents, and what happens to them.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use logwarden_detectors::{Category, Entity, ProfileName, Route, Severity};
-use logwarden_templates::{LineId, Timestamp};
+use logwarden_templates::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use crate::id::IncidentId;
 use crate::{
-    finding::{Cited, Evidence, Key, hex128},
+    finding::{Cited, Evidence, Key},
     source::SourceId,
 };
-
-/// Names an incident: hash of the ledger's own random id and an ordinal, never made from keys, so that two ledgers never
-/// use the same and a new incident about the same thing is another one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct IncidentId(#[serde(with = "hex128")] u128);
-
-impl IncidentId {
-    /// The id of the `ordinal`-th incident of a ledger.
-    pub fn of(ledger: u128, ordinal: u64) -> Self {
-        Self(LineId::of(&[b"incident", &ledger.to_be_bytes(), &ordinal.to_be_bytes()]).bits())
-    }
-
-    /// The id with these bits, as a store kept them.
-    pub const fn from_bits(bits: u128) -> Self {
-        Self(bits)
-    }
-
-    /// The bits, as a store keeps them.
-    pub const fn bits(self) -> u128 {
-        self.0
-    }
-
-    /// What people see and type: eight hexadecimal digits.
-    pub fn short(self) -> String {
-        format!("{:08x}", self.0 >> 96)
-    }
-}
-
-impl fmt::Display for IncidentId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
-}
-
-impl fmt::Debug for IncidentId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "IncidentId({:032x})", self.0)
-    }
-}
 
 /// How loudly something is claimed (R5): a detector's claim ranks before any model's, then severity decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

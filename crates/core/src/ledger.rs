@@ -13,9 +13,10 @@ use logwarden_templates::{Carry, Counts, LeafId, LineId, NewLeaf, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    digest::SegmentRow,
+    segment::SegmentRow,
     error::BoxError,
-    finding::{Grounded, Key, hex128},
+    finding::{Grounded, Key},
+    id::hex128,
     incident::{Event, Incident, IncidentId},
     message::{Message, SendId},
     notifier::{ChannelHash, Form, Receipt},

@@ -21,6 +21,7 @@ pub mod env;
 pub mod error;
 pub mod finding;
 pub mod grounding;
+mod id;
 pub mod incident;
 #[doc(hidden)]
 pub mod ledger;
@@ -31,6 +32,7 @@ pub mod message;
 pub mod notifier;
 pub mod pipeline;
 mod plain;
+pub mod plan;
 pub mod profile;
 pub mod prompt;
 pub mod redact;
@@ -38,6 +40,7 @@ pub mod reply;
 pub mod report;
 #[doc(hidden)]
 pub mod retention;
+pub mod segment;
 pub mod source;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

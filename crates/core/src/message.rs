@@ -7,7 +7,7 @@ use logwarden_detectors::{Category, Entity, Severity};
 use logwarden_templates::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::incident::IncidentId;
+use crate::id::IncidentId;
 
 /// Text from a log line or a model: may hold markup, mentions, links, control characters, anything.
 ///
@@ -35,7 +35,7 @@ impl Untrusted {
 
 /// Names one message to one channel; stays the same through retries and crashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct SendId(#[serde(with = "crate::finding::hex128")] pub u128);
+pub struct SendId(#[serde(with = "crate::id::hex128")] pub u128);
 
 /// One message to one channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

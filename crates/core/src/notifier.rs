@@ -11,7 +11,7 @@ use crate::{error::BoxError, message::Message};
 /// The hash of a destination: two hosts that post to the same place have the same one. Made with a keyed hash of the
 /// secret address, so that it tells nothing about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ChannelHash(#[serde(with = "crate::finding::hex128")] pub u128);
+pub struct ChannelHash(#[serde(with = "crate::id::hex128")] pub u128);
 
 /// What deliver must know about a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]

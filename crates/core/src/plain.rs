@@ -26,6 +26,18 @@ pub(crate) fn line(text: &str) -> String {
     out
 }
 
+/// The first `max` sentences of a text.
+pub(crate) fn first_sentences(text: &str, max: usize) -> String {
+    let mut ends = text.match_indices(['.', '!', '?']).filter(|(at, _)| {
+        let rest = &text[at + 1..];
+        rest.is_empty() || rest.starts_with(' ')
+    });
+    match ends.nth(max.saturating_sub(1)) {
+        Some((at, _)) => text[..=at].to_owned(),
+        None => text.to_owned(),
+    }
+}
+
 /// At most `max` characters: the beginning, and `…` where something is missing.
 pub(crate) fn head(text: &str, max: usize) -> String {
     match text.char_indices().nth(max) {

@@ -74,7 +74,7 @@ ANSWER
 At most {findings} findings, worst first. kind: {categories}
 
 LOOK FOR"#,
-        sentences = reply::MAX_SENTENCES,
+        sentences = digest::MAX_SENTENCES,
         findings = reply::MAX_FINDINGS,
     )
 }
@@ -290,11 +290,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        digest::{
-            Material, SegmentRow, plan,
-            tests::{ROOMY, profile, segment, slot},
-        },
         grounding::Floors,
+        plan::{Material, plan, tests::{ROOMY, profile, segment, slot}},
+        segment::SegmentRow,
     };
 
     fn digest() -> Digest {

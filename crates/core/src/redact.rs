@@ -26,7 +26,7 @@ use logwarden_detectors::Finding;
 use logwarden_templates::{Row, Sample};
 use regex::bytes::{Regex, RegexBuilder};
 
-use crate::digest::SegmentRow;
+use crate::segment::SegmentRow;
 
 /// How a placeholder begins.
 const MARK: &str = "[redacted ";

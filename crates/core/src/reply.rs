@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    digest::{Digest, Verdict},
+    digest::{Digest, MAX_SENTENCES, Verdict},
     plain, tripwire,
 };
 
@@ -22,8 +22,6 @@ use crate::{
 pub const MAX_FINDINGS: usize = 6;
 /// Rows at most that one finding cites.
 pub const MAX_CITES: usize = 8;
-/// Sentences at most in a summary.
-pub const MAX_SENTENCES: usize = 6;
 /// Characters of the longest answer that keeps the schema, white space and escapes aside; for the limit that a server is given.
 pub const MAX_CHARS: usize = MAX_FINDINGS * (400 + 200 + 120 + 160) + 500 + 80;
 /// Longer answers are not read.
@@ -262,18 +260,6 @@ impl Overall {
     }
 }
 
-/// The first [`MAX_SENTENCES`] sentences of a text.
-pub(crate) fn first_sentences(text: &str) -> String {
-    let mut ends = text.match_indices(['.', '!', '?']).filter(|(at, _)| {
-        let rest = &text[at + 1..];
-        rest.is_empty() || rest.starts_with(' ')
-    });
-    match ends.nth(MAX_SENTENCES - 1) {
-        Some((at, _)) => text[..=at].to_owned(),
-        None => text.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{collections::HashSet, sync::Arc};
@@ -282,11 +268,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        digest::{
-            Material, SegmentRow, plan,
-            tests::{ROOMY, profile, segment},
-        },
         grounding::{Floors, ground},
+        plan::{Material, plan, tests::{ROOMY, profile, segment}},
+        segment::SegmentRow,
     };
 
     fn digest_of(rows: &[Arc<SegmentRow>]) -> Digest {

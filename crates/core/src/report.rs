@@ -175,7 +175,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        digest::tests::segment,
+        plan::tests::segment,
         grounding::{Floors, ground},
         ledger::SegmentId,
         tripwire,

@@ -259,10 +259,10 @@ mod tests {
 
     #[test]
     fn the_classifier_in_memory_keeps_its_promises() {
-        let (rows, signals) = crate::digest::tests::segment();
+        let (rows, signals) = crate::plan::tests::segment();
         let profile = Arc::new(crate::profile::Profile::builtin().into_iter().next().unwrap());
         let of_profile: Vec<u32> = (0..5).collect();
-        let material = crate::digest::Material {
+        let material = crate::plan::Material {
             profile: &profile,
             rows: &rows,
             of_profile: &of_profile,
@@ -271,7 +271,7 @@ mod tests {
             benign: &std::collections::HashSet::new(),
         };
         let capacity = MemoryClassifier::calm().capacity();
-        let digest = crate::digest::plan(&material, capacity).digests.remove(0);
+        let digest = crate::plan::plan(&material, capacity).digests.remove(0);
         block_on(classifier::every_promise(&digest, async |behind| {
             let classifier = match behind {
                 classifier::Behind::Honest => MemoryClassifier::calm(),

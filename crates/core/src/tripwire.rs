@@ -10,7 +10,7 @@ use aho_corasick::AhoCorasick;
 use logwarden_detectors::{By, Category, Finding, ProfileName, Route, Severity};
 use logwarden_templates::{Row, Sample};
 
-use crate::{digest::SegmentRow, plain};
+use crate::{segment::SegmentRow, plain};
 
 /// What somebody tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn trying_is_a_finding_of_its_own() {
-        let (mut rows, _) = crate::digest::tests::segment();
+        let (mut rows, _) = crate::plan::tests::segment();
         assert!(row_sighting(&rows[3]).is_some(), "a model would be shown the line after it");
         assert!(findings(&rows).is_empty(), "but the row itself says nothing");
         let mut brute = (*rows[1]).clone();

@@ -12,8 +12,8 @@ use std::{
 use async_trait::async_trait;
 use logwarden_core::{
     ProfileName,
-    classifier::{Capacity, Classifier, ClassifyError, Judgement, Usage},
-    digest::Digest,
+    classifier::{Classifier, ClassifyError, Judgement, Usage},
+    digest::{Capacity, Digest},
     env::Env,
     error::chain,
     profile::Profile,

@@ -9,14 +9,12 @@ use crate::{
     json::{self, Next},
     loki, msgpack, otlp, record,
     record::Context,
-    sent,
     value::Value,
-    window::{self, MAX_PIECE, Window},
+    window::{self, KEEP, MAX_PIECE, Window},
     wire::Broken,
 };
 
-/// How much of an unreadable body is kept, per piece and in all.
-const KEEP_PIECE: usize = sent::KEEP;
+/// How much of an unreadable body is kept in all.
 const KEEP_ALL: usize = 1 << 20;
 /// So many pieces of a body may be unreadable; then the rest of it is one piece.
 const MAX_PIECES: usize = 100;
@@ -120,7 +118,7 @@ fn begins_with_key(body: &[u8], keys: &[&str]) -> bool {
 impl Decoded<'_> {
     fn refuse(&mut self, piece: &[u8], bytes: u64, reason: String) {
         let kept: usize = self.bad.iter().map(|unread| unread.body.len()).sum();
-        let room = KEEP_PIECE.min(KEEP_ALL.saturating_sub(kept));
+        let room = KEEP.min(KEEP_ALL.saturating_sub(kept));
         let body = piece[..piece.len().min(room)].to_vec();
         self.bad.push(Unread { body, bytes, reason, is_packed: false });
     }
@@ -143,7 +141,7 @@ fn skip_until(window: &mut Window<'_>, from: usize, mut end: impl FnMut(&[u8]) -
         let from_here = from.min(rest.len());
         let found = end(&rest[from_here..]);
         let used = found.map_or(rest.len(), |n| from_here + n);
-        kept.extend_from_slice(&rest[..used.min(KEEP_PIECE - kept.len().min(KEEP_PIECE))]);
+        kept.extend_from_slice(&rest[..used.min(KEEP - kept.len().min(KEEP))]);
         bytes += used as u64;
         window.skip(used);
         if found.is_some() || !window.more() {
@@ -265,7 +263,7 @@ fn document(protocol: Protocol, window: &mut Window<'_>, context: &Context, deco
     }
     window.make_text();
     // Kept to be looked at, should it be unreadable.
-    let beginning = window.rest()[..window.rest().len().min(KEEP_PIECE)].to_vec();
+    let beginning = window.rest()[..window.rest().len().min(KEEP)].to_vec();
     let result = match protocol {
         Protocol::Loki => loki::json(window, context, &mut decoded.batch),
         _ => otlp::json(window, context, &mut decoded.batch),
@@ -282,7 +280,7 @@ fn document(protocol: Protocol, window: &mut Window<'_>, context: &Context, deco
 }
 
 fn protobuf(protocol: Protocol, window: &mut Window<'_>, context: &Context, decoded: &mut Decoded<'_>) {
-    let beginning = window.rest()[..window.rest().len().min(KEEP_PIECE)].to_vec();
+    let beginning = window.rest()[..window.rest().len().min(KEEP)].to_vec();
     let result = match protocol {
         Protocol::Loki => loki::protobuf(window, context, &mut decoded.batch),
         _ => otlp::protobuf(window, context, &mut decoded.batch),
@@ -317,8 +315,7 @@ fn messages(window: &mut Window<'_>, context: &Context, decoded: &mut Decoded<'_
                 break;
             }
             None | Some(Err(msgpack::ENDS)) => {
-                let (mut head, begun) =
-                    (window.rest()[..window.rest().len().min(KEEP_PIECE)].to_vec(), window.position());
+                let (mut head, begun) = (window.rest()[..window.rest().len().min(KEEP)].to_vec(), window.position());
                 let is_whole = msgpack::skip(window);
                 let skipped = window.position() - begun;
                 // Its last bytes may be no whole value, and are set aside below.

@@ -4,11 +4,12 @@
 use std::io::{self, BufReader, Cursor, Read};
 
 use crate::{
-    sent::PLAIN,
     snappy::Block,
     window::{Failure, Leave},
 };
 
+/// The encoding of what was unpacked already.
+pub(crate) const PLAIN: &str = "identity";
 /// A zstd window that needs no leave, as a power of two, and the largest one.
 const WINDOW: (u32, u32) = (21, 24);
 

@@ -16,9 +16,8 @@ use serde::{
 use serde_json::value::RawValue;
 
 use crate::{
-    sent::KEEP,
     value::{MAX_DEPTH, MAX_VALUES, Value},
-    window::{self, LONG, MAX_PIECE, Window},
+    window::{self, KEEP, LONG, MAX_PIECE, Window},
 };
 
 /// What stands at the beginning of some bytes.

@@ -5,9 +5,11 @@
 //! content. `docs/push.md` says what is answered when, and how to set up shippers.
 
 mod access;
+mod answer;
 mod batch;
 mod body;
 mod decode;
+mod error;
 mod frames;
 mod handler;
 mod inflate;
@@ -37,8 +39,9 @@ mod wire;
 
 pub use self::{
     access::{Client, Network, ParseHashError, ParseNetworkError},
+    error::BuildError,
     quarantine::{Kept, Quarantine, Replayed},
     rate::Rate,
-    receiver::{BuildError, Builder, Limits, Receiver},
+    receiver::{Builder, Limits, Receiver},
     source::PushSource,
 };

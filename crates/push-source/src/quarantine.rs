@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     batch::{Bounds, Part},
     decode::{Protocol, Unread},
+    inflate::PLAIN,
     receiver::Limits,
-    sent::{Beginning, PLAIN, Sent},
+    sent::{Beginning, Sent},
     window::Failure,
 };
 

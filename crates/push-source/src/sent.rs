@@ -11,16 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     batch::{Batch, Bounds, Sink},
     decode::{self, Decoded, Protocol, Unread},
-    inflate,
+    inflate::{self, PLAIN},
     record::Context,
-    window::{Failure, Leave, Window},
+    window::{Failure, KEEP, Leave, Window},
 };
-
-/// How much is kept of a body that cannot be read, or of a piece of one.
-pub(crate) const KEEP: usize = 256 << 10;
-
-/// The encoding of what was unpacked already.
-pub(crate) const PLAIN: &str = "identity";
 
 /// What is known about a body besides its bytes.
 #[derive(Clone, Debug, Serialize, Deserialize)]

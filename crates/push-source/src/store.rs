@@ -16,10 +16,10 @@ use logwarden_core::{
 use tokio::{runtime::Handle, time};
 
 use crate::{
+    answer::Answer,
     batch::{Bounds, Part},
     body::Pieces,
     decode::{Decoded, Protocol, Unread},
-    handler::Answer,
     metrics::Outcome,
     quarantine,
     receiver::Shared,

@@ -14,7 +14,7 @@ use tokio_rustls::{
     },
 };
 
-use crate::receiver::BuildError;
+use crate::error::BuildError;
 
 /// Where the certificate comes from.
 pub(crate) enum Origin {

@@ -9,6 +9,8 @@ use std::{
 pub(crate) const MAX_PIECE: usize = bound(8 << 20, 512);
 /// What is longer than this needs leave: few may hold so much at once.
 pub(crate) const LONG: usize = bound(1 << 20, 256);
+/// How much is kept of a body that cannot be read, or of a piece of one.
+pub(crate) const KEEP: usize = 256 << 10;
 /// How much is read at once.
 const STEP: usize = bound(64 << 10, 16);
 /// The bytes that are no UTF-8 are characters of a private plane while JSON is read: this one and the byte.

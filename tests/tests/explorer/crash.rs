@@ -20,10 +20,10 @@ use async_trait::async_trait;
 use futures::{executor::block_on, task::noop_waker};
 use logwarden_core::{
     Line, LineId, ProfileName, Severity, Stream, Timestamp,
-    classifier::{Capacity, Classifier, ClassifyError, Judgement, Usage},
+    classifier::{Classifier, ClassifyError, Judgement, Usage},
     dedup::{Claim, DedupError, DedupStore, Outcome, Reserved, Standing},
     detectors::{By, Category, Finding, Route},
-    digest::{Digest, Verdict},
+    digest::{Capacity, Digest, Verdict},
     env::Env,
     incident::IncidentId,
     ledger::{Commit, Committed, Jobs, Ledger, LedgerError, Outbox, Query, Snapshot},

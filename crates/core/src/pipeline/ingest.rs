@@ -14,7 +14,7 @@ use crate::{
     Line, ProfileName, Timestamp,
     decide::ingest::{self, Ingested, Ownership},
     detectors_only,
-    digest::SegmentRow,
+    segment::SegmentRow,
     error::chain,
     grounding::{self, Floors},
     ledger::{LedgerError, Query, Segment, SegmentId, Snapshot, Summary, Write},

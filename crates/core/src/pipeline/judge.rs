@@ -9,7 +9,8 @@ use crate::{
     Timestamp,
     classifier::{Classifier, ClassifyError, Judgement},
     decide::judge::{self, Judged, Next},
-    digest::{self, Digest, Material, Verdict},
+    digest::{Digest, Verdict},
+    plan::{self, Material},
     error::chain,
     finding::{Grounded, Key},
     grounding::{self, Floors},
@@ -257,7 +258,7 @@ impl Pipeline {
             floors: &floors,
             benign: &benign,
         };
-        let mut waiting = digest::plan(&material, classifier.capacity()).digests;
+        let mut waiting = plan::plan(&material, classifier.capacity()).digests;
         waiting.reverse();
         let mut answers = Answers { fingerprint, ..Answers::default() };
         while let Some(digest) = waiting.pop() {
@@ -289,7 +290,7 @@ impl Pipeline {
     fn rows_of(&self, job: &Versioned<Job>, segment: &Segment) -> Vec<u32> {
         let slot = self.sources.iter().find(|slot| *slot.source.id() == segment.source);
         let queries = slot.map(|slot| slot.source.queries()).unwrap_or_default();
-        let wanted = |row: &crate::digest::SegmentRow| {
+        let wanted = |row: &crate::segment::SegmentRow| {
             queries.is_empty() || super::ingest::profiles_of(queries, row.row.tags).contains(&job.row.profile)
         };
         (0_u32..).zip(&segment.rows).filter(|(_, row)| wanted(row)).map(|(number, _)| number).collect()

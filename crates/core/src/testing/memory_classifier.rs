@@ -11,8 +11,8 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
-    classifier::{Capacity, Classifier, ClassifyError, Judgement, Usage},
-    digest::Digest,
+    classifier::{Classifier, ClassifyError, Judgement, Usage},
+    digest::{Capacity, Digest},
     reply,
 };
 

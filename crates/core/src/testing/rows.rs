@@ -6,7 +6,7 @@ use logwarden_detectors::{Category, ProfileName, Route, Severity};
 use logwarden_templates::{Counts, Histogram, LeafId, LineId, NewLeaf, Origin, Row, Sample, Timestamp};
 
 use crate::{
-    digest::SegmentRow,
+    segment::SegmentRow,
     finding::Key,
     incident::{Event, EventKind, Incident, IncidentId, Rank, Status},
     ledger::{Job, JobState, OutboxKey, OutboxRow, OutboxState, Segment, SegmentId, Sending, SourceState},

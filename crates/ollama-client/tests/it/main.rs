@@ -15,7 +15,8 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use logwarden_core::{
     ProfileName, Severity, Timestamp,
     classifier::{Classifier, ClassifyError, Judgement},
-    digest::{Digest, DigestRow, SegmentRow},
+    digest::{Digest, DigestRow},
+    segment::SegmentRow,
     error::chain,
     profile::Profile,
     testing::FakeEnv,
