@@ -7,11 +7,11 @@ use logwarden_core::{
     ProfileName, Stream,
     classifier::Classifier,
     detectors::{Memory, RuleSet, Settings, detect},
-    plan::{Material, plan},
-    segment::SegmentRow,
     env::Env,
     grounding::Floors,
+    plan::{Material, plan},
     profile::Profile,
+    segment::SegmentRow,
     templates::{Carry, Clock, End, FoldOptions, Miner, Record},
 };
 use logwarden_ollama_client::{BaseUrl, Ollama};

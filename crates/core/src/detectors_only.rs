@@ -11,9 +11,9 @@ use logwarden_detectors::Severity;
 use crate::{
     classifier::{Classifier, ClassifyError, Judgement, Usage},
     digest::{Capacity, Digest, Verdict},
-    segment::SegmentRow,
     finding::Grounded,
     plain,
+    segment::SegmentRow,
 };
 
 /// The name of this classifier, in fingerprints and reports.
@@ -119,8 +119,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        plan::{Material, plan, tests::segment},
         grounding::{Floors, ground},
+        plan::{Material, plan, tests::segment},
         profile::Profile,
         testing::classifier::judges_what_it_was_shown,
         tripwire,

@@ -18,9 +18,9 @@ use logwarden_detectors::{Entity, EntityKind, Finding, Severity};
 use logwarden_templates::SlotKind;
 
 use crate::{
-    segment::SegmentRow,
     finding::{Cited, Evidence, Grounded, Key, Scope},
     plain,
+    segment::SegmentRow,
 };
 
 /// Lines that a finding shows.

@@ -13,13 +13,13 @@ use logwarden_templates::{Carry, Counts, LeafId, LineId, NewLeaf, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    segment::SegmentRow,
     error::BoxError,
     finding::{Grounded, Key},
     id::hex128,
     incident::{Event, Incident, IncidentId},
     message::{Message, SendId},
     notifier::{ChannelHash, Form, Receipt},
+    segment::SegmentRow,
     source::{Cursor, SourceId},
 };
 

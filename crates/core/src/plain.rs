@@ -84,6 +84,12 @@ mod tests {
     }
 
     #[test]
+    fn the_first_sentences_end_where_sentences_end() {
+        assert_eq!(first_sentences("A. B! C? D 1.5 x. E. F. G. H.", 6), "A. B! C? D 1.5 x. E. F.");
+        assert_eq!(first_sentences("One", 6), "One");
+    }
+
+    #[test]
     fn what_is_cut_says_so() {
         assert_eq!(head("grün und blau", 6), "grün…");
         assert_eq!(head("grün", 4), "grün");

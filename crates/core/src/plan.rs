@@ -6,9 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use logwarden_detectors::{Finding, Severity, Signal};
-use logwarden_templates::{LeafId, Origin, Row, Sample, Timestamp};
-use serde::{Deserialize, Serialize};
+use logwarden_detectors::Signal;
+use logwarden_templates::{LeafId, Origin, Timestamp};
 
 use crate::{
     digest::{Background, Capacity, Digest, DigestRow},
@@ -128,10 +127,11 @@ fn grouped(rows: Vec<DigestRow>) -> Vec<DigestRow> {
 #[cfg(test)]
 pub(crate) mod tests {
     use logwarden_detectors::{Entity, EntityKind, SignalKind};
-    use logwarden_templates::{Histogram, Level, Slot, SlotKind, SlotValue};
+    use logwarden_templates::{Histogram, Level, Row, Sample, Slot, SlotKind, SlotValue};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::digest::Verdict;
 
     /// A row of a made-up segment that begins at second 1,000.
     pub(crate) fn row(host: &str, service: &str, level: Level, count: u64, template: &str, line: &str) -> SegmentRow {

@@ -13,7 +13,7 @@ use logwarden_detectors::{Category, EntityKind};
 use logwarden_templates::{Level, Origin, Sample, Slot, SlotKind, Timestamp};
 
 use crate::{
-    digest::{Background, Digest, DigestRow},
+    digest::{Background, Digest, DigestRow, MAX_SENTENCES},
     plain,
     profile::Profile,
     reply,
@@ -74,7 +74,7 @@ ANSWER
 At most {findings} findings, worst first. kind: {categories}
 
 LOOK FOR"#,
-        sentences = digest::MAX_SENTENCES,
+        sentences = MAX_SENTENCES,
         findings = reply::MAX_FINDINGS,
     )
 }
@@ -291,7 +291,10 @@ mod tests {
     use super::*;
     use crate::{
         grounding::Floors,
-        plan::{Material, plan, tests::{ROOMY, profile, segment, slot}},
+        plan::{
+            Material, plan,
+            tests::{ROOMY, profile, segment, slot},
+        },
         segment::SegmentRow,
     };
 

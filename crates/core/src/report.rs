@@ -175,9 +175,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        plan::tests::segment,
         grounding::{Floors, ground},
         ledger::SegmentId,
+        plan::tests::segment,
         tripwire,
     };
 

@@ -10,7 +10,7 @@ use aho_corasick::AhoCorasick;
 use logwarden_detectors::{By, Category, Finding, ProfileName, Route, Severity};
 use logwarden_templates::{Row, Sample};
 
-use crate::{segment::SegmentRow, plain};
+use crate::{plain, segment::SegmentRow};
 
 /// What somebody tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -14,11 +14,11 @@ use crate::{
     Line, ProfileName, Timestamp,
     decide::ingest::{self, Ingested, Ownership},
     detectors_only,
-    segment::SegmentRow,
     error::chain,
     grounding::{self, Floors},
     ledger::{LedgerError, Query, Segment, SegmentId, Snapshot, Summary, Write},
     plain,
+    segment::SegmentRow,
     source::{Budget, Cursor, Page, ProblemKind, Seen, SourceId},
     tripwire,
 };

@@ -10,11 +10,11 @@ use crate::{
     classifier::{Classifier, ClassifyError, Judgement},
     decide::judge::{self, Judged, Next},
     digest::{Digest, Verdict},
-    plan::{self, Material},
     error::chain,
     finding::{Grounded, Key},
     grounding::{self, Floors},
     ledger::{BenignVerdict, Committed, Job, Jobs, Query, Segment, Summary, Versioned},
+    plan::{self, Material},
 };
 
 /// How long a job waits when the model cannot be reached and does not say for how long.

@@ -8,7 +8,7 @@ use std::{
 use logwarden_detectors::Signal;
 use logwarden_templates::{LeafId, Origin, Slot, SlotValue};
 
-use crate::{segment::SegmentRow, ledger::Segment};
+use crate::{ledger::Segment, segment::SegmentRow};
 
 /// Samples of a row, as folding keeps them.
 const SAMPLES: usize = 5;

@@ -6,12 +6,12 @@ use logwarden_detectors::{Category, ProfileName, Route, Severity};
 use logwarden_templates::{Counts, Histogram, LeafId, LineId, NewLeaf, Origin, Row, Sample, Timestamp};
 
 use crate::{
-    segment::SegmentRow,
     finding::Key,
     incident::{Event, EventKind, Incident, IncidentId, Rank, Status},
     ledger::{Job, JobState, OutboxKey, OutboxRow, OutboxState, Segment, SegmentId, Sending, SourceState},
     message::{Body, Message, Notice, SendId},
     notifier::Form,
+    segment::SegmentRow,
     source::{Cursor, SourceId},
 };
 

@@ -16,9 +16,9 @@ use logwarden_core::{
     ProfileName, Severity, Timestamp,
     classifier::{Classifier, ClassifyError, Judgement},
     digest::{Digest, DigestRow},
-    segment::SegmentRow,
     error::chain,
     profile::Profile,
+    segment::SegmentRow,
     testing::FakeEnv,
 };
 use logwarden_detectors::{Signal, SignalKind};
