@@ -138,8 +138,11 @@ pub struct Page {
     pub next: Cursor,
     /// Whether a further read would bring more at once.
     pub more: bool,
-    /// The source brought everything before this time (up to late lines): open multi-line events end ten seconds after it.
+    /// The source brought everything before this time (up to late lines): open multi-line events end ten seconds after it,
+    /// and what has not come by then is silent. `None` when that cannot be said.
     pub horizon: Option<Timestamp>,
+    /// What comes while nobody reads is not in the source later: who pushed it has it, for a while.
+    pub pushed: bool,
     /// For sources that know it better than the horizon says: open multi-line events whose last line is before this time
     /// are complete.
     pub settled: Option<Timestamp>,

@@ -9,7 +9,7 @@ use crate::{
     recall::Recall,
     rule::Act,
     screen::{self, Screened},
-    signatures,
+    signatures, silence,
 };
 
 /// How much is known about what is normal.
@@ -53,6 +53,26 @@ impl Default for Settings {
     }
 }
 
+/// How far a read went: what is not there may be silent, or not read yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Read {
+    /// The wall clock, for the age of signals.
+    pub now: Timestamp,
+    /// Everything before this time has been read, of all parts of the source. `None` when that cannot be said: then nothing
+    /// is called silent.
+    pub whole_to: Option<Timestamp>,
+    /// So long before this read nobody who writes could be heard: the source was down, or, where lines are pushed, we were.
+    /// What did not come then is not missed.
+    pub unheard: Duration,
+}
+
+impl From<Timestamp> for Read {
+    /// A read of everything up to now.
+    fn from(now: Timestamp) -> Self {
+        Self { now, whole_to: Some(now), unheard: Duration::ZERO }
+    }
+}
+
 /// What [`detect`] answers.
 #[derive(Clone, Debug, Default)]
 pub struct Detection {
@@ -64,11 +84,18 @@ pub struct Detection {
     pub learned: Learned,
 }
 
-/// Looks at `delta` in the light of `memory` and `rules`. `now` is the wall clock, for the age of signals.
+/// Looks at `delta` in the light of `memory` and `rules`. `read` says when it was read, and up to when; a time alone is
+/// both.
 ///
 /// Of each row rules see the samples only; [`detect_lines`] looks at every line.
-pub fn detect(delta: &Delta, memory: &Memory, rules: &RuleSet, settings: &Settings, now: Timestamp) -> Detection {
-    look(delta, &Screened::default(), memory, rules, settings, now)
+pub fn detect(
+    delta: &Delta,
+    memory: &Memory,
+    rules: &RuleSet,
+    settings: &Settings,
+    read: impl Into<Read>,
+) -> Detection {
+    look(delta, &Screened::default(), memory, rules, settings, &read.into())
 }
 
 /// As [`detect`], with the lines that `delta` was folded from: the physical lines of the input, in its order, while the
@@ -82,10 +109,10 @@ pub fn detect_lines(
     memory: &Memory,
     rules: &RuleSet,
     settings: &Settings,
-    now: Timestamp,
+    read: impl Into<Read>,
 ) -> Detection {
     let screened = screen::screen(delta, lines, rules);
-    let detection = look(delta, &screened, memory, rules, settings, now);
+    let detection = look(delta, &screened, memory, rules, settings, &read.into());
     screen::illustrate(delta, lines, &detection.findings);
     detection
 }
@@ -96,9 +123,9 @@ fn look(
     memory: &Memory,
     rules: &RuleSet,
     settings: &Settings,
-    now: Timestamp,
+    read: &Read,
 ) -> Detection {
-    let baseline = baseline(memory, settings, now);
+    let baseline = baseline(memory, settings, read.now);
     let hits = look::hits(delta, rules, screened);
     let recall = Recall::new(delta, memory);
     let bursts = bursts::look(delta, rules, &hits, &memory.source().failures);
@@ -106,7 +133,7 @@ fn look(
     let speaks = |act: &Act| matches!(act, Act::Find(_) | Act::Count(_) | Act::Benign);
     let covered = hits.iter().filter(|hit| speaks(&rules.rule(hit.rule).act)).map(|hit| hit.row);
     let covered: BTreeSet<usize> = covered.collect();
-    let mut learned = normal::learn(delta, memory, &recall, &covered);
+    let mut learned = normal::learn(delta, memory, &recall, &covered, read);
     let departures = normal::compare(delta, memory, &recall, settings, baseline, &covered);
 
     let fresh = normal::new_values(delta, rules, &hits, memory, &mut learned, baseline);
@@ -129,7 +156,7 @@ fn look(
     findings.extend(departures.findings);
     findings.extend(fresh.findings);
     if baseline == Baseline::Learned {
-        findings.extend(normal::silence(delta, memory, &mut learned, now));
+        findings.extend(silence::look(memory, &mut learned, read));
     }
     let minute = learned.source.last.map_or(0, Timestamp::minute);
     learned.source.failures.take([bursts.counters, signatures.counters].concat(), minute);
@@ -137,7 +164,7 @@ fn look(
     learned.source.places = places;
     bound(memory, &mut learned, settings.max_rows);
     findings.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| b.score.total_cmp(&a.score)));
-    route(&mut findings, settings, now);
+    route(&mut findings, settings, read.now);
     Detection { signals, findings, learned }
 }
 

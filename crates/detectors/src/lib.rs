@@ -28,13 +28,14 @@ mod screen;
 mod severity;
 mod shape;
 mod signatures;
+mod silence;
 mod stats;
 mod texts;
 
 pub use category::Category;
 pub use code::DecodeError;
 pub use contacts::Contacts;
-pub use detect::{Baseline, Detection, Settings, detect, detect_lines};
+pub use detect::{Baseline, Detection, Read, Settings, detect, detect_lines};
 pub use failures::Failures;
 pub use finding::{By, Entity, EntityKind, Finding, ProfileName, Route, Signal, SignalKind, Subject};
 pub use memory::{Learned, Memory, MemoryKey, MemoryRow, SourceRow};

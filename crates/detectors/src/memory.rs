@@ -1,13 +1,13 @@
 //! The memory of normal: what each template of each origin usually does.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use hashbrown::{HashMap, HashSet};
 use logwarden_templates::{Origin, RootId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Contacts, DecodeError, Failures, Places, Stats,
+    Contacts, DecodeError, Failures, Places, Read, Stats,
     code::{Reader, Writer},
     contacts::Contact,
     failures::Counter,
@@ -86,8 +86,9 @@ pub struct SourceRow {
     pub backfilled: bool,
     /// Rows of the memory that had to make room.
     pub evicted: u64,
-    /// When the source was told to be silent, until its next line.
-    pub silent_since: Option<Timestamp>,
+    /// Silence counts from here at the earliest: before, nobody listened, or those who wait to send had not come back.
+    #[serde(default)]
+    pub heard_from: Option<Timestamp>,
     /// What failed of late.
     pub failures: Failures,
     /// Who was contacted of late.
@@ -96,6 +97,9 @@ pub struct SourceRow {
     /// From where accounts have logged in just now.
     #[serde(default)]
     pub places: Places,
+    /// Up to when all has been read.
+    #[serde(default)]
+    pub read_to: Option<Timestamp>,
 }
 
 /// The memory of normal of one source. Read-only for [`detect`](crate::detect); grows by [`Memory::apply`].
@@ -349,7 +353,20 @@ impl MemoryRow {
     }
 }
 
+/// Nobody who waits to send waits longer than about this: the usual bounds of shippers are 5 to 33 minutes.
+const LONGEST_WAIT: Duration = Duration::from_secs(35 * 60);
+
 impl SourceRow {
+    /// Notes how far a read went, and that nobody could be heard before it.
+    pub(crate) fn note(&mut self, read: &Read) {
+        if !read.unheard.is_zero() {
+            // Whoever tries again and again waits about as long as it took so far.
+            let back = read.whole_to.unwrap_or(read.now).plus(read.unheard.min(LONGEST_WAIT));
+            self.heard_from = self.heard_from.max(Some(back));
+        }
+        self.read_to = self.read_to.max(read.whole_to.map(|to| to.min(read.now)));
+    }
+
     /// The whole row in few bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new();
@@ -358,7 +375,7 @@ impl SourceRow {
         out.unsigned(self.lines);
         out.unsigned(self.backfilled.into());
         out.unsigned(self.evicted);
-        time(&mut out, self.silent_since);
+        time(&mut out, self.heard_from);
         out.unsigned(self.failures.evicted);
         out.unsigned(self.failures.counters.len() as u64);
         for counter in &self.failures.counters {
@@ -389,6 +406,7 @@ impl SourceRow {
             out.signed(place.minute);
             place.octets().iter().for_each(|byte| out.unsigned((*byte).into()));
         }
+        time(&mut out, self.read_to);
         out.finish()
     }
 
@@ -405,10 +423,11 @@ impl SourceRow {
             lines: from.unsigned()?,
             backfilled: from.unsigned()? != 0,
             evicted: from.unsigned()?,
-            silent_since: read_time(&mut from)?,
+            heard_from: read_time(&mut from)?,
             failures: Failures { evicted: from.unsigned()?, counters: Vec::new() },
             contacts: Contacts::default(),
             places: Places::default(),
+            read_to: None,
         };
         for _ in 0..from.count(7)? {
             let (key, older) = (from.unsigned()?, from.float()?);
@@ -432,6 +451,9 @@ impl SourceRow {
                 *byte = u8::try_from(from.unsigned()?).map_err(|_| DecodeError::Damaged)?;
             }
             row.places.0.push(Place::of_octets(account, minute, octets));
+        }
+        if !from.is_done() {
+            row.read_to = read_time(&mut from)?;
         }
         from.end()?;
         Ok(row)
@@ -494,6 +516,7 @@ mod tests {
         );
         source.places.0 = vec![Place::of_octets(u64::MAX, 30_000_005, v4), Place::of_octets(7, 30_000_004, v6)];
         assert_eq!(source.places.0.iter().map(Place::octets).collect::<Vec<_>>(), [v4, v6]);
+        (source.heard_from, source.read_to) = (Some(Timestamp::from_secs(7)), Some(Timestamp::from_secs(8)));
         assert_eq!(SourceRow::decode(&source.encode()), Ok(source));
     }
 
@@ -504,13 +527,17 @@ mod tests {
         let contact = Contact { key: 9, occasions: 2, lines: 3, ..Contact::default() };
         source.contacts.take(vec![contact], 30_000_005);
         let mut bytes = source.encode();
-        assert_eq!(bytes.pop(), Some(0), "the number of places stands at the end, and is all that is new");
+        assert_eq!(
+            (bytes.pop(), bytes.pop()),
+            (Some(0), Some(0)),
+            "the places stand at the end, with how far was read"
+        );
         assert_eq!(SourceRow::decode(&bytes), Ok(source.clone()));
         // What stands there must be whole.
         source.places.0 = vec![Place::of_octets(7, 30_000_005, [9; 16])];
         let bytes = source.encode();
-        let without = bytes.len() - 18 - 4; // sixteen octets, an account, a minute of several bytes
-        for len in without + 4..bytes.len() {
+        let without = bytes.len() - 18 - 5; // sixteen octets, an account, a minute of several bytes
+        for len in without + 4..bytes.len() - 1 {
             assert_eq!(SourceRow::decode(&bytes[..len]), Err(DecodeError::Damaged), "cut to {len} of {}", bytes.len());
         }
     }

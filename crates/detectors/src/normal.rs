@@ -1,4 +1,4 @@
-//! What is normal, learned, and what departs from it: new, surging, silent.
+//! What is normal, learned, and what departs from it: new, surging.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,14 +10,14 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
 use logwarden_templates::{Delta, Histogram, LeafId, Level, LineId, Origin, RootId, Row, SlotKind, Timestamp};
 
 use crate::{
-    By, Category, Entity, EntityKind, Finding, Learned, Memory, MemoryKey, MemoryRow, ProfileName, Route, RuleSet,
-    Settings, Severity, Signal, SignalKind, Subject,
+    By, Category, Entity, EntityKind, Finding, Learned, Memory, MemoryKey, MemoryRow, ProfileName, Read, Route,
+    RuleSet, Settings, Severity, Signal, SignalKind, Subject,
     claim::{self, Cited, busiest_first, number},
     detect::Baseline,
     look::{Hit, values},
     memory::{HOST, ORIGIN},
     recall::Recall,
-    stats::{ENOUGH_GAPS, Levels, Rate},
+    stats::{Levels, Rate},
 };
 
 /// Five-minute buckets that a rate must have seen before it can be exceeded: an hour.
@@ -27,9 +27,6 @@ const FEWEST: u64 = 10;
 /// Nor is less than so many times the expectation.
 const TIMES: f64 = 3.0;
 
-/// A line is regular when its gaps spread by no more than this share of their mean.
-const REGULAR: f64 = 0.5;
-
 /// Events of an origin that its usual share of errors must rest on.
 const MIX_KNOWN: f64 = 500.0;
 /// Fewer warnings and errors than this are no change of the mix.
@@ -38,9 +35,6 @@ const MIX_FEWEST: u64 = 20;
 const MIX_MORE: f64 = 0.15;
 /// And so many standard deviations must it be away from the usual.
 const MIX_DEVIATIONS: f64 = 5.0;
-
-/// Subjects of one finding about silence.
-const SUBJECTS: usize = 16;
 
 /// What departs from normal.
 pub(crate) struct Departures {
@@ -204,7 +198,7 @@ fn signal(kind: SignalKind, row: u32, score: f64) -> Signal {
     Signal { kind, rows: vec![row], score, entities: Vec::new() }
 }
 
-fn excerpt(text: &str) -> String {
+pub(crate) fn excerpt(text: &str) -> String {
     let mut short: String = text.chars().take(100).collect();
     if short.len() < text.len() {
         short.push('…');
@@ -212,7 +206,7 @@ fn excerpt(text: &str) -> String {
     short
 }
 
-fn by_detector(name: &str) -> By {
+pub(crate) fn by_detector(name: &str) -> By {
     By::Detector { name: name.to_owned() }
 }
 
@@ -325,7 +319,7 @@ fn errors(delta: &Delta, covered: &BTreeSet<usize>) -> Vec<Finding> {
     by_origin.into_iter().filter_map(finding).collect()
 }
 
-fn service(origin: &Origin) -> String {
+pub(crate) fn service(origin: &Origin) -> String {
     if origin.service.is_empty() { "a service".to_owned() } else { origin.service.to_string() }
 }
 
@@ -374,8 +368,16 @@ impl Rows {
 const AT_ONCE: usize = 16;
 
 /// What the memory learns from a delta.
-pub(crate) fn learn(delta: &Delta, memory: &Memory, recall: &Recall<'_, '_>, covered: &BTreeSet<usize>) -> Learned {
+pub(crate) fn learn(
+    delta: &Delta,
+    memory: &Memory,
+    recall: &Recall<'_, '_>,
+    covered: &BTreeSet<usize>,
+    read: &Read,
+) -> Learned {
     let mut source = memory.source().clone();
+    source.note(read);
+    let away = recall.origins.iter().map(|(origin, _)| is_away(memory, &origin.host)).collect::<Vec<_>>();
     let more = delta.rows.len() + 2 * recall.origins.len();
     let (list, at) = (Vec::with_capacity(more), HashTable::with_capacity(more));
     let mut rows = Rows { list, at, hasher: DefaultHashBuilder::default() };
@@ -394,7 +396,8 @@ pub(crate) fn learn(delta: &Delta, memory: &Memory, recall: &Recall<'_, '_>, cov
             None => fresh,
         });
         if known.count > 0 {
-            known.stats.learn_gap(row.first.secs() - known.last.secs());
+            let explained = Some(known.last) < source.heard_from || away[recall.origin_of[at]];
+            known.stats.learn_gap(row.first.secs() - known.last.secs(), explained);
         }
         for (minute, n) in row.minutes.iter() {
             known.stats.rate.add(Rate::bucket_of_minute(minute), n);
@@ -407,7 +410,8 @@ pub(crate) fn learn(delta: &Delta, memory: &Memory, recall: &Recall<'_, '_>, cov
         source.first = Some(source.first.map_or(row.first, |first| first.min(row.first)));
         source.last = Some(source.last.map_or(row.last, |last| last.max(row.last)));
     }
-    learn_origins(delta, memory, recall, covered, &mut rows);
+    let arrival = Arrival { after: memory.source().read_to, now: read.now, heard_from: source.heard_from };
+    learn_origins(delta, memory, recall, covered, &arrival, &mut rows);
     source.lines += delta.counts.kept;
     Learned { rows: rows.list, removed, source }
 }
@@ -465,8 +469,37 @@ impl Doings {
     }
 }
 
+/// When lines came, as far as we can tell.
+struct Arrival {
+    /// All up to this time had been read before: what is older and comes now was sent later.
+    after: Option<Timestamp>,
+    now: Timestamp,
+    heard_from: Option<Timestamp>,
+}
+
+impl Arrival {
+    /// The earliest time at which a line of `time` can have come: a machine that sends late, or whose clock is behind, is
+    /// alive all the same.
+    fn of(&self, time: Timestamp) -> Timestamp {
+        time.min(self.now).max(self.after.unwrap_or(Timestamp::MIN))
+    }
+}
+
+/// Whether a machine was told to be silent, and has not been heard since.
+fn is_away(memory: &Memory, host: &Arc<str>) -> bool {
+    let origin = Origin { host: host.clone(), service: "".into() };
+    memory.get(MemoryKey::of(&origin, HOST)).is_some_and(|row| row.stats.silent_since.is_some())
+}
+
 /// Busy hours and the share of warnings, per origin as a whole; and that its machine is alive.
-fn learn_origins(delta: &Delta, memory: &Memory, recall: &Recall<'_, '_>, covered: &BTreeSet<usize>, rows: &mut Rows) {
+fn learn_origins(
+    delta: &Delta,
+    memory: &Memory,
+    recall: &Recall<'_, '_>,
+    covered: &BTreeSet<usize>,
+    arrival: &Arrival,
+    rows: &mut Rows,
+) {
     let mut origins = vec![Doings::nothing(); recall.origins.len()];
     for ((number, row), origin) in delta.rows.iter().enumerate().zip(&recall.origin_of) {
         let Some(doings) = origins.get_mut(*origin) else { continue };
@@ -491,16 +524,20 @@ fn learn_origins(delta: &Delta, memory: &Memory, recall: &Recall<'_, '_>, covere
     for (host, doings) in hosts {
         let origin = Arc::new(Origin { host: host.clone(), service: "".into() });
         let key = MemoryKey::of(&origin, HOST);
-        let fresh = || MemoryRow::new(origin, HOST, "".into(), doings.first);
+        let (first, last) = (arrival.of(doings.first), arrival.of(doings.last));
+        let fresh = || MemoryRow::new(origin, HOST, "".into(), first);
         let whole = rows.entry(key, || memory.get(key).cloned().unwrap_or_else(fresh));
         if whole.count > 0 {
-            whole.stats.learn_gap(doings.first.secs() - whole.last.secs());
+            whole.stats.learn_gap(first.secs() - whole.last.secs(), Some(whole.last) < arrival.heard_from);
+        }
+        if whole.stats.silent_since.is_some() {
+            whole.first = first; // what it should write has time until it is missed
         }
         for (minute, n) in doings.minutes.iter() {
             whole.stats.hours.mark(minute.div_euclid(60));
             whole.count = whole.count.saturating_add(u64::from(n));
         }
-        whole.last = whole.last.max(doings.last);
+        whole.last = whole.last.max(last);
         whole.stats.silent_since = None;
     }
 }
@@ -591,112 +628,4 @@ fn new_user(row: &Row, number: u32, user: &str, entities: Vec<Entity>) -> Findin
         first: row.first,
         last: row.last,
     }
-}
-
-/// Templates that used to come regularly and have stopped while the source goes on: one finding per origin, or one for a
-/// whole machine. Without any line, `now` is the wall clock. Notes in `learned` that it was told.
-pub(crate) fn silence(delta: &Delta, memory: &Memory, learned: &mut Learned, now: Timestamp) -> Vec<Finding> {
-    let now = match learned.source.last {
-        Some(last) if !delta.rows.is_empty() => last,
-        Some(last) => last.max(now),
-        None => return Vec::new(),
-    };
-    let mut seen: Option<HashSet<MemoryKey>> = None;
-    let mut silent: BTreeMap<Arc<Origin>, Vec<(MemoryKey, MemoryRow)>> = BTreeMap::new();
-    let mut machines: BTreeMap<Arc<str>, (MemoryKey, MemoryRow)> = BTreeMap::new();
-    for (key, row) in memory.steady() {
-        if row.is_origin() || row.stats.silent_since.is_some() {
-            continue;
-        }
-        let regular = patience(row).is_some_and(|longest| now.since(row.last).as_secs_f64() > longest);
-        if !regular || row.stats.hours.active_before(now.secs() / 3600) < 3 {
-            continue;
-        }
-        let seen = seen.get_or_insert_with(|| learned.rows.iter().map(|(key, _)| *key).collect());
-        if seen.contains(&key) {
-            continue;
-        }
-        match row.is_host() {
-            true => drop(machines.insert(row.origin.host.clone(), (key, row.clone()))),
-            false => silent.entry(row.origin.clone()).or_default().push((key, row.clone())),
-        }
-    }
-    let mut findings = Vec::new();
-    for (origin, rows) in &mut silent {
-        rows.sort_by_key(|(key, row)| (std::cmp::Reverse(row.count), *key));
-        // A machine that is silent as a whole is one event.
-        if !machines.contains_key(&origin.host) {
-            let what = rows.first().map(|(_, row)| excerpt(&row.template)).unwrap_or_default();
-            findings.extend(quiet(rows, &format!("{} has gone quiet: {what}", service(origin)), now, false));
-        }
-    }
-    for (host, machine) in &machines {
-        let name = if host.is_empty() { "a machine" } else { host };
-        findings.extend(quiet(std::slice::from_ref(machine), &format!("No line of {name} comes any more"), now, true));
-    }
-    for (key, mut row) in silent.into_values().flatten().chain(machines.into_values()) {
-        row.stats.silent_since = Some(now);
-        learned.rows.push((key, row));
-    }
-    findings
-}
-
-/// Seconds after which the silence of something means something; `None` when it never came regularly.
-fn patience(row: &MemoryRow) -> Option<f64> {
-    let gaps = &row.stats.gaps;
-    let (spread, mean, longest) = (gaps.spread(), f64::from(gaps.mean), f64::from(gaps.longest));
-    let patience = (5.0 * mean).max(mean + 6.0 * spread).max(1.5 * longest);
-    let patience = match () {
-        () if gaps.n < ENOUGH_GAPS => return None,
-        () if spread <= REGULAR * mean => patience,
-        // What comes by chance has long gaps by chance, and longer ones by night: much more patience is needed then.
-        () if spread <= 3.0 * mean && gaps.n >= 10 * ENOUGH_GAPS => patience.max(20.0 * mean).max(3.0 * longest),
-        () => return None,
-    };
-    Some(patience.max(600.0))
-}
-
-fn quiet(rows: &[(MemoryKey, MemoryRow)], title: &str, now: Timestamp, machine: bool) -> Option<Finding> {
-    let subject = |(_, row): &(MemoryKey, MemoryRow)| Subject {
-        origin: row.origin.clone(),
-        leaf: None,
-        root: row.root,
-        template: row.template.clone(),
-        last: row.last,
-    };
-    let last = rows.iter().map(|(_, row)| row.last).max()?;
-    let minutes = now.since(last).as_secs() / 60;
-    let mut explanation = match machine {
-        true => format!(
-            "The machine wrote regularly and has been silent for {minutes} minutes: it is down, cut off, or its log shipper has stopped."
-        ),
-        false => format!("A line that came regularly has not come for {minutes} minutes."),
-    };
-    if rows.len() > SUBJECTS {
-        explanation.push_str(&format!(" {} more kinds of lines have stopped with it.", rows.len() - SUBJECTS));
-    }
-    let next = match machine {
-        true => "See whether the machine answers (`ping -c 3 HOST`), then whether its log shipper runs.",
-        false => "See whether the service still does its work.",
-    };
-    Some(Finding {
-        by: by_detector(if machine { "source-silence" } else { "silence" }),
-        profile: ProfileName::general(),
-        category: Category::Silence,
-        severity: if machine { Severity::High } else { Severity::Medium },
-        floor: Some(Severity::Low),
-        route: Route::Alert,
-        title: title.to_owned(),
-        explanation,
-        recommendation: next.to_owned(),
-        rows: Vec::new(),
-        anomalous: Vec::new(),
-        absent: rows.iter().take(SUBJECTS).map(subject).collect(),
-        discriminator: String::new(),
-        entities: Vec::new(),
-        score: if machine { 5.0 } else { 4.0 },
-        count: 0,
-        first: last,
-        last: now,
-    })
 }

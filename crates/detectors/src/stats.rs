@@ -41,11 +41,11 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Learns how long nothing came; what was told as silence hardly counts as usual.
-    pub(crate) fn learn_gap(&mut self, seconds: i64) {
-        match self.silent_since {
-            Some(_) => self.gaps.add_told(seconds),
-            None => self.gaps.add(seconds),
+    /// Learns how long nothing came; what was told as silence, or is `explained` otherwise, hardly counts as usual.
+    pub(crate) fn learn_gap(&mut self, seconds: i64, explained: bool) {
+        match explained || self.silent_since.is_some() {
+            true => self.gaps.add_told(seconds),
+            false => self.gaps.add(seconds),
         }
     }
 }

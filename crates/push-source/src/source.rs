@@ -162,6 +162,9 @@ impl LogSource for PushSource {
         }
         page.more = (page.spool.len() as u64) < snapshot.spool_size.0;
         page.settled = Some(self.settled(budget.now, page.more));
+        // What was acknowledged is all there is; what a shipper still holds is known by its machine's silence alone.
+        page.horizon = (!page.more).then_some(budget.now);
+        page.pushed = true;
         // Within one time the order of arrival stays; a batch that was sent late finds its place.
         page.lines.sort_by_key(|line| line.time);
         page.per_query = vec![page.lines.len() as u64];

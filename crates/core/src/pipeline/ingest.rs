@@ -4,9 +4,10 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
-use logwarden_detectors::{Detection, Learned, Memory, detect_lines};
+use logwarden_detectors::{Detection, Learned, Memory, Read, detect_lines};
 use logwarden_templates::{Carry, Delta, End, FoldOptions, LeafId, Miner, NewLeaf, Sample, State, neighbours};
 
 use super::{Pipeline, PipelineError, SourceSlot, own::Trouble};
@@ -19,9 +20,12 @@ use crate::{
     ledger::{LedgerError, Query, Segment, SegmentId, Snapshot, Summary, Write},
     plain,
     segment::SegmentRow,
-    source::{Budget, Cursor, Page, ProblemKind, Seen, SourceId},
+    source::{Budget, Cursor, Page, Problem, ProblemKind, Seen, SourceId},
     tripwire,
 };
+
+/// Whoever pushes is not missed for a shorter pause in which nobody listened.
+const PAUSE: Duration = Duration::from_secs(120);
 
 /// Reads in a row that must fail before it is told.
 const TELL_AFTER: u32 = 2;
@@ -38,6 +42,28 @@ pub(super) struct Cache {
     pub(super) miner: Miner,
     pub(super) memory: Memory,
     pub(super) seen: Seen,
+    /// Since when it could not be read.
+    pub(super) failing_since: Option<Timestamp>,
+}
+
+impl Cache {
+    /// How long, until this page, nobody could be heard who wants to be: the source itself was down; or we were, and what
+    /// is pushed to nobody is kept by whoever has it, for a while; or lines of that time are lost.
+    fn unheard(&self, page: &Page, now: Timestamp) -> Duration {
+        let lost = |problem: &Problem| matches!(problem.kind, ProblemKind::Gap { lines } if lines != Some(0));
+        let since = |at: Option<Timestamp>| at.map_or(Duration::ZERO, |at| now.since(at));
+        let failing = since(self.failing_since);
+        let absent = since(self.memory.source().read_to.or(self.memory.source().last));
+        match page.problems.iter().any(lost) || page.pushed && absent > PAUSE {
+            true => absent.max(failing),
+            false => failing,
+        }
+    }
+}
+
+/// Whether all parts of a source could be read.
+fn is_whole(page: &Page) -> bool {
+    page.problems.iter().all(|problem| problem.kind != ProblemKind::Retry)
 }
 
 /// What one ingest did with a source.
@@ -198,20 +224,25 @@ impl Pipeline {
             .decide(&query, |snapshot| {
                 match ingest::own(snapshot, id, self.process, self.limits.own_for, self.env.now()) {
                     Ownership::Ours { writes, epoch } => {
-                        let cursor = snapshot.source.as_ref().and_then(|source| source.row.cursor.clone());
-                        Some((writes, Ok((epoch, cursor))))
+                        let known = snapshot.source.as_ref().map(|source| &source.row);
+                        let cursor = known.and_then(|known| known.cursor.clone());
+                        let failing_since = known.and_then(|known| known.failing).map(|(_, since)| since);
+                        Some((writes, Ok((epoch, cursor, failing_since))))
                     }
                     Ownership::Theirs { until, .. } => Some((Vec::new(), Err(until))),
                 }
             })
             .await?;
-        let (epoch, cursor) = match owned {
+        let (epoch, cursor, failing_since) = match owned {
             Some(Ok(owned)) => owned,
             Some(Err(until)) => return Ok(Err(until)),
             None => return Ok(Err(self.env.now())),
         };
         if cache.as_ref().is_none_or(|cache| cache.epoch != epoch || cache.cursor != cursor) {
             *cache = Some(self.load(id, epoch).await?);
+        }
+        if let Some(cache) = cache {
+            cache.failing_since = failing_since;
         }
         Ok(Ok(()))
     }
@@ -231,6 +262,7 @@ impl Pipeline {
             miner,
             memory: Memory::new(snapshot.memory_source, snapshot.memory),
             seen: snapshot.seen,
+            failing_since: None,
         })
     }
 
@@ -249,17 +281,18 @@ impl Pipeline {
                 trail.received(&id.0, line.time, &self.redactor.redact(&String::from_utf8_lossy(&line.text)));
             }
         }
-        let end = match page.horizon {
+        let folded_to = page.horizon.map(|horizon| horizon.minus(self.limits.settle));
+        let end = match page.settled {
             _ if page.finished => End::Closed,
-            _ if page.settled.is_some() => End::Open(page.settled.unwrap_or(now)),
-            Some(horizon) => End::Open(horizon.minus(self.limits.settle)),
-            None => End::Open(now.minus(self.limits.settle)),
+            Some(settled) => End::Open(settled),
+            None => End::Open(folded_to.unwrap_or(now.minus(self.limits.settle))),
         };
         let carry = cache.carry.clone();
         let records = page.lines.iter().map(Line::record);
         let mut delta = cache.miner.fold(carry, records, FoldOptions { end, assign: true });
         let lines: Vec<_> = page.lines.iter().map(|line| (line.time, &line.text[..])).collect();
-        let detection = detect_lines(&mut delta, &lines, &cache.memory, &self.rules, &self.settings, now);
+        let read = Read { now, whole_to: folded_to.filter(|_| is_whole(&page)), unheard: cache.unheard(&page, now) };
+        let detection = detect_lines(&mut delta, &lines, &cache.memory, &self.rules, &self.settings, read);
         let (segment, jobs) = self.segment(slot, &page.lines, &delta, &detection, now);
 
         let mut counters = vec![

@@ -189,6 +189,34 @@ fn a_source_that_cannot_be_read_twice_is_told_and_nothing_is_lost() {
 }
 
 #[test]
+fn what_could_not_be_read_is_not_called_silent() {
+    let channel = Arc::new(MemoryNotifier::new("channel", false));
+    let world = world(std::slice::from_ref(&channel));
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    for _ in 0..4 * 24 {
+        world.env.advance(minutes(60));
+        for beat in 0..12 {
+            world.source.push(world.env.now().minus(minutes(5 * beat)), "app: heartbeat");
+        }
+        world.pass();
+    }
+    let fired = |passes: usize| {
+        for _ in 0..passes {
+            world.env.advance(minutes(10));
+            world.pass();
+        }
+        channel.occasions().into_iter().filter(|occasion| *occasion == Occasion::Fired).count()
+    };
+    assert_eq!(fired(0), 0);
+    world.source.set_down(true);
+    assert_eq!(fired(18), 1, "that it cannot be read");
+    world.source.set_down(false);
+    assert_eq!(fired(5), 1, "whoever sends has not come back yet: {:?}", channel.sent());
+    assert_eq!(fired(4), 2, "a machine that never comes back is told in the end");
+    assert!(format!("{:?}", channel.sent()).contains("No line of web-1 comes any more"));
+}
+
+#[test]
 fn a_model_that_stays_away_is_told_once_and_delays_no_alert() {
     let channel = Arc::new(MemoryNotifier::new("channel", false));
     let env = FakeEnv::new(Timestamp::from_secs(1_795_233_600), 1);

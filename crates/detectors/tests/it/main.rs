@@ -1,6 +1,7 @@
 //! Real lines, folded by the real miner, through the detectors.
 
 mod gates;
+mod silence;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
