@@ -285,6 +285,11 @@ fn unescape_once(text: &str) -> String {
     let mut at = 0;
     while at < bytes.len() {
         let (taken, byte) = match bytes[at..] {
+            // What should be one byte, written as two: no honest client does, but some servers took it for a slash.
+            [b'%', b'c' | b'C', bit @ (b'0' | b'1'), b'%', high, low, ..] => {
+                let rest = hex(high, low).filter(|byte| (0x80..0xc0).contains(byte));
+                (6, rest.map(|byte| ((bit - b'0') << 6) | (byte & 0x3f)))
+            }
             [b'%', high, low, ..] => (3, hex(high, low)),
             [b'\\', b'x', high, low, ..] => (4, hex(high, low)),
             [b'\\', b'u', b'0', b'0', high, low, ..] => (6, hex(high, low)),

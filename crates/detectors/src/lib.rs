@@ -20,6 +20,7 @@ mod look;
 mod memory;
 mod normal;
 mod places;
+mod program;
 mod recall;
 mod rule;
 mod rulefile;

@@ -9,7 +9,7 @@ use logwarden_templates::Row;
 use memchr::memmem;
 use regex::bytes::{Regex, RegexBuilder};
 
-use crate::{Category, ProfileName, Severity, address};
+use crate::{Category, ProfileName, Severity, address, program};
 
 /// A signature: what it looks for, and what to say when it is there.
 #[derive(Clone, Debug)]
@@ -39,6 +39,7 @@ pub struct Rule {
     pub(crate) next: Text,
     pub(crate) on: On,
     pub(crate) programs: Vec<String>,
+    pub(crate) not_programs: Vec<String>,
     pub(crate) any: Vec<Literal>,
     pub(crate) all: Vec<Literal>,
     pub(crate) none: Vec<Literal>,
@@ -74,8 +75,11 @@ impl Rule {
             && self.conditions.is_empty()
     }
 
-    /// Whether a text that it excludes is in all lines of a row: a part of its template.
+    /// Whether what it excludes is in all lines of a row: a part of its template, or who wrote them.
     pub(crate) fn excludes_all_of(&self, row: &Row) -> bool {
+        if self.not_programs.iter().any(|program| program::is_service(program, &row.origin.service)) {
+            return true;
+        }
         if self.on != On::Line || self.none.is_empty() || row.samples.is_empty() {
             return false;
         }

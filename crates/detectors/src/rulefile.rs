@@ -83,6 +83,8 @@ struct RawRule {
     #[serde(default)]
     programs: Vec<String>,
     #[serde(default)]
+    not_programs: Vec<String>,
+    #[serde(default)]
     any: Vec<String>,
     #[serde(default)]
     all: Vec<String>,
@@ -230,6 +232,12 @@ fn check_rule(raw: RawRule, place: &Place<'_>) -> Result<Rule, RuleError> {
         let hint = "add `any = [\"…\"]` with texts of which at least one is in every line that the rule is for";
         return Err(place.error(at, key("any"), "no text to look for", hint));
     }
+    let is_name = |name: &&String| !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || "[:".contains(c));
+    if let Some(name) = raw.programs.iter().chain(&raw.not_programs).find(|name| !is_name(name)) {
+        let key = key(if raw.programs.contains(name) { "programs" } else { "not_programs" });
+        let hint = "write it as a line's header does, without its number: `sshd`";
+        return Err(place.error(at, key, format!("`{name}` is not the name of a program"), hint));
+    }
     let mut regex = None;
     if let Some(pattern) = &raw.regex {
         let compiled = Pattern::new(pattern.get_ref().clone());
@@ -328,6 +336,7 @@ fn check_rule(raw: RawRule, place: &Place<'_>) -> Result<Rule, RuleError> {
             RawOn::Proxy => On::Proxy,
         },
         programs: raw.programs,
+        not_programs: raw.not_programs,
         any: raw.any.iter().map(|text| Literal::new(text)).collect(),
         all: raw.all.iter().map(|text| Literal::new(text)).collect(),
         none: raw.none.iter().map(|text| Literal::new(text)).collect(),

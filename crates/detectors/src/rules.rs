@@ -15,6 +15,7 @@ use std::{
 use crate::{
     address,
     http::{self, Request},
+    program,
     rule::{Act, Captures, Class, Literal, On, Per, Rule},
     rulefile::{self, Parsed, RuleError},
     texts::Texts,
@@ -395,7 +396,10 @@ fn judge(rule: &Rule, line: &Prepared<'_>, service: &str) -> Option<Captures> {
         (On::Line, Some(request)) if !request.classic => line.raw,
         _ => return None,
     };
-    if !rule.programs.is_empty() && !rule.programs.iter().any(|p| is_program(p, service, line.raw)) {
+    if !rule.programs.is_empty() && !rule.programs.iter().any(|p| program::may_have_written(p, service, line.raw)) {
+        return None;
+    }
+    if rule.not_programs.iter().any(|p| program::wrote(p, service, line.raw)) {
         return None;
     }
     let has = |literal: &Literal| line.has(literal, rule.on != On::Line);
@@ -438,20 +442,6 @@ fn keep(list: &mut Vec<u32>, begin: usize, wanted: impl Fn(u32) -> bool) {
 
 fn within(ranges: &[(u16, u16)], status: u16) -> bool {
     ranges.iter().any(|(low, high)| (*low..=*high).contains(&status))
-}
-
-/// Whether a line is from `program`: its service says so, or its header.
-fn is_program(program: &str, service: &str, line: &str) -> bool {
-    let service = service.strip_suffix(".service").unwrap_or(service);
-    let starts = |text: &str| text.get(..program.len()).is_some_and(|head| head.eq_ignore_ascii_case(program));
-    let ends = |text: &str| !text.as_bytes().get(program.len()).is_some_and(|b| b.is_ascii_alphanumeric());
-    if starts(service) && ends(service) {
-        return true;
-    }
-    let header = &line[..line.floor_char_boundary(160)];
-    header.split([' ', '\t']).take(12).any(|word| {
-        starts(word) && word.as_bytes().get(program.len()).is_none_or(|b| matches!(b, b'[' | b':' | b'/' | b'(' | b'-'))
-    })
 }
 
 #[cfg(test)]
