@@ -48,6 +48,40 @@ pub struct Prose {
     pub model: Option<String>,
 }
 
+/// Things that did not fit, so that each is counted once however often it comes; more than a thousand are not told apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Omitted(Vec<u32>);
+
+impl Omitted {
+    const MOST: usize = 1_000;
+
+    /// Notes a thing; whether it is one more.
+    pub(crate) fn note(&mut self, thing: Key) -> bool {
+        let short = (thing.bits() >> 96) as u32;
+        match self.0.binary_search(&short) {
+            Err(at) if self.0.len() < Self::MOST => {
+                self.0.insert(at, short);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Notes all that another knows.
+    pub(crate) fn note_all(&mut self, other: &Self) {
+        self.0.extend(&other.0);
+        self.0.sort_unstable();
+        self.0.dedup();
+        self.0.truncate(Self::MOST);
+    }
+
+    /// How many they are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
 /// Findings with the same identity over time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Incident {
@@ -80,7 +114,11 @@ pub struct Incident {
     /// What it is about: the keys it owns, those it shares, and the marks of what tells its findings apart; bounded.
     pub keys: Vec<Key>,
     /// Keys that did not fit: then its messages are never another host's repeats (R4).
-    pub keys_omitted: u64,
+    #[serde(default)]
+    pub omitted_keys: Omitted,
+    /// Templates that did not fit.
+    #[serde(default)]
+    pub omitted_templates: Omitted,
     /// Real lines: the first ones and the latest; bounded.
     pub evidence: Vec<Evidence>,
     /// Who or what stands out; bounded, the most frequent first.

@@ -429,7 +429,7 @@ fn form(
             let rank = keys.entry(*key).or_insert(member.incident.rank);
             *rank = (*rank).max(member.incident.rank);
         }
-        if member.incident.keys_omitted > 0 {
+        if member.incident.omitted_keys.count() > 0 {
             // Nobody else can have told what is not even listed.
             keys.insert(Key::of_incident(member.incident.id), member.incident.rank);
         }
