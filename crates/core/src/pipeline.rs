@@ -12,6 +12,7 @@
 mod backfill;
 mod builder;
 mod deliver;
+mod in_time;
 mod ingest;
 mod inherit;
 mod judge;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures::lock::Mutex;
 use logwarden_detectors::{RuleSet, Settings};
 
-use super::{Limits, Pipeline, SourceSlot, Trail};
+use super::{Limits, Pipeline, SourceSlot, Trail, in_time::InTime};
 use crate::{
     classifier::Classifier,
     decide::{Links, Policy},
@@ -260,7 +260,7 @@ impl Builder {
         let slot = |source| SourceSlot { source, cache: Mutex::new(None) };
         Ok(Pipeline {
             ledger,
-            dedup,
+            dedup: Arc::new(InTime::new(dedup, env.clone())),
             sources: self.sources.into_iter().map(slot).collect(),
             classifier: self.classifier,
             notifiers: self.notifiers,
