@@ -402,6 +402,75 @@ mod tests {
         assert_eq!(version(&general), version(&general));
     }
 
+    /// Where strangers' text stands in the user message: each place as it is in a row or beside one.
+    const PLACES: [fn(&mut SegmentRow, &str); 9] = [
+        |row, text| row.row.template = text.into(),
+        |row, text| row.row.samples[0].text = text.into(),
+        |row, text| row.before = vec![Sample { text: text.into(), ..row.row.samples[0].clone() }],
+        |row, text| row.after = vec![Sample { text: text.into(), ..row.row.samples[0].clone() }],
+        |row, text| {
+            row.row.origin = std::sync::Arc::new(Origin { host: text.into(), service: row.row.origin.service.clone() })
+        },
+        |row, text| {
+            row.row.origin = std::sync::Arc::new(Origin { host: row.row.origin.host.clone(), service: text.into() })
+        },
+        |row, text| {
+            row.row.slots.insert(0, Slot { key: text.into(), ..slot(0, SlotKind::Ip, 9, &[("1", 1), ("2", 1)]) })
+        },
+        |row, text| row.row.slots.insert(0, slot(0, SlotKind::Ip, 9, &[(text, 1)])),
+        |row, text| row.row.slots.push(slot(9, SlotKind::User, 9, &[("x", 1), (text, 1)])),
+    ];
+
+    fn shown(change: impl Fn(&mut SegmentRow)) -> String {
+        let mut digest = digest();
+        let signals = digest.rows[1].signals.clone();
+        let last = digest.rows.len() - 1;
+        for (at, row) in digest.rows.iter_mut().enumerate() {
+            let mut changed: SegmentRow = (*row.row).clone();
+            if at < last {
+                change(&mut changed);
+            }
+            (row.row, row.signals, row.floor) = (changed.into(), signals.clone(), Some(crate::Severity::High));
+        }
+        for background in &mut digest.background {
+            let mut like = (*digest.rows[0].row).clone();
+            change(&mut like);
+            background.origin = like.row.origin;
+        }
+        user(&digest, 7)
+    }
+
+    /// Whole, in two parts that stand one after the other, and with something invisible in it.
+    #[test]
+    fn no_control_token_comes_through_wherever_it_is_written() {
+        let known =
+            aho_corasick::AhoCorasick::builder().ascii_case_insensitive(true).build(crate::tripwire::TOKENS).unwrap();
+        for token in crate::tripwire::TOKENS {
+            let closed = if token.ends_with(['>', ']']) { (*token).to_owned() } else { format!("{token}x|>") };
+            for token in [closed.clone(), closed.to_uppercase(), format!("a{closed}b"), format!("{closed}{closed}")] {
+                for (place, put) in PLACES.iter().enumerate() {
+                    let text = shown(|row| put(row, &token));
+                    assert!(!known.is_match(&text), "{token} in place {place}: {text}");
+                }
+            }
+            for (cut, _) in closed.char_indices().skip(1) {
+                let (head, tail) = closed.split_at(cut);
+                let hidden = format!("{head}\u{200b}\u{0}{tail}");
+                for (place, first) in PLACES.iter().enumerate() {
+                    let text = shown(|row| first(row, &hidden));
+                    assert!(!known.is_match(&text), "{closed} cut at {cut} in place {place}: {text}");
+                    // Over all cuts each place stands with each other one.
+                    let next = (place + cut) % PLACES.len();
+                    let text = shown(|row| {
+                        first(row, head);
+                        PLACES[next](row, tail);
+                    });
+                    assert!(!known.is_match(&text), "{closed} cut at {cut} in places {place}, {next}: {text}");
+                }
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn whatever_a_log_says_stays_inside_its_line_and_its_bounds(

@@ -35,7 +35,7 @@ impl Sighting {
 }
 
 /// Control tokens of the usual chat templates, lower case.
-const TOKENS: &[&str] = &[
+pub(crate) const TOKENS: &[&str] = &[
     "<|im_start",
     "<|im_end",
     "<|im_sep",
@@ -253,7 +253,7 @@ fn break_tokens(text: &str) -> Cow<'_, str> {
         let rest = &text[at + c.len_utf8()..];
         let opens = match c {
             '<' => !rest.starts_with([' ', '*', '=', '-']) && !rest.is_empty(),
-            '[' => rest.starts_with('|') || rest.starts_with("e~[") || is_bracket_token(rest),
+            '[' => rest.starts_with('|') || rest.as_bytes().get(1) == Some(&b'~') || is_bracket_token(rest),
             ']' => rest.starts_with('~'),
             '>' => rest.starts_with('>'),
             _ => false,
@@ -265,11 +265,14 @@ fn break_tokens(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Whether `rest`, what follows a `[`, closes it after one word that could be a token: `INST]`, `/INST]`, `gMASK]`.
+/// Whether `rest`, what follows a `[`, closes it after one word that could be a token: `INST]`, `/INST]`, `UNUSED_TOKEN_146]`.
+/// So does what comes after the text, perhaps.
 fn is_bracket_token(rest: &str) -> bool {
     let word = rest.strip_prefix('/').unwrap_or(rest);
-    let Some(end) = word.find(|c: char| !c.is_ascii_alphabetic() && c != '_') else { return false };
-    (1..=24).contains(&end) && word[end..].starts_with(']')
+    let end = word.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(word.len());
+    word.starts_with(|c: char| c.is_ascii_alphabetic())
+        && end <= 24
+        && (word[end..].is_empty() || word[end..].starts_with(']'))
 }
 
 #[cfg(test)]
@@ -292,6 +295,8 @@ mod tests {
             ("<\u{200b}|im_end|>", "< |im_end|>"),
             ("<\x00|im_end|>", "< |im_end|>"),
             ("[gMASK]<sop>", "[ gMASK]< sop>"),
+            ("[UNUSED_TOKEN_146]", "[ UNUSED_TOKEN_146]"),
+            ("the rest is not ours: [INST", "the rest is not ours: [ INST"),
         ] {
             assert_eq!(disarm(text), disarmed);
         }
