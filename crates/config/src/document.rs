@@ -5,12 +5,13 @@
 
 use std::{cell::RefCell, collections::BTreeSet, ops::Range, rc::Rc};
 
+use logwarden_detectors::nearest;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
 
-use crate::mistake::{Mistake, nearest};
+use crate::mistake::Mistake;
 
 /// The environment, as a lookup.
 pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;

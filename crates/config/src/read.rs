@@ -9,6 +9,7 @@ use std::{
 };
 
 use logwarden_core::{ProfileName, Severity, profile::Profile};
+use logwarden_detectors::nearest;
 use logwarden_ollama_client::{BaseUrl, KeepAlive};
 use logwarden_push_source::{Client, Limits, Network, Rate};
 use secrecy::SecretString;
@@ -19,7 +20,7 @@ use crate::{
         Alerts, ChannelConfig, ChannelKind, Config, Detectors, FileGroup, Grafana, Loki, LokiQuery, Model, Receiver,
     },
     document::{Found, From, Lookup, Notes, Table},
-    mistake::{Mistakes, nearest},
+    mistake::Mistakes,
     secret::{Files, Secret},
 };
 

@@ -30,6 +30,7 @@ mod severity;
 mod shape;
 mod signatures;
 mod silence;
+mod spelling;
 mod stats;
 mod texts;
 
@@ -45,4 +46,5 @@ pub use rule::Rule;
 pub use rulefile::RuleError;
 pub use rules::{LineMatch, RuleSet};
 pub use severity::{ParseSeverityError, Severity};
+pub use spelling::nearest;
 pub use stats::Stats;

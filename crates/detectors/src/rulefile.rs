@@ -8,6 +8,7 @@ use toml::Spanned;
 use crate::{
     Category, ProfileName, Severity,
     rule::{Act, Class, Condition, Literal, On, Pattern, Per, Raise, Rule, Text, Threshold},
+    spelling::nearest,
 };
 
 /// The version of the format of rule files.
@@ -144,7 +145,9 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Parsed, RuleError> {
     let place = Place { file, text };
     let raw: RawFile = toml::from_str(text).map_err(|e| {
         let at = e.span().map_or(0, |span| span.start);
-        place.error(at, "toml", e.message(), "see docs/detection.md for the keys of a rule")
+        let (what, meant) = in_short(e.message());
+        let see = || "see docs/detection.md for the keys of a rule".to_owned();
+        place.error(at, "toml", what, meant.map_or_else(see, |meant| format!("did you mean `{meant}`?")))
     })?;
     if *raw.version.get_ref() != FORMAT {
         let what = format!("this program reads version {FORMAT}, the file has {}", raw.version.get_ref());
@@ -158,6 +161,15 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Parsed, RuleError> {
         parsed.rules.push(check_rule(rule, &place)?);
     }
     Ok(parsed)
+}
+
+/// What is wrong without all that would be right, and what was meant: `unknown field `x`, expected one of `a`, `b`…`.
+fn in_short(message: &str) -> (&str, Option<&str>) {
+    let Some((what, known)) = message.split_once(", expected ").filter(|(what, _)| what.starts_with("unknown ")) else {
+        return (message, None);
+    };
+    let written = what.split('`').nth(1).unwrap_or_default();
+    (what, nearest(written, known.split('`').skip(1).step_by(2)))
 }
 
 fn check_id(id: &Spanned<String>, place: &Place<'_>) -> Result<(), RuleError> {
@@ -366,4 +378,27 @@ fn status_range(text: &str) -> Option<(u16, u16)> {
     }
     let status: u16 = text.parse().ok().filter(|s| (100..600).contains(s))?;
     Some((status, status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_is_told_in_short_with_what_was_meant() {
+        let error =
+            |text: &str| parse("own.toml", &format!("version = 1\n[[rule]]\n{text}\n")).unwrap_err().to_string();
+        let see = "(hint: see docs/detection.md for the keys of a rule)";
+        for (text, told) in [
+            ("regx = 'x'", "own.toml:3: `toml`: unknown field `regx` (hint: did you mean `regex`?)".to_owned()),
+            ("colour = 'red'", format!("own.toml:3: `toml`: unknown field `colour` {see}")),
+            (
+                "category = 'memroy'",
+                "own.toml:3: `toml`: unknown variant `memroy` (hint: did you mean `memory`?)".to_owned(),
+            ),
+            ("id = 'x'\nexamples = []", format!("own.toml:2: `toml`: missing field `source` {see}")),
+        ] {
+            assert_eq!(error(text), told);
+        }
+    }
 }
