@@ -32,6 +32,7 @@ mod setup;
 mod shippers;
 mod stop;
 mod tally;
+mod unit;
 mod why;
 
 use std::{ffi::OsString, future::Future, io, process::ExitCode, time::Duration};
@@ -102,7 +103,7 @@ async fn shared<A: CommandFactory>(common: &Common, command: &Shared) -> Result<
     match command {
         Shared::Rules(Rules::Test(test)) => rules::test(test).await,
         Shared::TestAlert { channel } => alert::test(common, channel.as_deref()).await,
-        Shared::NotifyFailure { unit } => alert::notify_failure(common, unit).await,
+        Shared::NotifyFailure { unit } => unit::notify_failure(common, unit).await,
         Shared::Incidents(incidents) => incidents::list(common, incidents).await,
         Shared::Mute(mute) => incidents::mute(common, mute).await,
         Shared::Unmute { id } => incidents::unmute(common, id).await,

@@ -12,13 +12,13 @@ use logwarden_core::{
 use tracing::{error, info, warn};
 
 use crate::{
-    alert, alive,
+    alive,
     args::Common,
     disk,
     failure::Failure,
     program,
     setup::{self, Setup},
-    stop,
+    stop, unit,
 };
 
 /// One pass.
@@ -30,7 +30,8 @@ pub(crate) async fn run(common: &Common) -> Result<u8, Failure> {
     let wired = setup.wire(Some(&state_dir), true).await?;
     say_warnings(&setup, &wired);
     let _alive = alive::take_over(&wired.pipeline, &state_dir).await;
-    alert::look_at_units(&wired.pipeline, false).await;
+    unit::look_at_units(&wired.pipeline, false).await;
+    unit::look_aside(&setup, false).await;
     disk::look(&wired.pipeline, &state_dir, setup.config.keep_free).await;
 
     let pass = wired.pipeline.pass_telling(began.plus(setup.config.pass_budget), &say_ingest);
@@ -63,7 +64,7 @@ pub(crate) async fn run(common: &Common) -> Result<u8, Failure> {
     info!(seconds, "pass complete");
     // Beside another process that has the sources it read nothing, and knows nothing about how reading goes.
     if !report.ingest.iter().any(|source| matches!(source.outcome, SourceOutcome::Busy { .. })) {
-        alert::recovered(&wired.pipeline, &*setup.env).await;
+        unit::recovered(&setup, &wired.pipeline).await;
     }
     Ok(0)
 }
@@ -97,7 +98,7 @@ pub(crate) async fn watch(common: &Common) -> Result<u8, Failure> {
     let grace = std::time::Duration::from_secs(20);
     let ended = tokio::select! {
         ended = wired.pipeline.watch(setup.config.watch_every, grace, &report, stop::asked()) => ended,
-        () = alert::keep_looking_at_units(&wired.pipeline) => Ok(()),
+        () = unit::keep_looking_at_units(&setup, &wired.pipeline) => Ok(()),
         () = disk::keep_looking(&wired.pipeline, &state_dir, setup.config.keep_free) => Ok(()),
     };
     keep_calibration(&setup, &wired).await;

@@ -23,7 +23,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    alert, alive,
+    alive,
     args::{Common, Serve},
     disk,
     failure::Failure,
@@ -32,6 +32,7 @@ use crate::{
     setup::{self, Setup},
     stop,
     tally::{self, Tally},
+    unit,
 };
 
 /// What is due when we are asked to stop may take so long to be told.
@@ -107,7 +108,7 @@ pub(crate) async fn serve(common: &Common, serve: &Serve) -> Result<u8, Failure>
     let beside = async {
         let saying = tally.keep_saying(ledger, &*setup.env);
         let living = keep_telling(&notify, address, ledger, &tally);
-        let looking = alert::keep_looking_at_units(pipeline);
+        let looking = unit::keep_looking_at_units(&setup, pipeline);
         let measuring = disk::keep_looking(pipeline, &state_dir, setup.config.keep_free);
         tokio::join!(saying, living, looking, measuring);
     };

@@ -82,10 +82,25 @@ pub(crate) fn load(common: &Common) -> Result<Setup, Failure> {
 ///
 /// When there is none to be had.
 pub(crate) fn state_dir(common: &Common, config: Option<&Config>) -> Result<PathBuf, Failure> {
-    let is_root = fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0);
     let configured = config.and_then(|config| config.state_dir.as_deref());
-    logwarden_config::state_dir(common.state_dir.as_deref(), configured, &variable, is_root)
+    logwarden_config::state_dir(common.state_dir.as_deref(), configured, &variable, is_root())
         .ok_or_else(|| Failure::usage("there is no state directory").hint("name one with --state-dir DIR, or set HOME"))
+}
+
+/// Where it is kept what was told of failed units while the state cannot be used: on no disk, so that it lasts until the
+/// machine is started anew.
+pub(crate) fn aside() -> Option<PathBuf> {
+    let given = variable("RUNTIME_DIRECTORY").and_then(|all| all.split(':').next().map(PathBuf::from));
+    let own = |run: PathBuf| run.join("logwarden");
+    let usual = || match is_root() {
+        true => Some(own(PathBuf::from("/run"))),
+        false => variable("XDG_RUNTIME_DIR").map(PathBuf::from).map(own),
+    };
+    given.or_else(usual).filter(|path| path.is_absolute())
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
 }
 
 /// The ledger of the state directory, for commands that only look and note.
@@ -146,14 +161,21 @@ impl Setup {
     ///
     /// When something cannot be used.
     pub(crate) async fn wire(&self, state_dir: Option<&Path>, sources: bool) -> Result<Wired, Failure> {
-        let around = Surroundings {
-            env: self.env.clone(),
-            state_dir,
-            host: host(),
-            program: program::name().to_owned(),
-            sources,
-            push: false,
-        };
+        let around = Surroundings { state_dir, sources, ..self.surroundings() };
+        Ok(logwarden_config::wire(&self.config, around).await?)
+    }
+
+    /// Wires what tells, on a state; neither that nor the one `beside` it says what the other has said.
+    ///
+    /// # Errors
+    ///
+    /// When something cannot be used.
+    pub(crate) async fn wire_channels(
+        &self,
+        state_dir: Option<&Path>,
+        beside: Option<&Path>,
+    ) -> Result<Wired, Failure> {
+        let around = Surroundings { state_dir, beside: beside.map(Path::to_owned), ..self.surroundings() };
         Ok(logwarden_config::wire(&self.config, around).await?)
     }
 
@@ -163,14 +185,19 @@ impl Setup {
     ///
     /// When something cannot be used.
     pub(crate) async fn wire_push(&self, state_dir: &Path) -> Result<Wired, Failure> {
-        let around = Surroundings {
+        let around = Surroundings { state_dir: Some(state_dir), push: true, ..self.surroundings() };
+        Ok(logwarden_config::wire(&self.config, around).await?)
+    }
+
+    fn surroundings<'a>(&self) -> Surroundings<'a> {
+        Surroundings {
             env: self.env.clone(),
-            state_dir: Some(state_dir),
+            state_dir: None,
+            beside: aside().filter(|aside| logwarden_config::has_state(aside)),
             host: host(),
             program: program::name().to_owned(),
             sources: false,
-            push: true,
-        };
-        Ok(logwarden_config::wire(&self.config, around).await?)
+            push: false,
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Every mistake is reported at once, with its place, key, reason and hint. Secrets are named, not held: the file says
 //! which file or credential they are in.
 
+mod beside;
 mod config;
 mod document;
 pub mod keys;
@@ -19,6 +20,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use beside::Both;
 pub use config::{
     Alerts, ChannelConfig, ChannelKind, Config, Detectors, FileGroup, Grafana, Loki, LokiQuery, Model, Receiver,
 };
@@ -29,4 +31,4 @@ pub use read::{Checked, Input, read};
 pub use secret::{DiskFiles, Files, MemoryFiles, Secret};
 pub use system::SystemEnv;
 pub use trail::Trail;
-pub use wire::{Surroundings, WireError, Wired, open_ledger, past_of_loki, read_rules, start_timeout, wire};
+pub use wire::{Surroundings, WireError, Wired, has_state, open_ledger, past_of_loki, read_rules, start_timeout, wire};

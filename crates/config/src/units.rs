@@ -153,6 +153,10 @@ impl Units {
              DynamicUser=yes\n\
              StateDirectory=logwarden\n\
              StateDirectoryMode=0700\n\
+             # Remembers what was told about failed units while the state cannot be used.\n\
+             RuntimeDirectory=logwarden\n\
+             RuntimeDirectoryMode=0700\n\
+             RuntimeDirectoryPreserve=yes\n\
              UMask=0077\n\
              EnvironmentFile=-{config_dir}/env\n"
         );

@@ -1,13 +1,17 @@
 //! From a checked configuration to a wired pipeline.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use logwarden_core::{
     decide::{Links, Policy},
     dedup::DedupStore,
     detectors::{RuleSet, Settings},
     env::Env,
-    error::BoxError,
+    error::{BoxError, chain},
     ledger::{Commit, CommitId, Ledger, Query, Versioned, Write},
     notifier::Notifier,
     pipeline::{self, Pipeline},
@@ -25,6 +29,7 @@ use logwarden_push_source::PushSource;
 use secrecy::SecretString;
 
 use crate::{
+    beside::Both,
     config::{ChannelConfig, ChannelKind, Config, Model},
     trail::Trail,
 };
@@ -82,6 +87,8 @@ pub struct Wired {
     pub files: Option<Arc<Follow>>,
     /// The model's server, unless it is switched off.
     pub ollama: Option<Arc<Ollama>>,
+    /// What was told, should another state go on with it.
+    pub both: Option<Arc<Both>>,
     /// Discord channels, which can be looked at without a message.
     pub discords: Vec<Arc<Discord>>,
     /// Sentences for people.
@@ -95,6 +102,8 @@ pub struct Surroundings<'a> {
     pub env: Arc<dyn Env>,
     /// Where state is kept; `None`: in memory.
     pub state_dir: Option<&'a Path>,
+    /// The directory of another state, from which it is told what this one cannot: neither says what the other has said.
+    pub beside: Option<PathBuf>,
     /// This machine's name.
     pub host: String,
     /// The program that runs, for the commands that messages name.
@@ -117,8 +126,19 @@ pub async fn wire(config: &Config, around: Surroundings<'_>) -> Result<Wired, Wi
     let mut redaction_key = env.random();
     let mut calibration = Calibration::default();
     let mut shared: Option<Arc<dyn Ledger>> = None;
+    let mut both = None;
     if let Some(state_dir) = around.state_dir {
-        let (ledger, dedup) = open(state_dir, config, &env, &mut warnings)?;
+        let (ledger, mut dedup) = open(state_dir, config, &env, &mut warnings)?;
+        if let Some(beside) = &around.beside {
+            let clock = env.clone();
+            match SqliteDedup::open(beside, &Options::default(), move || clock.now()) {
+                Ok((beside, _)) => {
+                    let wired = Arc::new(Both::new(dedup, Arc::new(beside)));
+                    (both, dedup) = (Some(wired.clone()), wired);
+                }
+                Err(error) => warnings.push(format!("{}: {}", beside.display(), chain(&error))),
+            }
+        }
         let query = Query { values: vec![CALIBRATION.to_owned()], ..Query::default() };
         let snapshot = ledger.read(&query).await.map_err(|error| state_failed(state_dir, error))?;
         redaction_key = snapshot.installation.map_or(redaction_key, |installation| installation.row.secret);
@@ -250,6 +270,7 @@ pub async fn wire(config: &Config, around: Surroundings<'_>) -> Result<Wired, Wi
         loki,
         files,
         ollama,
+        both,
         discords,
         warnings,
     })
@@ -572,6 +593,11 @@ pub fn read_rules(directory: &Path, program: &str) -> Result<RuleSet, WireError>
     files.sort();
     RuleSet::with_files(files.iter().map(|(name, text)| (name.as_str(), text.as_str())))
         .map_err(|error| failed(error.into()))
+}
+
+/// Whether a state was begun in a directory.
+pub fn has_state(state_dir: &Path) -> bool {
+    state_dir.join(logwarden_ledger::FILE).exists()
 }
 
 /// How long a pass may take before systemd must give up on it.

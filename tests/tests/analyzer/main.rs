@@ -105,6 +105,7 @@ impl World {
             .args(arguments)
             .arg("--state-dir")
             .arg(self.directory.path().join("state"))
+            .env("RUNTIME_DIRECTORY", self.directory.path().join("run"))
             .env("LOKI_URL", self.loki.url())
             .env("LOG_QUERIES", r#"{job="syslog"}"#)
             .env("OLLAMA_HOST", NOBODY)
@@ -352,17 +353,91 @@ async fn that_our_own_unit_works_again_is_told_by_its_next_pass() {
 
 /// The state may be why it failed.
 #[tokio::test]
-async fn a_failed_unit_is_told_without_a_state_that_can_be_used() {
+async fn a_failed_unit_is_told_once_without_a_state_that_can_be_used_and_when_it_is_over() {
     let world = World::new().await;
-    std::fs::write(world.directory.path().join("state"), "a file where the directory should be").unwrap();
+    let state = world.directory.path().join("state");
+    std::fs::write(&state, "a file where the directory should be").unwrap();
     let run = world.run().await;
     assert_eq!(run.status.code(), Some(1), "{}", err(&run));
     assert!(err(&run).contains("error: cannot use the state in"), "{}", err(&run));
-    let failed = world.command(&["notify-failure", "logwarden-analyzer"]).output().await.unwrap();
+    let fail = || world.command(&["notify-failure", "logwarden-analyzer"]).output();
+    let failed = fail().await.unwrap();
     assert_eq!(failed.status.code(), Some(0), "{}", err(&failed));
     assert!(err(&failed).contains("the state cannot be used: told without it"), "{}", err(&failed));
+    // Its timer starts it again and again.
+    for _ in 0..2 {
+        let failed = fail().await.unwrap();
+        assert_eq!(failed.status.code(), Some(0), "{}", err(&failed));
+    }
     let told = world.told();
-    assert!(told.len() == 1 && told[0].contains("logwarden-analyzer.service has failed"), "{told:#?}");
+    assert!(told.len() == 1 && told[0].contains("HIGH") && told[0].contains("has failed"), "{told:#?}");
+
+    std::fs::remove_file(state).unwrap();
+    let run = world.run().await;
+    assert_eq!(run.status.code(), Some(0), "{}", err(&run));
+    let told = world.told();
+    assert!(told.len() == 1 && told[0].contains("logwarden-analyzer.service works again"), "edited: {told:#?}");
+    fail().await.unwrap();
+    assert_eq!(world.told().len(), 2, "a new outage is news: {:#?}", world.told());
+}
+
+/// A small disk for the state; gone when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None` where we may not mount one.
+    fn mount(path: PathBuf) -> Option<Self> {
+        std::fs::create_dir_all(&path).unwrap();
+        let mounted =
+            std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"]).arg(&path).status();
+        mounted.is_ok_and(|status| status.success()).then_some(Self(path))
+    }
+
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.0.join("filler")).unwrap();
+        while std::io::Write::write_all(&mut file, &[0; 1024]).is_ok() {}
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.0.join("filler")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_fills_up_in_the_middle_of_a_message_is_no_reason_to_say_it_twice() {
+    let world = World::new().await;
+    let Some(disk) = SmallDisk::mount(world.directory.path().join("state")) else { return };
+    world.configure("keep_free_mib = 0\n");
+    // It has arrived, and the answer takes its time.
+    world.discord.script([logwarden_tests::chat::Fault::Drip(Duration::from_millis(2))]);
+    let mut failing = world.command(&["notify-failure", "nginx"]).spawn().unwrap();
+    until("the message arrives", || !world.told().is_empty()).await;
+    disk.fill();
+    assert!(failing.try_wait().unwrap().is_none(), "it waits for the answer");
+    let failed = failing.wait_with_output().await.unwrap();
+    assert!(err(&failed).contains("the state cannot be used: told without it"), "{}", err(&failed));
+    let fail = async |unit: &str| world.command(&["notify-failure", unit]).output().await.unwrap();
+    fail("nginx").await;
+    assert_eq!(world.told().len(), 1, "{:#?}\n{}", world.told(), err(&failed));
+
+    // Nor when there is room again.
+    disk.free();
+    world.run().await;
+    fail("nginx").await;
+    assert_eq!(world.told().len(), 1, "{:#?}", world.told());
+
+    // What was told before the disk was full, and is still known, is not told again, either.
+    fail("postgresql").await;
+    assert_eq!(world.told().len(), 2, "{:#?}", world.told());
+    disk.fill();
+    fail("postgresql").await;
+    assert_eq!(world.told().len(), 2, "{:#?}", world.told());
 }
 
 #[tokio::test]
@@ -654,7 +729,7 @@ async fn a_disk_that_is_nearly_full_is_told_and_nothing_is_lost() {
     let room = world.run().await;
     assert_eq!(room.status.code(), Some(0), "{}", err(&room));
     let told = world.told();
-    assert!(told.len() == 2 && told[0].contains("QUIET (was high)") && told[1].contains("java"), "{told:#?}");
+    assert!(told.len() == 2 && told[0].contains("OVER (was high)") && told[1].contains("java"), "{told:#?}");
 }
 
 #[tokio::test]

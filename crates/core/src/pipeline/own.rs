@@ -13,6 +13,7 @@ use crate::{
     finding::{Cited, Grounded, Key, Scope},
     incident::Status,
     ledger::{Incidents, Query, Versioned, Write},
+    notifier::Channel,
     source::SourceId,
 };
 
@@ -103,6 +104,8 @@ pub struct FailedUnit {
     pub unit: String,
     /// When it failed last, or was seen to be failed.
     pub last: Timestamp,
+    /// Since when every channel that takes it has been told, if all have.
+    pub told: Option<Timestamp>,
 }
 
 impl FailedUnit {
@@ -334,9 +337,31 @@ impl Pipeline {
         let incidents = snapshot.incidents.values().map(|incident| &incident.row);
         let firing =
             incidents.filter(|incident| incident.source == SourceId::own() && incident.status == Status::Firing);
-        let failed = firing
-            .filter_map(|incident| Some(FailedUnit { unit: incident.labels.get(UNIT)?.clone(), last: incident.last }));
+        let failed = firing.filter_map(|incident| {
+            let takes = |channel: &&Channel| incident.rank.severity >= channel.min_severity;
+            let told = self.policy.channels.iter().filter(takes);
+            let told = told.map(|channel| incident.told.get(&channel.name).map(|told| told.at));
+            // `None` is the least.
+            let told = told.min().flatten();
+            Some(FailedUnit { unit: incident.labels.get(UNIT)?.clone(), last: incident.last, told })
+        });
         Ok(failed.collect())
+    }
+
+    /// Whether a trouble goes on, or was over less than a window ago.
+    ///
+    /// # Errors
+    ///
+    /// When the ledger cannot be used.
+    pub async fn knows_of(&self, trouble: &Trouble) -> Result<bool, PipelineError> {
+        let query = Query { keys: self.found(trouble).keys(), ..Query::default() };
+        let snapshot = self.ledger.read(&query).await.map_err(PipelineError::Ledger)?;
+        let now = self.env.now();
+        Ok(snapshot.incidents.values().any(|incident| match incident.row.status {
+            Status::Firing => true,
+            Status::Quiet { since } => now.since(since) < self.policy.window,
+            Status::Merged { .. } => false,
+        }))
     }
 
     fn found(&self, trouble: &Trouble) -> Grounded {
