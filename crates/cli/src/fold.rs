@@ -1,6 +1,7 @@
 //! `fold`: which templates a log consists of.
 
 use std::{
+    borrow::Cow,
     fmt::Write as _,
     io::{self, Write as _},
     num::NonZeroU64,
@@ -127,14 +128,14 @@ struct Row<'a> {
     share: f64,
     first: String,
     last: String,
-    samples: Vec<Sample<'a>>,
+    samples: Vec<Sample>,
     slots: Vec<Slot<'a>>,
 }
 
 #[derive(Serialize)]
-struct Sample<'a> {
+struct Sample {
     time: String,
-    text: std::borrow::Cow<'a, str>,
+    text: String,
 }
 
 #[derive(Serialize)]
@@ -149,7 +150,7 @@ struct Slot<'a> {
 
 #[derive(Serialize)]
 struct Value<'a> {
-    value: &'a str,
+    value: Cow<'a, str>,
     count: u64,
 }
 
@@ -158,7 +159,11 @@ const VALUES: usize = 10;
 
 impl<'a> Row<'a> {
     fn new(template: &'a Summary, all: u64) -> Self {
-        let value = |value: &'a logwarden_templates::SlotValue| Value { value: &value.value, count: value.count };
+        let value = |value: logwarden_templates::SlotValue<'a>| Value { value: value.value, count: value.count };
+        let sample = |sample: logwarden_templates::Sample| Sample {
+            time: sample.time.to_string(),
+            text: String::from_utf8_lossy(&sample.text).into_owned(),
+        };
         Self {
             template_id: template.root.to_string(),
             template: &template.text,
@@ -168,11 +173,7 @@ impl<'a> Row<'a> {
             share: share(template, all),
             first: template.first.to_string(),
             last: template.last.to_string(),
-            samples: template
-                .samples
-                .iter()
-                .map(|sample| Sample { time: sample.time.to_string(), text: String::from_utf8_lossy(&sample.text) })
-                .collect(),
+            samples: template.samples.iter().map(sample).collect(),
             slots: template
                 .slots
                 .iter()

@@ -233,8 +233,8 @@ fn entities(rows: &[&Arc<SegmentRow>]) -> Vec<Entity> {
         for value in &slot.values {
             let entity = match slot.kind {
                 SlotKind::Ip => address(&value.value).map(|address| (EntityKind::Ip, address)),
-                SlotKind::User => Some((EntityKind::User, value.value.clone())),
-                SlotKind::Host => Some((EntityKind::Host, value.value.clone())),
+                SlotKind::User => Some((EntityKind::User, value.value.as_ref().into())),
+                SlotKind::Host => Some((EntityKind::Host, value.value.as_ref().into())),
                 _ => None,
             };
             if let Some(entity) = entity {

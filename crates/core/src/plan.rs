@@ -127,7 +127,7 @@ fn grouped(rows: Vec<DigestRow>) -> Vec<DigestRow> {
 #[cfg(test)]
 pub(crate) mod tests {
     use logwarden_detectors::{Entity, EntityKind, SignalKind};
-    use logwarden_templates::{Histogram, Level, Row, Sample, Slot, SlotKind, SlotValue};
+    use logwarden_templates::{Histogram, Level, Row, Sample, Samples, Slot, SlotKind, SlotValue};
     use proptest::prelude::*;
 
     use super::*;
@@ -149,7 +149,7 @@ pub(crate) mod tests {
                 first,
                 last,
                 minutes: Histogram::default(),
-                samples: vec![Sample { time: first, text: line.as_bytes().to_vec() }],
+                samples: samples(first, line.as_bytes()),
                 slots: Vec::new(),
                 tags: 0,
                 first_line: None,
@@ -159,13 +159,18 @@ pub(crate) mod tests {
         }
     }
 
+    /// One sample.
+    pub(crate) fn samples(time: Timestamp, text: &[u8]) -> Samples {
+        vec![Sample { time, text: text.to_vec() }].into()
+    }
+
     pub(crate) fn slot(position: u16, kind: SlotKind, distinct: u64, values: &[(&str, u64)]) -> Slot {
-        let value = |(value, count): &(&str, u64)| SlotValue {
+        let values = values.iter().map(|(value, count)| SlotValue {
             value: (*value).into(),
             count: *count,
             minutes: Histogram::default(),
-        };
-        Slot { kind, key: "".into(), position, values: values.iter().map(value).collect(), distinct }
+        });
+        Slot { kind, key: "".into(), position, values: values.collect(), distinct }
     }
 
     pub(crate) fn signal(kind: SignalKind, row: u32, score: f64) -> Signal {

@@ -218,7 +218,7 @@ fn push_lines(out: &mut String, row: &DigestRow) {
     }
     let samples = &row.row.row.samples;
     let last = samples.last().filter(|_| worst && samples.len() > 1);
-    for sample in samples.first().into_iter().chain(last) {
+    for sample in samples.first().iter().chain(&last) {
         push_sample(out, "e.g.", sample, SAMPLE_CHARS);
     }
     if worst {
@@ -293,7 +293,7 @@ mod tests {
         grounding::Floors,
         plan::{
             Material, plan,
-            tests::{ROOMY, profile, segment, slot},
+            tests::{ROOMY, profile, samples, segment, slot},
         },
         segment::SegmentRow,
     };
@@ -405,9 +405,9 @@ mod tests {
     /// Where strangers' text stands in the user message: each place as it is in a row or beside one.
     const PLACES: [fn(&mut SegmentRow, &str); 9] = [
         |row, text| row.row.template = text.into(),
-        |row, text| row.row.samples[0].text = text.into(),
-        |row, text| row.before = vec![Sample { text: text.into(), ..row.row.samples[0].clone() }],
-        |row, text| row.after = vec![Sample { text: text.into(), ..row.row.samples[0].clone() }],
+        |row, text| row.row.samples = samples(row.row.first, text.as_bytes()),
+        |row, text| row.before = vec![Sample { time: row.row.first, text: text.into() }],
+        |row, text| row.after = vec![Sample { time: row.row.first, text: text.into() }],
         |row, text| {
             row.row.origin = std::sync::Arc::new(Origin { host: text.into(), service: row.row.origin.service.clone() })
         },
@@ -480,7 +480,7 @@ mod tests {
             let (rows, signals) = segment();
             let mut row: SegmentRow = (*rows[3]).clone();
             row.row.template = word.as_str().into();
-            row.row.samples[0].text = text;
+            row.row.samples = samples(row.row.first, &text);
             row.row.slots = vec![slot(0, SlotKind::Ip, 9, &[(&word, 1), (&word, 2)])];
             row.before[0].text = word.clone().into_bytes();
             row.row.origin = std::sync::Arc::new(Origin { host: word.as_str().into(), service: word.as_str().into() });

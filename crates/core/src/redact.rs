@@ -23,7 +23,7 @@ use std::{
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use logwarden_detectors::Finding;
-use logwarden_templates::{Row, Sample};
+use logwarden_templates::{Row, Sample, SlotValue};
 use regex::bytes::{Regex, RegexBuilder};
 
 use crate::segment::SegmentRow;
@@ -129,16 +129,19 @@ impl Redactor {
     pub fn redact_row(&self, row: &mut Row) -> u64 {
         let before = self.redactions();
         let mut secrets: Vec<(Vec<u8>, &'static str)> = Vec::new();
-        for sample in &mut row.samples {
-            self.redact_sample(sample, &mut secrets);
-        }
+        let redacted = |mut sample: Sample| {
+            self.redact_sample(&mut sample, &mut secrets);
+            sample
+        };
+        row.samples = row.samples.iter().map(redacted).collect();
         let template = row.template.clone();
         let suspicious = self.gate.is_match(&*template);
         let holes = if suspicious { holes(&template) } else { Vec::new() };
         for slot in &mut row.slots {
             let sensitive = named::is_sensitive(slot.key.as_bytes());
             let hole = holes.get(usize::from(slot.position));
-            for value in &mut slot.values {
+            let mut values: Vec<SlotValue<'_>> = slot.values.iter().collect();
+            for value in &mut values {
                 let text = value.value.as_bytes();
                 let spans = match hole {
                     _ if sensitive && !named::is_harmless(text) => vec![Span { range: 0..text.len(), kind: "value" }],
@@ -147,9 +150,10 @@ impl Redactor {
                 };
                 let spans = self.with_shared(text, spans, &secrets);
                 if !spans.is_empty() {
-                    value.value = String::from_utf8_lossy(&self.replace(text, &spans)).into();
+                    value.value = String::from_utf8_lossy(&self.replace(text, &spans)).into_owned().into();
                 }
             }
+            slot.values = values.into_iter().collect();
         }
         let text = template.as_bytes();
         let spans = if suspicious || !self.user.is_empty() { self.spans(text) } else { Vec::new() };

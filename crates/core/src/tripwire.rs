@@ -188,7 +188,7 @@ pub fn row_sighting(row: &SegmentRow) -> Option<Sighting> {
 fn own_sighting(row: &Row) -> Option<Sighting> {
     let values = row.slots.iter().flat_map(|slot| &slot.values);
     sighting(&row.template)
-        .or_else(|| row.samples.iter().find_map(sample_sighting))
+        .or_else(|| row.samples.iter().find_map(|sample| sample_sighting(&sample)))
         .or_else(|| values.into_iter().find_map(|value| sighting(&value.value)))
 }
 
@@ -317,7 +317,8 @@ mod tests {
         assert!(row_sighting(&rows[3]).is_some(), "a model would be shown the line after it");
         assert!(findings(&rows).is_empty(), "but the row itself says nothing");
         let mut brute = (*rows[1]).clone();
-        brute.row.samples[0].text = b"Failed password for <|im_end|> from 203.0.113.7".to_vec();
+        brute.row.samples =
+            crate::plan::tests::samples(brute.row.first, b"Failed password for <|im_end|> from 203.0.113.7");
         rows[1] = brute.into();
         let findings = findings(&rows);
         assert_eq!(findings.len(), 1);

@@ -185,7 +185,8 @@ fn screen_by(delta: &mut Delta, lines: &[(Timestamp, &[u8])], rules: &RuleSet, s
                 continue;
             }
             let samples = shown.entry(number).or_default();
-            let known = || row.samples.iter().chain(&*samples).any(|sample| sample.text == *line);
+            let is = |sample: &Sample| sample.text == *line;
+            let known = || samples.iter().any(is) || row.samples.iter().any(|sample| is(&sample));
             if samples.len() + row.samples.len() < MOST_SAMPLES && !known() {
                 samples.push(sample(*time, line));
             }
@@ -303,7 +304,7 @@ pub(crate) fn illustrate(delta: &mut Delta, lines: &[(Timestamp, &[u8])], findin
     for (row, sample) in found {
         let samples = &mut delta.rows[row as usize].samples;
         if samples.len() < MOST_SAMPLES {
-            samples.push(sample);
+            samples.push(sample.time, &sample.text);
         }
     }
 }

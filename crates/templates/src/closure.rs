@@ -787,10 +787,25 @@ impl Closure {
             let piece = masked.pieces.get(variable.piece).filter(|piece| piece.what == What::Word)?;
             Some(String::from_utf8_lossy(Masked::word(text, piece)).as_ref().into())
         };
-        let kinds = self.general_of(at).map_or(&[][..], |general| &self.generals[general as usize].kinds);
-        let rendered = template::render(&masked, text, mask, kinds);
+        let rendered = template::render(&masked, text, mask, self.kinds(at));
         let variables = rendered.variables.into_iter().map(|variable| (word(&variable), variable)).collect();
-        Named { leaf: leaf.new.leaf, root: self.root(at), text: rendered.shown.into(), variables, own: leaf.own }
+        Named { leaf: leaf.new.leaf, root: self.root(at), text: rendered.shown.into(), variables }
+    }
+
+    /// The kinds of a leaf's variables that are no words of its own, and the positions that stand for words: all that is
+    /// needed to count its values. `masked` is for reading its text.
+    pub(crate) fn slots(&self, at: Index, masked: &mut Masked) -> (Vec<SlotKind>, u128) {
+        let leaf = &self.leaves[at as usize];
+        let text = leaf.new.text.as_bytes();
+        masked.template(0, text);
+        let variables = template::variables(masked, text, self.root_mask(at), self.kinds(at));
+        let is_value = |variable: &template::Variable| masked.pieces[variable.piece].what != What::Word;
+        (variables.into_iter().filter(is_value).map(|variable| variable.kind).collect(), leaf.own)
+    }
+
+    /// The kinds of the pieces in a leaf's root; none when it is its own.
+    fn kinds(&self, at: Index) -> &[SlotKind] {
+        self.general_of(at).map_or(&[], |general| &self.generals[general as usize].kinds)
     }
 }
 
@@ -803,8 +818,13 @@ pub(crate) struct Named {
     pub(crate) text: Arc<str>,
     /// The root's variables, each with the leaf's word when it has one there.
     pub(crate) variables: Vec<(Option<Arc<str>>, template::Variable)>,
-    /// The positions that stand for words in a general's own leaf.
-    pub(crate) own: u128,
+}
+
+impl Named {
+    /// A leaf of which nothing else is known.
+    pub(crate) fn unknown(leaf: LeafId) -> Self {
+        Self { leaf, root: leaf.as_root(), text: "".into(), variables: Vec::new() }
+    }
 }
 
 /// What a hole with these words is.

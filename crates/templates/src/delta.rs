@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use crate::{Clock, LeafId, Level, Origin, RootId, Stream, Timestamp};
+use crate::{Clock, LeafId, Level, Origin, RootId, Samples, Stream, Timestamp, Values};
 
 /// The lines of one ingest, folded.
 ///
@@ -109,7 +109,7 @@ pub struct Row {
     /// Events per minute.
     pub minutes: Histogram,
     /// Up to five events exactly as they came (joined lines separated by `\n`): the first ones and the last.
-    pub samples: Vec<Sample>,
+    pub samples: Samples,
     /// The variables, in their order in the template; at most a configured number.
     pub slots: Vec<Slot>,
     /// The tags of all its lines; see [`Line::tags`](crate::Line::tags).
@@ -125,6 +125,11 @@ pub struct Row {
 pub struct Histogram(SmallVec<[(i64, u32); 1]>);
 
 impl Histogram {
+    /// These counts, of minutes that ascend.
+    pub(crate) fn of(counts: impl IntoIterator<Item = (i64, u32)>) -> Self {
+        Self(counts.into_iter().collect())
+    }
+
     /// Counts `n` more in the minute of `time`. Cheap for times that mostly ascend.
     pub fn add(&mut self, time: Timestamp, n: u32) {
         let minute = time.minute();
@@ -146,7 +151,7 @@ impl Histogram {
     }
 
     /// The minutes with their counts, earliest first.
-    pub fn iter(&self) -> impl Iterator<Item = (i64, u32)> + '_ {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (i64, u32)> + '_ {
         self.0.iter().copied()
     }
 
@@ -163,16 +168,6 @@ impl Histogram {
         }
         peak
     }
-}
-
-/// One event as it came.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sample {
-    /// When.
-    pub time: Timestamp,
-    /// The bytes; only longer events than the configured limit are shortened in the middle, and say so.
-    #[serde(with = "crate::bytes")]
-    pub text: Vec<u8>,
 }
 
 /// What a slot holds.
@@ -264,20 +259,9 @@ pub struct Slot {
     /// Its number among the variables of the template, from 0.
     pub position: u16,
     /// The most frequent values, most frequent first; of addresses, users and hosts up to a configured larger number.
-    pub values: Vec<SlotValue>,
+    pub values: Values,
     /// About how many different values there were.
     pub distinct: u64,
-}
-
-/// One value of a slot.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SlotValue {
-    /// The value as it came.
-    pub value: Arc<str>,
-    /// How often: exact unless the slot overflowed, then at least this often.
-    pub count: u64,
-    /// How often per minute, for addresses, users and hosts; empty for other kinds.
-    pub minutes: Histogram,
 }
 
 /// A leaf that the miner had not seen.

@@ -9,7 +9,8 @@ use std::{
 use hashbrown::HashMap;
 
 use crate::{
-    Carry, Clock, Delta, End, FoldOptions, LeafId, Level, Miner, Move, NewLeaf, Origin, Record, SlotKind, Stream,
+    Carry, Clock, Config, Delta, End, FoldOptions, LeafId, Level, Miner, Move, NewLeaf, Origin, Record, SlotKind,
+    Stream,
     access::Access,
     closure::{ByHash, Closure, Index, Known, Named, leaf_id},
     fields::{Fields, Role},
@@ -17,8 +18,9 @@ use crate::{
     join::{Bounds, Event, Joiner},
     miner::BYTES_PER_TEMPLATE,
     rows::{Building, Rows, Seen},
+    samples::Samples,
     scan::{self, Masked, What},
-    slots::{Distinct, Limits},
+    slots::{Counted, Limits},
     template,
 };
 
@@ -41,13 +43,28 @@ pub(crate) struct Fold<'m, 'a> {
     origins: Vec<Arc<Origin>>,
     by_origin: HashMap<Origin, u32>,
     masked: Masked,
+    /// For reading templates.
+    template: Masked,
     /// The row of a line with this key, by origin.
     hot: ByHash<u32>,
     by_leaf: HashMap<(u32, Index), u32>,
     rows: Rows<'a>,
+    /// Bytes that their values take, and may take.
+    values: usize,
+    most_values: usize,
     /// New leaves that each program has made.
     made: HashMap<Arc<str>, usize>,
     delta: Delta,
+}
+
+/// A fold that has ended: all of its delta but the rows, and what these are made of.
+pub(crate) struct Folded<'m, 'a> {
+    pub(crate) delta: Delta,
+    pub(crate) rows: Rows<'a>,
+    pub(crate) closure: Cow<'m, Closure>,
+    pub(crate) limits: Limits,
+    origins: Vec<Arc<Origin>>,
+    config: &'m Config,
 }
 
 /// A stream as one fold knows it.
@@ -80,7 +97,7 @@ impl<'m, 'a> Fold<'m, 'a> {
     pub(crate) fn new(miner: &'m Miner, options: FoldOptions, carry: &Carry) -> Self {
         let config = miner.config();
         let closure = miner.closure();
-        let masked = Masked::new(closure.keyed());
+        let keyed = closure.keyed();
         let bounds = Bounds { bytes: config.event_bytes, lines: config.event_lines, ..Bounds::default() };
         let mut fold = Self {
             miner,
@@ -94,10 +111,13 @@ impl<'m, 'a> Fold<'m, 'a> {
             latest: (0, 0),
             origins: Vec::new(),
             by_origin: HashMap::new(),
-            masked,
+            masked: Masked::new(keyed),
+            template: Masked::new(keyed),
             hot: ByHash::default(),
             by_leaf: HashMap::new(),
             rows: Rows::default(),
+            values: 0,
+            most_values: config.values_bytes,
             made: HashMap::new(),
             delta: Delta::default(),
         };
@@ -327,15 +347,33 @@ impl<'m, 'a> Fold<'m, 'a> {
         };
         let building = &mut self.rows[row];
         building.add(&seen, self.miner.config());
-        building.add_values(seen.time, &self.masked, self.masked.source(message), &self.limits);
+        let more = building.add_values(seen.time, &self.masked, self.masked.source(message), &self.limits);
+        self.values = self.values.saturating_add_signed(more);
+        if self.values > self.most_values {
+            self.make_room();
+        }
         row
+    }
+
+    /// Keeps fewer values of each variable.
+    fn make_room(&mut self) {
+        while self.values > self.most_values {
+            if !self.limits.halve(1) {
+                // Each has one or two.
+                self.most_values = usize::MAX;
+                return;
+            }
+            self.rows.iter_mut().for_each(|row| row.slots.iter_mut().for_each(|slot| slot.shrink(&self.limits)));
+            self.values = self.rows.iter().flat_map(|row| &row.slots).map(Counted::size).sum();
+        }
     }
 
     /// The row of an origin's leaf.
     fn row(&mut self, origin: u32, leaf: Index, seen: &Seen<'a, '_>) -> u32 {
         *self.by_leaf.entry((origin, leaf)).or_insert_with(|| {
-            let named = self.closure.named(leaf);
-            self.rows.push(Building::new(origin, leaf, &named, seen, self.miner.config()));
+            let (mut kinds, words) = self.closure.slots(leaf, &mut self.template);
+            kinds.truncate(self.miner.config().slots);
+            self.rows.push(Building::new(origin, leaf, &kinds, words, seen));
             (self.rows.len() - 1) as u32
         })
     }
@@ -425,8 +463,8 @@ impl<'m, 'a> Fold<'m, 'a> {
         self.closure.to_mut().insert(leaf)
     }
 
-    /// Ends the fold. `each` is given which values the slots of each row had.
-    pub(crate) fn finish(mut self, mut each: impl FnMut(Vec<Option<Distinct>>)) -> Delta {
+    /// Ends the fold.
+    pub(crate) fn finish(mut self) -> Folded<'m, 'a> {
         for at in 0..self.streams.len() {
             let open = match (self.options.end, self.streams[at].joiner.last()) {
                 (_, None) => continue,
@@ -463,31 +501,8 @@ impl<'m, 'a> Fold<'m, 'a> {
                 to: self.closure.root(at),
             })
             .collect();
-        // Not needed beside the rows of the delta, which are megabytes when there are many.
-        (self.hot, self.by_leaf) = (ByHash::default(), HashMap::new());
-        let rows = std::mem::take(&mut self.rows);
-        self.delta.rows.reserve_exact(rows.len());
-        // What leaves are called is kept while several origins share them, and no longer: there may be very many.
-        let mut left: HashMap<Index, u32> = HashMap::new();
-        for row in rows.iter() {
-            *left.entry(row.leaf).or_insert(0) += 1;
-        }
-        let mut names: HashMap<Index, Named> = HashMap::new();
-        for row in rows.into_iter() {
-            let leaf = row.leaf;
-            let named = names.entry(leaf).or_insert_with(|| self.closure.named(leaf));
-            let origin = self.origins.get(row.origin as usize).cloned().unwrap_or_default();
-            let (row, distinct) = row.finish(origin, named, self.miner.config(), &self.limits);
-            self.delta.rows.push(row);
-            each(distinct);
-            if let Some(left) = left.get_mut(&leaf) {
-                *left -= 1;
-                if *left == 0 {
-                    names.remove(&leaf);
-                }
-            }
-        }
-        self.delta
+        let Self { miner, closure, limits, origins, rows, delta, .. } = self;
+        Folded { delta, rows, closure, limits, origins, config: miner.config() }
     }
 
     /// Makes room: names the leaves that memory will lose, the least recently used first.
@@ -532,6 +547,39 @@ impl<'m, 'a> Fold<'m, 'a> {
         self.delta.evicted =
             victims.iter().filter(|at| !kept.contains(*at)).map(|at| self.closure.leaf(*at).leaf).collect();
         self.delta.counts.evicted = self.delta.evicted.len() as u64;
+    }
+}
+
+impl Folded<'_, '_> {
+    /// Makes the rows.
+    pub(crate) fn into_delta(self) -> Delta {
+        let Self { mut delta, rows, closure, limits, origins, config } = self;
+        delta.rows.reserve_exact(rows.len());
+        // What leaves are called is kept while several origins share them, and no longer: there may be very many.
+        let mut left: HashMap<Index, u32> = HashMap::new();
+        for row in rows.iter() {
+            *left.entry(row.leaf).or_insert(0) += 1;
+        }
+        let mut names: HashMap<Index, Named> = HashMap::new();
+        let (mut samples, mut taken) = (Samples::default(), 0);
+        for row in rows.into_iter() {
+            let leaf = row.leaf;
+            let named = names.entry(leaf).or_insert_with(|| closure.named(leaf));
+            let origin = origins.get(row.origin as usize).cloned().unwrap_or_default();
+            let most = if taken > config.samples_bytes { 1 } else { config.samples };
+            samples.truncate(0);
+            row.samples(config).take(most).for_each(|(time, text)| samples.push(time, &text));
+            taken += samples.size();
+            // Of exactly the size that it needs.
+            delta.rows.push(row.finish(origin, named, samples.clone(), config, &limits));
+            if let Some(left) = left.get_mut(&leaf) {
+                *left -= 1;
+                if *left == 0 {
+                    names.remove(&leaf);
+                }
+            }
+        }
+        delta
     }
 }
 

@@ -15,9 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Carry, Delta, LeafId, NewLeaf, Record, RootId,
     closure::{Closure, Known, Named},
-    fold::Fold,
+    fold::{Fold, Folded},
     scan::{Keyed, Masked},
-    slots::Distinct,
 };
 
 /// Bounds of a [`Miner`].
@@ -45,10 +44,14 @@ pub struct Config {
     pub values: usize,
     /// Values that a row keeps of variables that are addresses, hosts or users.
     pub entities: usize,
+    /// Bytes that the values of all rows of a fold take: when there are more, all rows keep half as many, and so on.
+    pub values_bytes: usize,
     /// Sample events that a row keeps: the first ones and the last.
     pub samples: usize,
     /// Longer samples are shortened in the middle.
     pub sample_bytes: usize,
+    /// Bytes that the samples of all rows of a fold take: further rows have one.
+    pub samples_bytes: usize,
     /// Lines of a multi-line event that are kept; those in the middle of a longer one are counted.
     pub event_lines: u64,
     /// Bytes of a multi-line event that are kept.
@@ -67,8 +70,10 @@ impl Default for Config {
             slots: 12,
             values: 8,
             entities: 128,
+            values_bytes: 4 << 20,
             samples: 5,
             sample_bytes: 16 * 1024,
+            samples_bytes: 8 << 20,
             event_lines: 500,
             event_bytes: 64 * 1024,
         }
@@ -249,33 +254,37 @@ impl Miner {
 
     /// Folds `records`, which follow those that `carry` is from.
     pub fn fold<'a>(&self, carry: Carry, records: impl IntoIterator<Item = Record<'a>>, options: FoldOptions) -> Delta {
-        self.fold_with(carry, records, options, drop)
+        self.folded(carry, records, options).into_delta()
     }
 
-    /// The same; `each` is given which values the slots of each row had.
-    pub(crate) fn fold_with<'a>(
+    /// The same, but for making the rows.
+    pub(crate) fn folded<'a>(
         &self,
         carry: Carry,
         records: impl IntoIterator<Item = Record<'a>>,
         options: FoldOptions,
-        each: impl FnMut(Vec<Option<Distinct>>),
-    ) -> Delta {
+    ) -> Folded<'_, 'a> {
         let mut fold = Fold::new(self, options, &carry);
         for record in records {
             fold.push(record);
         }
-        fold.finish(each)
+        fold.finish()
     }
 
     /// Takes over what `delta` has learned. Call it once its commit has succeeded.
     pub fn apply(&mut self, delta: &Delta) {
+        self.apply_used(delta, delta.rows.iter().map(|row| row.leaf));
+    }
+
+    /// The same for a delta without its rows, which were of these leaves.
+    pub(crate) fn apply_used(&mut self, delta: &Delta, used: impl IntoIterator<Item = LeafId>) {
         self.folds += 1;
         for new in &delta.new {
             self.closure.insert(new.clone());
         }
         self.used.resize(self.closure.len(), self.folds);
-        for row in &delta.rows {
-            if let Some(at) = self.closure.by_id(row.leaf) {
+        for leaf in used {
+            if let Some(at) = self.closure.by_id(leaf) {
                 self.used[at as usize] = self.folds;
             }
         }

@@ -6,11 +6,14 @@ use std::{
     sync::Arc,
 };
 
+use smallvec::SmallVec;
+
 use crate::{
-    Config, Histogram, Level, Origin, Row, Sample, Slot, SlotKind, SlotValue, Timestamp,
+    Config, Histogram, Level, Origin, Row, Samples, Slot, SlotKind, Timestamp,
     closure::{self, Named},
     scan::{Masked, What},
-    slots::{Counted, Distinct, Limits, is_entity},
+    slots::{Counted, Limits, is_entity},
+    values::Packer,
 };
 
 /// What a row is told of an event.
@@ -28,18 +31,16 @@ pub(crate) struct Seen<'a, 'e> {
 pub(crate) struct Building<'a> {
     pub(crate) origin: u32,
     pub(crate) leaf: closure::Index,
-    level: Option<Level>,
+    pub(crate) level: Option<Level>,
     pub(crate) count: u64,
-    lines: u64,
-    first: Timestamp,
-    last: Timestamp,
+    pub(crate) lines: u64,
+    pub(crate) first: Timestamp,
+    pub(crate) last: Timestamp,
     minutes: Histogram,
-    /// The first events, all samples but one.
-    earliest: Vec<(Timestamp, Cow<'a, [u8]>)>,
-    /// The latest one after them.
-    latest: Option<(Timestamp, Cow<'a, [u8]>)>,
+    /// The first events, and the latest one after them.
+    pub(crate) samples: SmallVec<[(Timestamp, Cow<'a, [u8]>); 1]>,
     /// The values of the variables that are not the leaf's own words.
-    slots: Vec<Counted>,
+    pub(crate) slots: Vec<Counted>,
     /// The positions where words are values too.
     words: u128,
     tags: u64,
@@ -68,6 +69,10 @@ impl<'a> Rows<'a> {
         self.0.iter().flatten()
     }
 
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Building<'a>> {
+        self.0.iter_mut().flatten()
+    }
+
     pub(crate) fn into_iter(self) -> impl Iterator<Item = Building<'a>> {
         self.0.into_iter().flatten()
     }
@@ -88,10 +93,9 @@ impl<'a> Index<u32> for Rows<'a> {
 }
 
 impl<'a> Building<'a> {
-    pub(crate) fn new(origin: u32, leaf: closure::Index, named: &Named, seen: &Seen<'a, '_>, config: &Config) -> Self {
-        let variables = || named.variables.iter().filter(|(word, _)| word.is_none()).take(config.slots);
-        let mut slots = Vec::with_capacity(variables().count());
-        slots.extend(variables().map(|(_, variable)| Counted::new(variable.kind)));
+    /// A row for a leaf whose variables, but for its own words, are of these kinds; at the positions of `words` stand values
+    /// that are words.
+    pub(crate) fn new(origin: u32, leaf: closure::Index, kinds: &[SlotKind], words: u128, seen: &Seen<'a, '_>) -> Self {
         Self {
             origin,
             leaf,
@@ -101,10 +105,9 @@ impl<'a> Building<'a> {
             first: seen.time,
             last: seen.time,
             minutes: Histogram::default(),
-            earliest: Vec::new(),
-            latest: None,
-            slots,
-            words: named.own,
+            samples: SmallVec::new(),
+            slots: kinds.iter().map(|kind| Counted::new(*kind)).collect(),
+            words,
             tags: 0,
             first_line: seen.first_line,
         }
@@ -118,86 +121,90 @@ impl<'a> Building<'a> {
         self.first = self.first.min(seen.time);
         self.last = self.last.max(seen.time);
         self.minutes.add(seen.time, 1);
-        if self.earliest.len() + 1 < config.samples {
-            if self.earliest.is_empty() {
-                // Most rows of a crowded fold have one event.
-                self.earliest.reserve_exact(1);
+        if self.samples.len() < config.samples {
+            if self.samples.len() == self.samples.capacity() {
+                // Most rows of a crowded fold have one event, or a few.
+                self.samples.reserve_exact(self.samples.len().min(config.samples - self.samples.len()));
             }
             let text = match seen.text {
                 Cow::Borrowed(text) => Cow::Borrowed(*text),
-                Cow::Owned(text) => Cow::Owned(shortened(Cow::Borrowed(text), config.sample_bytes)),
+                Cow::Owned(text) => Cow::Owned(shortened(Cow::Borrowed(text), config.sample_bytes).into_owned()),
             };
-            self.earliest.push((seen.time, text));
-        } else if config.samples > 0 {
-            match (&mut self.latest, seen.text) {
+            self.samples.push((seen.time, text));
+        } else {
+            match (self.samples.last_mut(), seen.text) {
                 // Reuses what is allocated.
                 (Some((time, Cow::Owned(old))), Cow::Owned(new)) => {
                     *time = seen.time;
                     old.clone_from(new);
                 }
-                (latest, text) => *latest = Some((seen.time, text.clone())),
+                (Some(latest), text) => *latest = (seen.time, text.clone()),
+                (None, _) => {}
             }
         }
     }
 
-    /// Counts the values of the variables.
-    pub(crate) fn add_values(&mut self, time: Timestamp, masked: &Masked, source: &[u8], limits: &Limits) {
+    /// Its events as they came, with their times.
+    pub(crate) fn samples(&self, config: &Config) -> impl Iterator<Item = (Timestamp, Cow<'_, [u8]>)> {
+        self.samples.iter().map(|(time, text)| (*time, shortened(Cow::Borrowed(text), config.sample_bytes)))
+    }
+
+    /// Counts the values of the variables. Returns how many more bytes are taken.
+    pub(crate) fn add_values(&mut self, time: Timestamp, masked: &Masked, source: &[u8], limits: &Limits) -> isize {
         let mut slots = self.slots.iter_mut();
+        let mut bytes = 0;
         if self.words == 0 {
             for (slot, value) in slots.zip(&masked.values) {
-                slot.add(value.kind, Masked::value(source, value), time, limits);
+                bytes += slot.add(value.kind, Masked::value(source, value), time, limits);
             }
-            return;
+            return bytes;
         }
         let mut values = masked.values.iter();
         for (at, piece) in masked.pieces.iter().enumerate() {
-            let (kind, bytes) = match piece.what {
+            let (kind, text) = match piece.what {
                 What::Var => match values.next() {
                     Some(value) => (value.kind, Masked::value(source, value)),
-                    None => return,
+                    None => break,
                 },
                 _ if at < 128 && self.words >> at & 1 == 1 => (SlotKind::Word, Masked::word(source, piece)),
                 _ => continue,
             };
-            let Some(slot) = slots.next() else { return };
-            slot.add(kind, bytes, time, limits);
+            let Some(slot) = slots.next() else { break };
+            bytes += slot.add(kind, text, time, limits);
         }
+        bytes
     }
 
-    /// The row, and which values its slots had; `None` where the leaf has a word of its own.
+    /// The row.
     pub(crate) fn finish(
         self,
         origin: Arc<Origin>,
         named: &Named,
+        samples: Samples,
         config: &Config,
         limits: &Limits,
-    ) -> (Row, Vec<Option<Distinct>>) {
-        let mut samples = Vec::with_capacity(self.earliest.len() + usize::from(self.latest.is_some()));
-        let events = self.earliest.into_iter().chain(self.latest);
-        samples.extend(events.map(|(time, text)| Sample { time, text: shortened(text, config.sample_bytes) }));
-        let variables = named.variables.len().min(config.slots);
-        let (mut slots, mut distincts) = (Vec::with_capacity(variables), Vec::with_capacity(variables));
+    ) -> Row {
+        let mut slots = Vec::with_capacity(named.variables.len().min(config.slots));
         let mut counted = self.slots.into_iter();
         for (word, variable) in named.variables.iter().take(config.slots) {
             let (kind, values, distinct) = match (word, counted.by_ref()) {
                 (Some(word), _) => {
-                    let minutes = if is_entity(variable.kind) { self.minutes.clone() } else { Histogram::default() };
-                    distincts.push(None);
-                    (variable.kind, vec![SlotValue { value: word.clone(), count: self.count, minutes }], 1)
+                    let mut packer = Packer::new(1);
+                    match is_entity(variable.kind) {
+                        true => packer.push(word, self.count, self.minutes.iter()),
+                        false => packer.push(word, self.count, []),
+                    }
+                    (variable.kind, packer.finish(), 1)
                 }
                 (None, counted) => match counted.next() {
-                    Some(slot) => {
-                        let (kind, values, distinct) = slot.finish(limits);
-                        let count = distinct.count().max(values.len() as u64);
-                        distincts.push(Some(distinct));
-                        (kind, values, count)
-                    }
+                    Some(slot) => slot.finish(limits),
                     None => continue,
                 },
             };
+            let distinct = distinct.max(values.len() as u64);
             slots.push(Slot { kind, key: variable.key.clone(), position: variable.position, values, distinct });
         }
-        let row = Row {
+        Row {
             origin,
             leaf: named.leaf,
             root: named.root,
@@ -212,17 +219,16 @@ impl<'a> Building<'a> {
             slots,
             tags: self.tags,
             first_line: self.first_line,
-        };
-        (row, distincts)
+        }
     }
 }
 
 /// The event as it came; of a very long one its two ends.
-pub(crate) fn shortened(text: Cow<'_, [u8]>, max: usize) -> Vec<u8> {
+pub(crate) fn shortened(text: Cow<'_, [u8]>, max: usize) -> Cow<'_, [u8]> {
     if text.len() <= max {
-        return text.into_owned();
+        return text;
     }
     let note = format!(" […{} bytes left out…] ", text.len() - max);
     let half = max.saturating_sub(note.len()) / 2;
-    [&text[..half], note.as_bytes(), &text[text.len() - half..]].concat()
+    Cow::Owned([&text[..half], note.as_bytes(), &text[text.len() - half..]].concat())
 }

@@ -328,6 +328,13 @@ impl Masked {
         }
     }
 
+    /// Whether the word before a piece is the key of it, as in `user=…` or `user="…`.
+    pub(crate) fn assigns(source: &[u8], piece: &Piece) -> bool {
+        let sep = &source[piece.sep.0 as usize..piece.sep.1 as usize];
+        let end = sep.iter().rposition(|byte| *byte > b' ' && *byte != 0x7f).map_or(0, |last| last + 1);
+        matches!(&sep[..end], [.., b'='] | [.., b'=', b'"' | b'\''])
+    }
+
     /// Appends a piece's separator as templates write it: runs of blanks are one.
     pub(crate) fn write_sep(source: &[u8], piece: &Piece, out: &mut Vec<u8>) {
         let mut blank = false;

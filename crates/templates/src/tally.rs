@@ -2,20 +2,25 @@
 
 use std::{
     borrow::Cow,
-    cmp::Ordering,
+    cmp::Reverse,
     collections::{HashMap, HashSet},
+    mem,
     sync::Arc,
 };
 
+use smallvec::SmallVec;
+
 use crate::{
-    Carry, Counts, Delta, End, FoldOptions, Histogram, LeafId, Level, Miner, Record, RootId, Row, Sample, Slot,
-    SlotValue, Stream, Timestamp,
-    rows::shortened,
-    slots::{self, Distinct, Limits},
-    template,
+    Carry, Config, Counts, Delta, End, FoldOptions, LeafId, Level, Miner, Record, RootId, Samples, Slot, SlotKind,
+    Stream, Timestamp,
+    closure::Named,
+    fold::Folded,
+    rows::{Building, shortened},
+    slots::{Counted, Distinct, Limits},
+    template::{self, Variable},
 };
 
-/// Values of all variables that are remembered at most, some 100 bytes each, unless each variable has only two of them.
+/// Values of all variables that are remembered at most, some 40 bytes each, unless each variable has only two of them.
 const MOST_VALUES: usize = 1 << 16;
 /// Bytes of all samples that are remembered at most, unless each leaf has only a short one.
 const MOST_TEXT: usize = 8 << 20;
@@ -46,26 +51,32 @@ const SHORT_SAMPLE: usize = 256;
 /// let templates = tally.finish().templates;
 /// assert_eq!(&*templates[0].text, "Failed password for <*:user> from <*:ip> port <*:num> ssh2");
 /// assert_eq!((templates[0].count, templates[0].first.to_string().as_str()), (3, "2026-11-21T04:00:00Z"));
-/// assert_eq!(&*templates[0].slots[1].values[0].value, "203.0.113.7");
+/// assert_eq!(templates[0].slots[1].values.first().unwrap().value, "203.0.113.7");
 /// ```
 #[derive(Debug)]
 pub struct Tally {
     miner: Miner,
     /// Values of a variable that are in the result.
     limits: Limits,
-    room: Room,
-    /// Values and bytes of samples in `leaves`.
-    values: usize,
-    text: usize,
-    left_out: LeftOut,
     assign: bool,
     carry: Carry,
     /// The input lines in each event of the carry.
     open: Vec<(Arc<Stream>, Vec<usize>)>,
-    leaves: Vec<Leaf>,
-    by_leaf: HashMap<LeafId, u32>,
+    leaves: Leaves,
     lines: Vec<Option<u32>>,
     counts: Counts,
+}
+
+/// What is remembered of the leaves.
+#[derive(Debug)]
+struct Leaves {
+    all: Vec<Leaf>,
+    by_id: HashMap<LeafId, u32>,
+    room: Room,
+    /// Values and bytes of samples in all of them.
+    values: usize,
+    text: usize,
+    left_out: LeftOut,
 }
 
 /// How much of a leaf is remembered: the less, the more leaves there are.
@@ -77,6 +88,44 @@ struct Room {
     samples: usize,
     /// Bytes of each.
     sample_bytes: usize,
+}
+
+/// A leaf as its rows came in.
+#[derive(Debug)]
+struct Leaf {
+    id: LeafId,
+    sum: Sum,
+    /// The values of its variables that are no words of its own.
+    values: Vec<Values>,
+    /// What it is called, should the miner no longer know.
+    named: Option<Box<Named>>,
+}
+
+/// A template as its leaves come in.
+struct Whole {
+    named: Named,
+    sum: Sum,
+    values: Vec<Values>,
+}
+
+/// What rows of one leaf or template come to.
+#[derive(Debug)]
+struct Sum {
+    level: Option<Level>,
+    count: u64,
+    lines: u64,
+    first: Timestamp,
+    last: Timestamp,
+    samples: Samples,
+    /// What the samples take.
+    text: usize,
+}
+
+/// The values of a variable over several folds.
+#[derive(Debug)]
+struct Values {
+    counted: Counted,
+    distinct: Distinct,
 }
 
 /// Templates of which there were too many.
@@ -105,32 +154,10 @@ pub struct Summary {
     pub first: Timestamp,
     /// The latest event.
     pub last: Timestamp,
-    /// Events per minute.
-    pub minutes: Histogram,
     /// Some of its events as they came: the first ones and the last.
-    pub samples: Vec<Sample>,
-    /// Its variables, over all its events.
+    pub samples: Samples,
+    /// Its variables, over all its events; when each value was seen is not told.
     pub slots: Vec<Slot>,
-}
-
-/// A leaf as its rows came in.
-#[derive(Debug)]
-struct Leaf {
-    id: LeafId,
-    summary: Summary,
-    /// The values of its variables that are no words of its own.
-    values: Vec<Values>,
-    /// Its root's variables, with its own word where it has one, as of its last row.
-    variables: Vec<(Option<Arc<str>>, Slot)>,
-}
-
-/// The values of a variable over several folds.
-#[derive(Clone, Debug)]
-struct Values {
-    slot: Slot,
-    /// Half of each value's hash, in their order.
-    tags: Vec<u32>,
-    distinct: Distinct,
 }
 
 /// An input that has been read to its end.
@@ -157,18 +184,15 @@ impl Tally {
         // Room for more than are shown: one that is rare in each page may be frequent in all.
         let values = Limits { values: 4 * limits.values.max(1), entities: 4 * limits.entities.max(1) };
         let room = Room { values, samples: config.samples, sample_bytes: config.sample_bytes };
+        let leaves =
+            Leaves { all: Vec::new(), by_id: HashMap::new(), room, values: 0, text: 0, left_out: LeftOut::default() };
         Self {
             miner,
             limits,
-            room,
-            values: 0,
-            text: 0,
-            left_out: LeftOut::default(),
             assign,
             carry: Carry::default(),
             open: Vec::new(),
-            leaves: Vec::new(),
-            by_leaf: HashMap::new(),
+            leaves,
             lines: Vec::new(),
             counts: Counts::default(),
         }
@@ -182,146 +206,60 @@ impl Tally {
     /// Ends the input.
     pub fn finish(mut self) -> Tallied {
         self.fold([], End::Closed);
-        let room = self.room;
-        let mut templates: Vec<(Summary, Vec<Values>)> = Vec::new();
+        let Leaves { all, room, left_out, .. } = self.leaves;
+        let mut wholes: Vec<Whole> = Vec::new();
         let mut by_root: HashMap<RootId, u32> = HashMap::new();
-        let mut to = Vec::with_capacity(self.leaves.len());
-        for leaf in self.leaves {
-            let (summary, values) = leaf.finish(&self.miner);
-            let at = *by_root.entry(summary.root).or_insert(templates.len() as u32);
+        let mut to = Vec::with_capacity(all.len());
+        for leaf in all {
+            let leaf = leaf.finish(&self.miner);
+            let at = *by_root.entry(leaf.named.root).or_insert(wholes.len() as u32);
             to.push(at);
-            match templates.get_mut(at as usize) {
-                Some((known, slots)) => {
-                    known.add(summary, room.samples);
-                    slots.iter_mut().zip(values).for_each(|(known, more)| known.add(more, &room.values));
-                }
-                None => templates.push((summary, values)),
+            match wholes.get_mut(at as usize) {
+                Some(known) => known.add(leaf, &room),
+                None => wholes.push(leaf),
             }
         }
-        let mut order: Vec<u32> = (0..templates.len() as u32).collect();
-        order.sort_by_key(|at| std::cmp::Reverse(templates[*at as usize].0.count));
+        let mut order: Vec<u32> = (0..wholes.len() as u32).collect();
+        order.sort_by_key(|at| Reverse(wholes[*at as usize].sum.count));
         let mut place = vec![0; order.len()];
         for (new, old) in order.iter().enumerate() {
             place[*old as usize] = new as u32;
         }
         let lines = self.lines.into_iter().map(|line| line.map(|leaf| place[to[leaf as usize] as usize])).collect();
-        let mut templates: Vec<Summary> = templates
-            .into_iter()
-            .map(|(summary, values)| Summary {
-                slots: values.into_iter().map(|values| values.finish(&self.limits)).collect(),
-                ..summary
-            })
-            .collect();
-        templates.sort_by_key(|template| std::cmp::Reverse(template.count));
-        Tallied { templates, lines, counts: self.counts, left_out: self.left_out, miner: self.miner }
+        let mut templates: Vec<Summary> = wholes.into_iter().map(|whole| whole.finish(&self.limits)).collect();
+        templates.sort_by_key(|template| Reverse(template.count));
+        Tallied { templates, lines, counts: self.counts, left_out, miner: self.miner }
     }
 
     fn fold<'a>(&mut self, records: impl IntoIterator<Item = Record<'a>>, end: End) {
-        let carry = std::mem::take(&mut self.carry);
-        let mut distincts = Vec::new();
+        let carry = mem::take(&mut self.carry);
         let options = FoldOptions { end, assign: self.assign };
-        let mut delta = self.miner.fold_with(carry, records, options, |distinct| distincts.push(distinct));
-        self.miner.apply(&delta);
-        self.carry = std::mem::take(&mut delta.carry);
-        let rows = std::mem::take(&mut delta.rows).into_iter().zip(distincts);
-        let rows: Vec<u32> = rows.map(|(row, distinct)| self.add(row, distinct)).collect();
-        self.place(&delta, &rows);
+        let Folded { mut delta, rows, closure, limits, .. } = self.miner.folded(carry, records, options);
+        let used: Vec<LeafId> = rows.iter().map(|row| closure.leaf(row.leaf).leaf).collect();
+        let config = self.miner.config();
+        let add = |(row, leaf): (Building<'_>, &LeafId)| self.leaves.add(row, *leaf, config, &limits);
+        let places: Vec<u32> = rows.into_iter().zip(&used).map(add).collect();
+        for leaf in &delta.evicted {
+            let named = closure.by_id(*leaf).map(|at| Box::new(closure.named(at)));
+            self.leaves.name(*leaf, named);
+        }
+        drop(closure);
+        self.miner.apply_used(&delta, used);
+        self.carry = mem::take(&mut delta.carry);
+        self.place(&delta, &places);
         self.counts.add(&delta.counts);
-        self.make_room();
-    }
-
-    /// Forgets what there is too much of.
-    fn make_room(&mut self) {
-        while self.values > MOST_VALUES && self.room.fewer_values() {
-            let room = self.room.values;
-            self.leaves.iter_mut().flat_map(|leaf| &mut leaf.values).for_each(|values| values.cut(&room, usize::MAX));
-            self.values = self.leaves.iter().map(Leaf::kept_values).sum();
-        }
-        while self.text > MOST_TEXT && self.room.less_text() {
-            let room = self.room;
-            self.leaves.iter_mut().for_each(|leaf| leaf.summary.cut(&room));
-            self.text = self.leaves.iter().map(|leaf| leaf.summary.kept_text()).sum();
-        }
+        self.leaves.make_room();
         let most = 2 * self.miner.config().max_templates.max(1_000);
-        if self.leaves.len() > most && !self.assign {
-            self.leave_out(self.leaves.len() - most * 3 / 4);
+        if self.leaves.all.len() > most && !self.assign {
+            self.leaves.leave_out(most, &self.miner);
         }
-    }
-
-    /// Drops the rarest of the leaves that the miner no longer has.
-    fn leave_out(&mut self, number: usize) {
-        let gone = self.leaves.iter().filter(|leaf| self.miner.root_of(leaf.id).is_none());
-        let mut gone: Vec<(u64, LeafId)> = gone.map(|leaf| (leaf.summary.count, leaf.id)).collect();
-        gone.sort_unstable();
-        let dropped: HashSet<LeafId> = gone.into_iter().take(number).map(|(_, id)| id).collect();
-        let (values, text) = (&mut self.values, &mut self.text);
-        let left_out = &mut self.left_out;
-        self.leaves.retain(|leaf| {
-            if !dropped.contains(&leaf.id) {
-                return true;
-            }
-            *values -= leaf.kept_values();
-            *text -= leaf.summary.kept_text();
-            left_out.templates += 1;
-            left_out.lines += leaf.summary.lines;
-            false
-        });
-        self.by_leaf = self.leaves.iter().enumerate().map(|(at, leaf)| (leaf.id, at as u32)).collect();
-    }
-
-    /// Adds a row. Returns its leaf's index.
-    fn add(&mut self, row: Row, distinct: Vec<Option<Distinct>>) -> u32 {
-        let next = self.leaves.len() as u32;
-        let at = *self.by_leaf.entry(row.leaf).or_insert(next);
-        let (mut variables, mut values) = (Vec::new(), Vec::new());
-        for (slot, distinct) in row.slots.into_iter().zip(distinct) {
-            let bare = Slot { key: slot.key.clone(), values: Vec::new(), ..slot };
-            match distinct {
-                Some(distinct) => {
-                    variables.push((None, bare));
-                    values.push(Values::new(slot, distinct));
-                }
-                None => variables.push((slot.values.into_iter().next().map(|value| value.value), bare)),
-            }
-        }
-        let mut summary = Summary {
-            root: row.root,
-            text: row.template,
-            level: row.level,
-            count: row.count,
-            lines: row.lines,
-            first: row.first,
-            last: row.last,
-            minutes: row.minutes,
-            samples: row.samples,
-            slots: Vec::new(),
-        };
-        summary.cut(&self.room);
-        match self.leaves.get_mut(at as usize) {
-            Some(known) => {
-                self.values -= known.kept_values();
-                self.text -= known.summary.kept_text();
-                known.variables = variables;
-                known.values.iter_mut().zip(values).for_each(|(known, more)| known.add(more, &self.room.values));
-                (known.summary.root, known.summary.text) = (summary.root, summary.text.clone());
-                known.summary.add(summary, self.room.samples);
-            }
-            None => {
-                values.iter_mut().for_each(|values| values.cut(&self.room.values, usize::MAX));
-                self.leaves.push(Leaf { id: row.leaf, summary, values, variables });
-            }
-        }
-        let leaf = &self.leaves[at as usize];
-        self.values += leaf.kept_values();
-        self.text += leaf.summary.kept_text();
-        at
     }
 
     /// Remembers where the lines went.
     fn place(&mut self, delta: &Delta, rows: &[u32]) {
         let leaf = |row: &Option<u32>| row.and_then(|row| rows.get(row as usize).copied());
         let mut still_open = Vec::new();
-        for ((stream, lines), row) in std::mem::take(&mut self.open).into_iter().zip(&delta.carry_assignments) {
+        for ((stream, lines), row) in mem::take(&mut self.open).into_iter().zip(&delta.carry_assignments) {
             match leaf(row) {
                 Some(leaf) => lines.iter().for_each(|line| self.lines[*line] = Some(leaf)),
                 None => still_open.push((stream, lines)),
@@ -338,18 +276,84 @@ impl Tally {
     }
 }
 
-impl Room {
-    /// Makes the room for values smaller; not below two.
-    fn fewer_values(&mut self) -> bool {
-        let Limits { values, entities } = &mut self.values;
-        match (*entities > *values, *values > 2) {
-            (true, _) => *entities = (*entities / 2).max(*values),
-            (_, true) => (*values, *entities) = ((*values / 2).max(2), (*values / 2).max(2)),
-            _ => return false,
+impl Leaves {
+    /// Adds a row. Returns its leaf's index.
+    fn add(&mut self, row: Building<'_>, id: LeafId, config: &Config, limits: &Limits) -> u32 {
+        let next = self.all.len() as u32;
+        let at = *self.by_id.entry(id).or_insert(next);
+        if at == next {
+            let values = row.slots.iter().map(|slot| Values::new(Counted::new(slot.kind))).collect();
+            self.all.push(Leaf { id, sum: Sum::default(), values, named: None });
         }
-        true
+        let Leaf { sum, values, .. } = &mut self.all[at as usize];
+        self.values -= kept(values);
+        self.text -= sum.text;
+        let samples = row.samples(config).map(|(time, text)| (time, shortened(text, self.room.sample_bytes)));
+        sum.samples(samples.collect(), self.room.samples);
+        sum.add(&Sum {
+            level: row.level,
+            count: row.count,
+            lines: row.lines,
+            first: row.first,
+            last: row.last,
+            ..Sum::default()
+        });
+        for (known, counted) in values.iter_mut().zip(row.slots) {
+            known.take(counted, limits, &self.room.values);
+        }
+        self.values += kept(values);
+        self.text += sum.text;
+        at
     }
 
+    /// Remembers what a leaf is called that the miner forgets.
+    fn name(&mut self, leaf: LeafId, named: Option<Box<Named>>) {
+        if let Some(at) = self.by_id.get(&leaf) {
+            self.all[*at as usize].named = named;
+        }
+    }
+
+    /// Forgets what there is too much of.
+    fn make_room(&mut self) {
+        while self.values > MOST_VALUES && self.room.values.halve(2) {
+            let room = self.room.values;
+            self.all.iter_mut().flat_map(|leaf| &mut leaf.values).for_each(|values| values.cut(&room, usize::MAX));
+            self.values = self.all.iter().map(|leaf| kept(&leaf.values)).sum();
+        }
+        while self.text > MOST_TEXT && self.room.less_text() {
+            let room = self.room;
+            self.all.iter_mut().for_each(|leaf| leaf.sum.cut(&room));
+            self.text = self.all.iter().map(|leaf| leaf.sum.text).sum();
+        }
+    }
+
+    /// Drops the rarest of the leaves that the miner no longer has, when there are more than so many leaves.
+    fn leave_out(&mut self, most: usize, miner: &Miner) {
+        let gone = self.all.iter().filter(|leaf| miner.root_of(leaf.id).is_none());
+        let mut gone: Vec<(u64, LeafId)> = gone.map(|leaf| (leaf.sum.count, leaf.id)).collect();
+        gone.sort_unstable();
+        gone.truncate(self.all.len() - most * 3 / 4);
+        let dropped: HashSet<LeafId> = gone.into_iter().map(|(_, id)| id).collect();
+        let (values, text, left_out) = (&mut self.values, &mut self.text, &mut self.left_out);
+        self.all.retain(|leaf| {
+            if !dropped.contains(&leaf.id) {
+                return true;
+            }
+            *values -= kept(&leaf.values);
+            *text -= leaf.sum.text;
+            left_out.templates += 1;
+            left_out.lines += leaf.sum.lines;
+            false
+        });
+        self.by_id = self.all.iter().enumerate().map(|(at, leaf)| (leaf.id, at as u32)).collect();
+    }
+}
+
+fn kept(values: &[Values]) -> usize {
+    values.iter().map(|values| values.counted.len()).sum()
+}
+
+impl Room {
     /// Makes the room for samples smaller; not below a short one.
     fn less_text(&mut self) -> bool {
         match (self.samples > 2, self.sample_bytes > SHORT_SAMPLE, self.samples > 1) {
@@ -363,142 +367,132 @@ impl Room {
 }
 
 impl Leaf {
-    fn kept_values(&self) -> usize {
-        self.values.iter().map(|values| values.slot.values.len()).sum()
+    /// The leaf as part of its root, which may have moved since its last row: a word of its own may be a value now.
+    fn finish(self, miner: &Miner) -> Whole {
+        let count = self.sum.count;
+        let named = miner.named(self.id).or(self.named.map(|named| *named)).unwrap_or_else(|| Named::unknown(self.id));
+        let mut counted = self.values.into_iter();
+        let values = |(word, variable): &(Option<Arc<str>>, Variable)| match word {
+            Some(word) => Values::of(variable.kind, word, count),
+            None => counted.next().unwrap_or_else(|| Values::new(Counted::new(variable.kind))),
+        };
+        let values = named.variables.iter().take(miner.config().slots).map(values).collect();
+        Whole { named, sum: self.sum, values }
+    }
+}
+
+impl Whole {
+    fn add(&mut self, other: Self, room: &Room) {
+        self.sum.samples(other.sum.samples.iter().map(|one| (one.time, one.text.into())).collect(), room.samples);
+        self.sum.add(&other.sum);
+        self.values.iter_mut().zip(&other.values).for_each(|(known, more)| known.add(more, &room.values));
     }
 
-    /// The leaf as part of its root, which may have moved since its last row: a word of its own may be a value now.
-    fn finish(mut self, miner: &Miner) -> (Summary, Vec<Values>) {
-        if let Some(named) = miner.named(self.id) {
-            (self.summary.root, self.summary.text) = (named.root, named.text);
-            let slot = |variable: template::Variable| Slot {
-                kind: variable.kind,
-                key: variable.key,
-                position: variable.position,
-                values: Vec::new(),
-                distinct: 0,
-            };
-            let variables = named.variables.into_iter().take(miner.config().slots);
-            self.variables = variables.map(|(word, variable)| (word, slot(variable))).collect();
-        }
-        let mut counted = self.values.into_iter();
-        let mut values = Vec::with_capacity(self.variables.len());
-        for (word, slot) in self.variables {
-            values.push(match (word, &mut counted) {
-                (Some(word), _) => {
-                    let distinct = Distinct::of(&word);
-                    let value = SlotValue { value: word, count: self.summary.count, minutes: Histogram::default() };
-                    Values::new(Slot { values: vec![value], ..slot }, distinct)
-                }
-                (None, counted) => match counted.next() {
-                    Some(Values { slot: Slot { kind, values, .. }, tags, distinct }) => {
-                        Values { slot: Slot { kind, values, ..slot }, tags, distinct }
-                    }
-                    None => Values::new(slot, Distinct::Few(Vec::new())),
-                },
-            });
-        }
-        (self.summary, values)
+    fn finish(self, limits: &Limits) -> Summary {
+        let slot = |((_, variable), mut values): ((_, Variable), Values)| {
+            let kind = values.counted.kind;
+            let distinct = values.distinct.count();
+            let values = values.counted.pack(limits.of(kind));
+            let distinct = distinct.max(values.len() as u64);
+            Slot { kind, key: variable.key, position: variable.position, values, distinct }
+        };
+        let Named { root, text, variables, .. } = self.named;
+        let Sum { level, count, lines, first, last, samples, .. } = self.sum;
+        let slots = variables.into_iter().zip(self.values).map(slot).collect();
+        Summary { root, text, level, count, lines, first, last, samples, slots }
     }
 }
 
 impl Values {
-    fn new(slot: Slot, distinct: Distinct) -> Self {
-        let tags = slot.values.iter().map(|value| tag(&value.value)).collect();
-        Self { slot, tags, distinct }
+    fn new(counted: Counted) -> Self {
+        Self { counted, distinct: Distinct::Few(Vec::new()) }
     }
 
-    fn add(&mut self, other: Self, room: &Limits) {
-        self.slot.kind = template::join(self.slot.kind, other.slot.kind);
-        self.distinct.merge(other.distinct, room.of(self.slot.kind));
-        for (more, tag) in other.slot.values.into_iter().zip(other.tags) {
-            match self.find(&more.value, tag) {
-                Some(at) => {
-                    self.slot.values[at].count += more.count;
-                    self.slot.values[at].minutes.merge(&more.minutes);
-                }
-                None => {
-                    self.slot.values.push(more);
-                    self.tags.push(tag);
-                }
-            }
-        }
-        // A quarter more than need be, so that this is not done for every page.
+    /// One word.
+    fn of(kind: SlotKind, word: &str, count: u64) -> Self {
+        let counted = Counted::of(kind, word, count);
+        let mut distinct = Distinct::Few(Vec::new());
+        distinct.take(&counted, 1);
+        Self { counted, distinct }
+    }
+
+    /// Adds what a fold has counted.
+    fn take(&mut self, mut counted: Counted, limits: &Limits, room: &Limits) {
+        self.distinct.take(&counted, room.of(template::join(self.counted.kind, counted.kind)));
+        counted.cut(limits.of(counted.kind));
+        self.counted.merge(&counted);
         self.cut(room, 4);
     }
 
-    fn find(&self, value: &str, tag: u32) -> Option<usize> {
-        let mut at = 0;
-        loop {
-            at += self.tags.get(at..)?.iter().position(|known| *known == tag)?;
-            if &*self.slot.values[at].value == value {
-                return Some(at);
-            }
-            at += 1;
-        }
+    fn add(&mut self, other: &Self, room: &Limits) {
+        self.counted.merge(&other.counted);
+        self.distinct.merge(&other.distinct, room.of(self.counted.kind));
+        self.cut(room, 4);
     }
 
-    /// Forgets the rarest when there are more than `room`, and one `part` of it more.
+    /// Forgets the rarest when there are more than `room`, and one `part` of it more: then this is not done for every page.
     fn cut(&mut self, room: &Limits, part: usize) {
-        let room = room.of(self.slot.kind);
-        let values = &mut self.slot.values;
-        if values.len() > room {
-            let keep = room - room / part;
-            values.select_nth_unstable_by(keep, most_frequent);
-            values.truncate(keep);
-            values.shrink_to_fit();
-            self.tags = values.iter().map(|value| tag(&value.value)).collect();
+        let room = room.of(self.counted.kind);
+        if self.counted.len() > room {
+            self.counted.cut(room - room / part);
             self.distinct.cut(room);
         }
     }
+}
 
-    fn finish(mut self, limits: &Limits) -> Slot {
-        self.slot.values.sort_by(most_frequent);
-        self.slot.values.truncate(limits.of(self.slot.kind));
-        Slot { distinct: self.distinct.count().max(self.slot.values.len() as u64), ..self.slot }
+/// Events as they came. In most pages there is one of a leaf.
+type Texts<'t> = SmallVec<[(Timestamp, Cow<'t, [u8]>); 1]>;
+
+impl Default for Sum {
+    fn default() -> Self {
+        Self {
+            level: None,
+            count: 0,
+            lines: 0,
+            first: Timestamp::MAX,
+            last: Timestamp::MIN,
+            samples: Samples::default(),
+            text: 0,
+        }
     }
 }
 
-fn tag(value: &str) -> u32 {
-    slots::hash(value.as_bytes()) as u32
-}
-
-fn most_frequent(a: &SlotValue, b: &SlotValue) -> Ordering {
-    b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value))
-}
-
-impl Summary {
-    /// Adds what another page or leaf came to. Of `samples` events the first ones and the last are kept.
-    fn add(&mut self, other: Self, samples: usize) {
+impl Sum {
+    /// Adds all of another one but its samples.
+    fn add(&mut self, other: &Self) {
         self.level = self.level.max(other.level);
         self.count += other.count;
         self.lines += other.lines;
         self.first = self.first.min(other.first);
         self.last = self.last.max(other.last);
-        self.minutes.merge(&other.minutes);
-        self.samples.extend(other.samples);
-        self.samples.sort_by_key(|sample| sample.time);
-        self.thin(samples);
     }
 
-    fn thin(&mut self, samples: usize) {
-        if self.samples.len() > samples
-            && let Some(last) = self.samples.pop()
-        {
-            self.samples.truncate(samples.saturating_sub(1));
-            self.samples.push(last);
+    /// Adds samples. Of more than `most` the first ones and the last are kept.
+    fn samples(&mut self, mut more: Texts<'_>, most: usize) {
+        if !self.samples.is_empty() {
+            more.sort_by_key(|(time, _)| *time);
+            let next = more.first().map(|(time, _)| *time);
+            if !self.samples.times().chain(next).is_sorted() {
+                let known = mem::take(&mut self.samples);
+                more.insert_many(0, known.iter().map(|one| (one.time, one.text.into())));
+                more.sort_by_key(|(time, _)| *time);
+            }
         }
+        if self.samples.len() + more.len() > most {
+            let last = more.pop();
+            self.samples.truncate(most.saturating_sub(1));
+            more.truncate(most.saturating_sub(1 + self.samples.len()));
+            more.extend(last);
+        }
+        more.iter().for_each(|(time, text)| self.samples.push(*time, text));
+        self.samples.shrink();
+        self.text = self.samples.lens().map(|len| len + SAMPLE_BYTES).sum();
     }
 
     fn cut(&mut self, room: &Room) {
-        self.thin(room.samples);
-        for sample in self.samples.iter_mut().filter(|sample| sample.text.len() > room.sample_bytes) {
-            sample.text = shortened(Cow::Borrowed(&sample.text), room.sample_bytes);
-        }
-    }
-
-    fn kept_text(&self) -> usize {
-        self.samples.iter().map(|sample| sample.text.len() + SAMPLE_BYTES).sum()
+        let all = mem::take(&mut self.samples);
+        let all = all.iter().map(|one| (one.time, shortened(one.text.into(), room.sample_bytes)));
+        self.samples(all.collect(), room.samples);
     }
 }
 
@@ -541,8 +535,8 @@ mod tests {
         assert_eq!((shown[1].1, shown[1].2), (1, 3));
         let slots: Vec<_> = tallied.templates[0].slots.iter().map(|slot| (slot.kind, slot.distinct)).collect();
         assert_eq!(slots, [(crate::SlotKind::Word, 3)]);
-        let values: Vec<_> = tallied.templates[0].slots[0].values.iter().map(|v| (&*v.value, v.count)).collect();
-        assert_eq!(values, [("anna", 1), ("ben", 1), ("carla", 1)]);
+        let values: Vec<_> = tallied.templates[0].slots[0].values.iter().map(|v| (v.value, v.count)).collect();
+        assert_eq!(values, [("anna".into(), 1), ("ben".into(), 1), ("carla".into(), 1)]);
         let counts = tallied.counts;
         assert_eq!((counts.read, counts.kept, counts.carried), (6, 6, 0));
     }
@@ -565,7 +559,7 @@ mod tests {
         let template = tally.finish().templates.remove(0);
         let [job, tenant] = &template.slots[..] else { panic!("{:?}", template.slots) };
         assert!((2_200..=2_800).contains(&job.distinct), "of 2,500: {}", job.distinct);
-        let values: Vec<_> = tenant.values.iter().map(|value| (&*value.value, value.count)).collect();
-        assert_eq!((values, tenant.distinct), (vec![("7", 2_000), ("8", 2_000)], 2));
+        let values: Vec<_> = tenant.values.iter().map(|value| (value.value, value.count)).collect();
+        assert_eq!((values, tenant.distinct), (vec![("7".into(), 2_000), ("8".into(), 2_000)], 2));
     }
 }

@@ -79,15 +79,12 @@ fn placeholder(kind: SlotKind, out: &mut Vec<u8>) {
     out.push(b'>');
 }
 
-/// The canonical and the shown text of a leaf's stored `text`, with the words at the positions of `mask` masked too.
-/// `kinds` are the pieces' kinds where they are known better than from this text.
-pub(crate) fn render(masked: &Masked, text: &[u8], mask: u128, kinds: &[SlotKind]) -> Rendered {
+/// The variables of a leaf's stored `text`, with the words at the positions of `mask` as well. `kinds` are the pieces' kinds
+/// where they are known better than from this text.
+pub(crate) fn variables(masked: &Masked, text: &[u8], mask: u128, kinds: &[SlotKind]) -> Vec<Variable> {
     let source = masked.source(text);
-    let (mut canonical, mut shown) = (Vec::with_capacity(source.len()), Vec::with_capacity(source.len()));
     let mut variables: Vec<Variable> = Vec::new();
     let mut values = masked.values.iter();
-    // Where the last variable is in the shown text, when nothing came behind it yet.
-    let mut open: Option<(usize, SlotKind)> = None;
     let mut position = 0_u16;
     let is_var =
         |at: usize| at < 128 && mask >> at & 1 == 1 || masked.pieces.get(at).is_some_and(|p| p.what == What::Var);
@@ -98,39 +95,54 @@ pub(crate) fn render(masked: &Masked, text: &[u8], mask: u128, kinds: &[SlotKind
     for (at, piece) in masked.pieces.iter().enumerate() {
         let value = if piece.what == What::Var { values.next().map(|value| value.kind) } else { None };
         if !is_var(at) {
-            open = None;
-            for out in [&mut canonical, &mut shown] {
-                Masked::write_sep(source, piece, out);
-                out.extend_from_slice(Masked::word(source, piece));
-            }
             continue;
         }
-        let mut sep = Vec::new();
-        Masked::write_sep(source, piece, &mut sep);
-        let assigned = matches!(sep.trim_ascii_end(), [.., b'='] | [.., b'=', b'"' | b'\'']);
+        let assigned = Masked::assigns(source, piece);
         let kind = kinds.get(at).copied().or(value).unwrap_or(SlotKind::Word);
         let before = [word(at.checked_sub(1)), word(at.checked_sub(2))];
         let kind = lexicon::role(before, assigned, word(Some(at + 1)), kind);
         let key = if assigned { String::from_utf8_lossy(before[0]).as_ref().into() } else { NO_KEY.clone() };
-        match open {
-            Some((start, shown_kind)) if Masked::joins(source, piece) => {
-                let kind = join(shown_kind, kind);
-                shown.truncate(start);
-                placeholder(kind, &mut shown);
-                open = Some((start, kind));
-            }
-            _ => {
-                if !variables.is_empty() {
-                    position = position.saturating_add(1);
-                }
-                canonical.extend_from_slice(&sep);
-                shown.extend_from_slice(&sep);
-                open = Some((shown.len(), kind));
-                canonical.extend_from_slice(b"<*>");
-                placeholder(kind, &mut shown);
-            }
+        if let Some(last) = variables.last()
+            && (last.piece + 1 < at || !Masked::joins(source, piece))
+        {
+            position = position.saturating_add(1);
         }
         variables.push(Variable { piece: at, position, kind, key });
+    }
+    variables
+}
+
+/// The canonical and the shown text of a leaf, and its [`variables`].
+pub(crate) fn render(masked: &Masked, text: &[u8], mask: u128, kinds: &[SlotKind]) -> Rendered {
+    let source = masked.source(text);
+    let variables = variables(masked, text, mask, kinds);
+    let (mut canonical, mut shown) = (Vec::with_capacity(source.len()), Vec::with_capacity(source.len()));
+    let mut rest = variables.iter().peekable();
+    // The last variable: its number, its kind, and where it is in the shown text.
+    let mut last: Option<(u16, SlotKind, usize)> = None;
+    for (at, piece) in masked.pieces.iter().enumerate() {
+        let variable = rest.next_if(|variable| variable.piece == at);
+        match (variable, last) {
+            (Some(variable), Some((position, kind, start))) if position == variable.position => {
+                let kind = join(kind, variable.kind);
+                shown.truncate(start);
+                placeholder(kind, &mut shown);
+                last = Some((position, kind, start));
+            }
+            (Some(variable), _) => {
+                Masked::write_sep(source, piece, &mut canonical);
+                Masked::write_sep(source, piece, &mut shown);
+                last = Some((variable.position, variable.kind, shown.len()));
+                placeholder(SlotKind::Any, &mut canonical);
+                placeholder(variable.kind, &mut shown);
+            }
+            (None, _) => {
+                for out in [&mut canonical, &mut shown] {
+                    Masked::write_sep(source, piece, out);
+                    out.extend_from_slice(Masked::word(source, piece));
+                }
+            }
+        }
     }
     let text =
         |bytes| String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());

@@ -97,27 +97,29 @@ fn absorb(known: &mut SegmentRow, next: &SegmentRow) {
     known.tags |= next.tags;
     // The first ones and the last, as in a fold.
     let room = SAMPLES.saturating_sub(known.samples.len());
-    known.samples.extend(next.samples.iter().take(room).cloned());
-    if let (0, Some(latest), Some(last)) = (room, next.samples.last(), known.samples.last_mut()) {
-        last.clone_from(latest);
+    match next.samples.last() {
+        Some(latest) if room == 0 => known.samples = known.samples.iter().take(SAMPLES - 1).chain([latest]).collect(),
+        _ => known.samples.extend(next.samples.iter().take(room)),
     }
 }
 
 fn absorb_values(slot: &mut Slot, next: &Slot) {
     let most = slot.values.len().max(next.values.len());
+    let mut values: Vec<SlotValue<'_>> = slot.values.iter().collect();
     for value in &next.values {
-        match slot.values.iter_mut().find(|known| known.value == value.value) {
+        match values.iter_mut().find(|known| known.value == value.value) {
             Some(SlotValue { count, minutes, .. }) => {
                 *count = count.saturating_add(value.count);
                 minutes.merge(&value.minutes);
             }
-            None => slot.values.push(value.clone()),
+            None => values.push(value),
         }
     }
     // At least so many: which values the two have in common is only known of the frequent ones.
-    slot.distinct = slot.distinct.max(next.distinct).max(slot.values.len() as u64);
-    slot.values.sort_by(|one, other| other.count.cmp(&one.count).then_with(|| one.value.cmp(&other.value)));
-    slot.values.truncate(most.max(8));
+    slot.distinct = slot.distinct.max(next.distinct).max(values.len() as u64);
+    values.sort_by(|one, other| other.count.cmp(&one.count).then_with(|| one.value.cmp(&other.value)));
+    values.truncate(most.max(8));
+    slot.values = values.into_iter().collect();
 }
 
 #[cfg(test)]
@@ -134,11 +136,10 @@ mod tests {
         segment.rows = templates.iter().flat_map(|of| rows::segment(*of, at).rows.clone()).collect();
         for row in &mut segment.rows {
             let row = &mut Arc::make_mut(row).row;
-            row.samples = vec![Sample { time: at, text: format!("in {second}").into_bytes() }; 2];
+            row.samples = vec![Sample { time: at, text: format!("in {second}").into_bytes() }; 2].into();
             let values = ["203.0.113.7".to_owned(), second.to_string()];
-            let value =
-                |value: &String| SlotValue { value: value.as_str().into(), count: 1, minutes: Histogram::default() };
-            let values = values.iter().map(value).collect();
+            let value = |value: String| SlotValue { value: value.into(), count: 1, minutes: Histogram::default() };
+            let values = values.into_iter().map(value).collect();
             row.slots = vec![Slot { kind: SlotKind::Ip, key: "".into(), position: 0, values, distinct: 2 }];
         }
         segment.signals = vec![Signal { kind: SignalKind::Novel, rows: vec![0], score: 1.0, entities: Vec::new() }];
@@ -156,10 +157,11 @@ mod tests {
         assert_eq!(counts, [(6, 6), (2, 2), (2, 2)]);
         assert_eq!(whole.counts.kept, 6);
         let row = &whole.rows[0].row;
-        let texts: Vec<_> = row.samples.iter().map(|sample| String::from_utf8_lossy(&sample.text)).collect();
+        let texts: Vec<_> = row.samples.iter().map(|sample| String::from_utf8(sample.text).unwrap()).collect();
         assert_eq!(texts, ["in 0", "in 0", "in 90", "in 90", "in 30"]);
         assert_eq!((row.last.since(row.first).as_secs(), whole.to.since(whole.from).as_secs()), (90, 90));
-        assert_eq!((&*row.slots[0].values[0].value, row.slots[0].values[0].count), ("203.0.113.7", 3));
+        let first = row.slots[0].values.first().unwrap();
+        assert_eq!((&*first.value, first.count), ("203.0.113.7", 3));
         assert_eq!(row.slots[0].distinct, 4);
         let cited: Vec<_> = whole.signals.iter().map(|signal| signal.rows.clone()).collect();
         assert_eq!(cited, [[0], [2], [0]], "signals still mean their rows");

@@ -238,8 +238,8 @@ fn bytes_that_are_not_utf_8_stay() {
 
 #[test]
 fn a_rows_values_are_judged_by_what_stands_around_their_slots() {
-    let value = |value: &str| SlotValue { value: value.into(), count: 1, minutes: Histogram::default() };
-    let slot = |position, key: &str, values: &[&str]| Slot {
+    let value = |value: &'static str| SlotValue { value: value.into(), count: 1, minutes: Histogram::default() };
+    let slot = |position, key: &str, values: &[&'static str]| Slot {
         kind: SlotKind::Any,
         key: key.into(),
         position,
@@ -260,7 +260,8 @@ fn a_rows_values_are_judged_by_what_stands_around_their_slots() {
         samples: vec![Sample {
             time: Timestamp::from_secs(0),
             text: b"login bob password=hunter22 session 1".to_vec(),
-        }],
+        }]
+        .into(),
         slots: vec![
             slot(0, "", &["bob", "hunter22"]),
             slot(1, "", &["hunter22", "letmein"]),
@@ -271,11 +272,11 @@ fn a_rows_values_are_judged_by_what_stands_around_their_slots() {
     };
     let redactor = redactor();
     assert!(redactor.redact_row(&mut row) >= 6);
-    let all = format!("{row:?}{}", String::from_utf8_lossy(&row.samples[0].text));
+    let all = format!("{row:?}{}", String::from_utf8_lossy(&row.samples.first().unwrap().text));
     for secret in ["hunter22", "letmein", "\"plain\""] {
         assert!(!all.contains(secret), "{secret} in {all}");
     }
-    assert_eq!(&*row.slots[0].values[0].value, "bob");
+    assert_eq!(row.slots[0].values.first().unwrap().value, "bob");
     assert!(row.template.starts_with("login <*:user> password=<*> session <*> for [redacted password "));
 }
 

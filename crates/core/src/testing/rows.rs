@@ -139,7 +139,7 @@ pub fn segment(n: u64, at: Timestamp) -> Arc<Segment> {
         first: at,
         last: at,
         minutes: Histogram::default(),
-        samples: vec![Sample { time: at, text: b"not \xff UTF-8".to_vec() }],
+        samples: vec![Sample { time: at, text: b"not \xff UTF-8".to_vec() }].into(),
         slots: Vec::new(),
         tags: 1,
         first_line: Some(0),

@@ -127,7 +127,9 @@ fn a_file_over_its_cap_loses_the_oldest_judged_segments() {
         let mut segment = (*rows::segment(n, NOW.plus(std::time::Duration::from_secs(n)))).clone();
         let mut row = (*segment.rows[0]).clone();
         // Does not compress.
-        row.row.samples[0].text = (0..100_000).map(|_| dice.roll() as u8).collect();
+        let text: Vec<u8> = (0..100_000).map(|_| dice.roll() as u8).collect();
+        row.row.samples = Default::default();
+        row.row.samples.push(row.row.first, &text);
         segment.rows = vec![Arc::new(row)];
         let mut job = rows::job(n, logwarden_core::ProfileName::general(), NOW);
         if n > 2 {

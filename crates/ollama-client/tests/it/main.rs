@@ -23,7 +23,7 @@ use logwarden_core::{
 };
 use logwarden_detectors::{Signal, SignalKind};
 use logwarden_ollama_client::{BaseUrl, Builder, Ollama};
-use logwarden_templates::{LeafId, Level, Origin, RootId, Row, Sample};
+use logwarden_templates::{LeafId, Level, Origin, RootId, Row, Samples};
 use logwarden_tests::ollama::{Behaviour, Config, FakeOllama, Model};
 
 /// 2026-11-21T02:50:00Z.
@@ -43,7 +43,7 @@ fn row(number: u32, text: &str, signal: Option<SignalKind>) -> DigestRow {
         first: NOW,
         last: NOW.plus(Duration::from_secs(90)),
         minutes: Default::default(),
-        samples: Vec::<Sample>::new(),
+        samples: Samples::default(),
         slots: Vec::new(),
         tags: 0,
         first_line: None,

@@ -103,7 +103,7 @@ fn endless_lines_and_values_are_cut() {
     let many = "a b ".repeat(100_000);
     let delta = fold(&miner, &[line.as_str(), many.as_str()]);
     for row in &delta.rows {
-        assert!(row.samples[0].text.len() <= 1_000);
+        assert!(row.samples.first().unwrap().text.len() <= 1_000);
         assert!(row.template.len() <= 9_000);
         assert!(row.slots.iter().flat_map(|slot| &slot.values).all(|value| value.value.len() <= 256));
     }
@@ -252,7 +252,8 @@ fn a_tally_of_many_templates_remembers_fewer_values_of_each_but_the_frequent_one
     assert!(values.iter().map(|slot| slot.values.len()).sum::<usize>() <= 1 << 16);
     assert_eq!(values.len(), 1_000);
     for slot in values {
-        assert_eq!((&*slot.values[0].value, slot.values[0].count), ("anna", 25));
+        let first = slot.values.first().unwrap();
+        assert_eq!((&*first.value, first.count), ("anna", 25));
         assert!((60..=92).contains(&slot.distinct), "{}", slot.distinct);
     }
 }
