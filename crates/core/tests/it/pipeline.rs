@@ -217,6 +217,38 @@ fn what_could_not_be_read_is_not_called_silent() {
 }
 
 #[test]
+fn a_source_that_dies_is_one_message_that_lists_its_machines() {
+    let channel = Arc::new(MemoryNotifier::new("channel", false));
+    let world = world(std::slice::from_ref(&channel));
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    for _ in 0..4 * 24 {
+        world.env.advance(minutes(60));
+        for beat in 0..12 {
+            for host in ["db-2", "web-1", "web-2"] {
+                world.source.push_from(host, world.env.now().minus(minutes(5 * beat)), "app: heartbeat");
+                world.source.push_from(host, world.env.now().minus(minutes(5 * beat)), "cron[9]: tick");
+            }
+        }
+        world.pass();
+    }
+    for _ in 0..24 {
+        world.env.advance(minutes(5));
+        world.pass();
+    }
+    let sent = channel.sent();
+    let fired = |message: &Message| match &message.body {
+        Body::Incidents { occasion: Occasion::Fired, incidents, .. } => {
+            let mut titles: Vec<_> = incidents.iter().map(|incident| incident.title.raw().to_owned()).collect();
+            titles.sort();
+            Some(titles)
+        }
+        _ => None,
+    };
+    let fired: Vec<_> = sent.iter().filter_map(|(message, _)| fired(message)).collect();
+    assert_eq!(fired, [["db-2", "web-1", "web-2"].map(|host| format!("No line of {host} comes any more"))]);
+}
+
+#[test]
 fn a_model_that_stays_away_is_told_once_and_delays_no_alert() {
     let channel = Arc::new(MemoryNotifier::new("channel", false));
     let env = FakeEnv::new(Timestamp::from_secs(1_795_233_600), 1);
