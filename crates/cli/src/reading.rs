@@ -136,7 +136,8 @@ impl LogSource for Reading {
         };
         let mut page = tokio::select! {
             page = read => page?,
-            () = ended => Page { next: cursor.cloned().unwrap_or(Cursor("0".to_owned())), finished: true, ..Page::default() },
+            // Of a pipe that stays open, such as `journalctl -f`, what has come counts.
+            () = ended => self.inner.cut_short(cursor),
         };
         if *self.stopped.borrow() {
             (page.finished, page.more) = (true, false);

@@ -12,6 +12,8 @@ use crate::export::{self, Export};
 
 /// How much is looked at to tell what a file is.
 const HEAD: usize = 4096;
+/// So many bytes tell what it is packed in.
+const LONGEST_MARK: usize = 16;
 const BUFFER: usize = 256 * 1024;
 
 /// A text stream over the input, unpacked.
@@ -57,16 +59,26 @@ pub(crate) fn file(path: &Path) -> Result<Box<dyn BufRead + Send>, SourceError> 
         return Err(SourceError::Unusable {
             subject: name.clone(),
             reason: "it is a directory".to_owned(),
-            hint: Some(format!("name its files: {name}/*.log")),
+            hint: Some(format!("name its files: {}", path.join("*.log").display())),
         });
     }
     text(&name, Box::new(file))
 }
 
+/// What it begins with: all of it, [`HEAD`] bytes, or what a pipe has given when it has given a line.
 fn head(input: &mut dyn Read) -> io::Result<Vec<u8>> {
-    let mut head = Vec::with_capacity(HEAD);
-    input.take(HEAD as u64).read_to_end(&mut head)?;
-    Ok(head)
+    let (mut head, mut buffer) = (Vec::with_capacity(HEAD), [0; HEAD]);
+    loop {
+        match input.read(&mut buffer[head.len()..]) {
+            Ok(0) => return Ok(head),
+            Ok(n) => head.extend_from_slice(&buffer[head.len()..][..n]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if head.len() == HEAD || (head.len() >= LONGEST_MARK && head.contains(&b'\n')) {
+            return Ok(head);
+        }
+    }
 }
 
 /// Refuses what is certainly no text, with a hint how to make it one.

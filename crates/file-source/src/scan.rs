@@ -46,6 +46,8 @@ pub struct Scan {
     id: SourceId,
     queries: Vec<QueryInfo>,
     state: Arc<Mutex<State>>,
+    /// What the read under way has brought, apart from `state`, which it holds while it waits for standard input.
+    under_way: Arc<Mutex<Read1>>,
 }
 
 struct State {
@@ -75,7 +77,7 @@ struct Open {
 }
 
 /// What one read brought, kept in case it is asked for again.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct Read1 {
     lines: Vec<Line>,
     problems: Vec<(String, String, Option<String>)>,
@@ -99,8 +101,20 @@ impl Scan {
             id: SourceId("files".to_owned()),
             queries: vec![QueryInfo { text, profiles }],
             state: Arc::new(Mutex::new(state)),
+            under_way: Arc::default(),
         }
     }
+
+    /// What a read that was given up had brought until then, as the last page of all.
+    pub fn cut_short(&self, cursor: Option<&Cursor>) -> Page {
+        let read = std::mem::take(&mut *locked(&self.under_way));
+        let page = cursor.and_then(|cursor| cursor.0.parse().ok()).unwrap_or(0);
+        page_of(Read1 { finished: true, ..read }, page)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn name(input: &Input) -> String {
@@ -127,42 +141,44 @@ impl LogSource for Scan {
                 reason: "it is damaged".to_owned(),
                 hint: None,
             })?;
-        let state = self.state.clone();
-        let read = tokio::task::spawn_blocking(move || {
-            state.lock().unwrap_or_else(PoisonError::into_inner).read(wanted, budget)
-        });
+        let (state, under_way) = (self.state.clone(), self.under_way.clone());
+        let read = tokio::task::spawn_blocking(move || locked(&state).read(wanted, budget, &under_way));
         let read = read
             .await
             .map_err(|error| SourceError::Io { path: "the files".to_owned(), cause: std::io::Error::other(error) })??;
-        let problem = |(subject, reason, hint): (String, String, Option<String>)| Problem {
-            kind: ProblemKind::Quarantined { lines: 0 },
-            error: SourceError::Unusable { subject: subject.clone(), reason, hint },
-            subject,
-        };
-        let cut = |(subject, bytes): (String, u64)| Problem {
-            kind: ProblemKind::Gap { lines: Some(0) },
-            error: SourceError::Gap {
-                subject: subject.clone(),
-                reason: format!("lines longer than 1 MiB were shortened by {bytes} bytes in the middle"),
-            },
-            subject,
-        };
-        Ok(Page {
-            next: Cursor((wanted + 1).to_string()),
-            more: !read.finished,
-            horizon: None,
-            finished: read.finished,
-            exact: true,
-            per_query: vec![read.lines.len() as u64],
-            problems: read.problems.into_iter().map(problem).chain(read.cut.into_iter().map(cut)).collect(),
-            lines: read.lines,
-            ..Page::default()
-        })
+        Ok(page_of(read, wanted))
+    }
+}
+
+fn page_of(read: Read1, number: u64) -> Page {
+    let problem = |(subject, reason, hint): (String, String, Option<String>)| Problem {
+        kind: ProblemKind::Quarantined { lines: 0 },
+        error: SourceError::Unusable { subject: subject.clone(), reason, hint },
+        subject,
+    };
+    let cut = |(subject, bytes): (String, u64)| Problem {
+        kind: ProblemKind::Gap { lines: Some(0) },
+        error: SourceError::Gap {
+            subject: subject.clone(),
+            reason: format!("lines longer than 1 MiB were shortened by {bytes} bytes in the middle"),
+        },
+        subject,
+    };
+    Page {
+        next: Cursor((number + 1).to_string()),
+        more: !read.finished,
+        horizon: None,
+        finished: read.finished,
+        exact: true,
+        per_query: vec![read.lines.len() as u64],
+        problems: read.problems.into_iter().map(problem).chain(read.cut.into_iter().map(cut)).collect(),
+        lines: read.lines,
+        ..Page::default()
     }
 }
 
 impl State {
-    fn read(&mut self, wanted: u64, budget: Budget) -> Result<Read1, SourceError> {
+    fn read(&mut self, wanted: u64, budget: Budget, under_way: &Mutex<Read1>) -> Result<Read1, SourceError> {
         if let Some(last) = &self.last
             && self.page == wanted
         {
@@ -176,24 +192,25 @@ impl State {
                 hint: None,
             });
         }
-        let mut read = Read1::default();
-        let mut bytes = 0;
-        while read.lines.len() < budget.lines && bytes < budget.bytes {
+        *locked(under_way) = Read1::default();
+        let (mut lines, mut bytes) = (0, 0);
+        while lines < budget.lines && bytes < budget.bytes {
             if self.open.is_none() {
                 let Some(input) = self.waiting.pop() else {
-                    read.finished = true;
+                    locked(under_way).finished = true;
                     break;
                 };
                 match self.open(input) {
                     Ok(open) => self.open = Some(open),
-                    Err(error) => read.problems.push(refused(&error)),
+                    Err(error) => locked(under_way).problems.push(refused(&error)),
                 }
                 continue;
             }
             let Some(open) = &mut self.open else { continue };
             match lines::next(&mut *open.reader) {
                 Ok(Some(taken)) => {
-                    bytes += taken.text.len();
+                    let mut read = locked(under_way);
+                    (lines, bytes) = (lines + 1, bytes + taken.text.len());
                     if taken.cut > 0 {
                         match read.cut.iter_mut().find(|(name, _)| *name == open.name) {
                             Some((_, cut)) => *cut += taken.cut,
@@ -215,11 +232,13 @@ impl State {
                 Ok(None) => self.open = None,
                 Err(cause) => {
                     // What was read so far counts; a damaged archive ends here.
-                    read.problems.push((open.name.clone(), format!("it is damaged: {cause}"), None));
+                    let damaged = (open.name.clone(), format!("it is damaged: {cause}"), None);
+                    locked(under_way).problems.push(damaged);
                     self.open = None;
                 }
             }
         }
+        let read = std::mem::take(&mut *locked(under_way));
         self.page = wanted;
         self.last = Some(read.clone());
         Ok(read)

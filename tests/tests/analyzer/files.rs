@@ -118,6 +118,24 @@ async fn ctrl_c_shows_what_was_found_so_far() {
     }
 }
 
+/// `journalctl -f | logwarden-analyzer scan -`: the writer is another process, which Ctrl-C does not always end.
+#[tokio::test]
+async fn what_a_pipe_that_stays_open_has_brought_is_shown() {
+    let mut child = analyzer().args(["scan", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let line = format!("Nov 21 04:00:00 {}", kill("java"));
+    // More than a pipe holds: when all is written, most of it was read.
+    for _ in 0..2000 {
+        stdin.write_all(line.as_bytes()).await.unwrap();
+    }
+    stdin.flush().await.unwrap();
+    signal(&child, "-INT");
+    let output = child.wait_with_output().await.unwrap();
+    drop(stdin);
+    assert_eq!(output.status.code(), Some(130), "{}", err(&output));
+    assert!(out(&output).contains("killed java"), "{}", out(&output));
+}
+
 #[tokio::test]
 async fn explain_asks_the_model_and_needs_one() {
     let ollama = FakeOllama::start(Config::with(Model::new("qwen3:4b-instruct", Behaviour::Honest))).await;

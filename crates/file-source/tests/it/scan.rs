@@ -116,3 +116,38 @@ async fn what_is_no_text_is_refused_with_a_way_out_and_the_rest_is_read() {
     DIR/cut.log.gz cannot be used: it is damaged: incomplete deflate stream
     ");
 }
+
+/// Gives lines and then neither ends nor goes on, like `journalctl -f` on a quiet machine.
+struct Quiet {
+    text: &'static [u8],
+    is_reached: Option<tokio::sync::oneshot::Sender<()>>,
+    hold: std::sync::mpsc::Receiver<()>,
+}
+
+impl std::io::Read for Quiet {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.text.is_empty() {
+            self.is_reached.take().map(|reached| reached.send(()));
+            let _ = self.hold.recv();
+        }
+        self.text.read(buffer)
+    }
+}
+
+#[tokio::test]
+async fn what_came_from_a_pipe_that_stays_open_is_there_when_reading_is_given_up() {
+    let ((is_reached, reached), (release, hold)) = (tokio::sync::oneshot::channel(), std::sync::mpsc::channel());
+    let reader =
+        Box::new(Quiet { text: b"the first line\nthe second line\nthe thi", is_reached: Some(is_reached), hold });
+    let source = scan(vec![Input::Reader { name: "standard input".into(), reader }]);
+    let seen = Seen::default();
+    tokio::select! {
+        page = source.read(None, &seen, budget(100)) => panic!("{page:?}"),
+        _ = reached => {}
+    }
+    let page = source.cut_short(None);
+    let texts: Vec<_> = page.lines.iter().map(|line| String::from_utf8_lossy(&line.text)).collect();
+    assert_eq!(texts, ["the first line", "the second line"]);
+    assert!(page.finished && !page.more);
+    drop(release);
+}
