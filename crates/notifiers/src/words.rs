@@ -30,12 +30,15 @@ pub(crate) fn name(raw: &str) -> Words {
     const LONGEST: usize = 40;
     let clean = Clean::line(raw);
     let chars: Vec<char> = clean.as_str().chars().collect();
+    let is_address = chars.iter().any(|c| matches!(c, '.' | ':'));
     let mut name = String::new();
     for (i, &c) in chars.iter().enumerate() {
         let before = i > 0 && chars[i - 1].is_ascii_alphanumeric();
         let next = chars.get(i + 1).is_some_and(char::is_ascii_alphanumeric);
         let kept = match c {
             '.' | '-' | '_' => before && next,
+            // `postfix/cleanup`; with a dot it would be read as a link.
+            '/' => before && next && !is_address,
             ':' => before && chars.get(i + 1).is_some_and(char::is_ascii_digit),
             c => c.is_alphanumeric(),
         };
@@ -433,6 +436,9 @@ mod tests {
         assert_eq!(shown("redis:6379"), "redis:6379");
         assert_eq!(shown("getty@tty1.service"), "getty_tty1.service");
         assert_eq!(shown("my_app"), "my_app");
+        assert_eq!(shown("postfix/cleanup"), "postfix/cleanup");
+        assert_eq!(shown("evil.example/cleanup"), "evil.example_cleanup");
+        assert_eq!(shown("/etc//x/"), "etc-x");
         assert_eq!(
             shown("__x__ @everyone <!channel> https://evil.example/x"),
             "x-everyone-channel-https-evil.example_x"
