@@ -103,6 +103,10 @@ impl Ollama {
 
     async fn look_at_model(&self, installed: &[Entry], machine: &Machine, notes: &mut Notes) -> Option<(Model, u64)> {
         let fitting = model::fitting(machine.ram, machine.gpu);
+        if let Some(name) = self.0.wanted() {
+            // Before anything else: nobody is told to pull what would be refused.
+            notes.ok(model::refuse_cloud(name, None, self.0.allowed_cloud()), &self.0.origin())?;
+        }
         let Some(entry) = model::choose(installed, self.0.wanted()) else {
             match self.0.wanted() {
                 Some(name) => notes.bad(format!("model `{name}` is not installed"), &format!("ollama pull {name}")),

@@ -120,6 +120,8 @@ impl Refusal {
             {
                 Self::Crashed(told.text)
             }
+            // Ollama's own failures are JSON.
+            500.. if told.is_foreign => Self::Gateway(status),
             500.. if told.text.is_empty() => Self::Crashed(format!("HTTP {status}")),
             _ if told.text.is_empty() => Self::Refused(format!("Ollama refused the request (HTTP {status})")),
             _ => Self::Refused(format!("Ollama refused the request (HTTP {status}): {}", told.text)),
@@ -170,6 +172,8 @@ impl Refusal {
 #[derive(Debug, Default)]
 struct Told {
     text: String,
+    /// Whether it is no JSON.
+    is_foreign: bool,
     kind: String,
     tokens: Option<u32>,
     window: Option<u32>,
@@ -183,7 +187,7 @@ impl Told {
                 let text = String::from_utf8_lossy(body);
                 // An HTML page says nothing that its status does not.
                 let text = if text.trim_start().starts_with('<') { "" } else { &text };
-                Self { text: quoted(text), ..Self::default() }
+                Self { text: quoted(text), is_foreign: !text.is_empty(), ..Self::default() }
             }
         }
     }
@@ -199,6 +203,7 @@ impl Told {
                 let number = |key: &str| object.get(key).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
                 Self {
                     text: quoted(text("message")),
+                    is_foreign: false,
                     kind: text("type").to_owned(),
                     tokens: number("n_prompt_tokens"),
                     window: number("n_ctx"),
@@ -264,6 +269,7 @@ mod tests {
                 r#"{"error":"llama-server process has terminated: exit status 2: cudaMalloc failed: out of memory"}"#,
             ),
             (500, r#"{"error":"an error was encountered while running the model: unexpected EOF"}"#),
+            (500, "the upstream server hung up"),
             (502, "<html><head><title>502 Bad Gateway</title></head></html>"),
             (503, r#"{"error":"server busy, please try again.  maximum pending requests exceeded"}"#),
         ];
