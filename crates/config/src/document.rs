@@ -321,10 +321,26 @@ impl<'a> Table<'a> {
         for (key, _) in table.iter().filter(|(key, _)| !asked.contains(key.get_ref().as_ref())) {
             let name = key.get_ref().as_ref();
             let meant = nearest(name, asked.iter().map(String::as_str));
-            let hint = meant.map(|meant| format!("did you mean `{meant}`?"));
-            let hint =
-                hint.or_else(|| Some(format!("known here: {}", asked.iter().cloned().collect::<Vec<_>>().join(", "))));
+            let hint = match (meant, secret_file(name, &asked)) {
+                (_, Some(file)) => format!(
+                    "a secret does not stand here: put it into a file that only you may read, and name that by `{file}`; or \
+                     set its environment variable"
+                ),
+                (Some(meant), _) => format!("did you mean `{meant}`?"),
+                (None, _) => format!("known here: {}", asked.iter().cloned().collect::<Vec<_>>().join(", ")),
+            };
+            let hint = Some(hint);
             self.notes.at(key.span(), &self.key(name), "is not a key that logwarden knows", hint);
         }
     }
+}
+
+/// The key of the file where the secret belongs that somebody has written as `name`.
+fn secret_file<'a>(name: &str, known: &'a BTreeSet<String>) -> Option<&'a str> {
+    let file = match name {
+        "webhook" | "webhook_url" | "address" => "url_file",
+        "token" | "bearer_token" => "bearer_file",
+        _ => return None,
+    };
+    known.get(file).map(String::as_str)
 }

@@ -242,6 +242,20 @@ fn a_secret_is_a_credential_before_a_file_before_the_environment() {
 }
 
 #[test]
+fn a_secret_under_another_name_is_led_to_its_file() {
+    let text = "[slack]\nwebhook_url = \"https://hooks.slack.com/services/T0/B0/s3cret\"\n[loki]\ntoken = \"s3cret\"\n";
+    insta::assert_snapshot!(mistakes(text, &[]), @"
+    cannot use the configuration (3 mistakes)
+      logwarden.toml:1: slack.url_file is missing: the channel has no address
+        hint: put the webhook's address in a file that only logwarden can read, or in the environment variable SLACK_WEBHOOK_URL
+      logwarden.toml:2: slack.webhook_url is not a key that logwarden knows
+        hint: a secret does not stand here: put it into a file that only you may read, and name that by `url_file`; or set its environment variable
+      logwarden.toml:4: loki.token is not a key that logwarden knows
+        hint: a secret does not stand here: put it into a file that only you may read, and name that by `bearer_file`; or set its environment variable
+    ");
+}
+
+#[test]
 fn a_token_that_came_as_a_credential_is_not_read_from_the_file_again() {
     let text = "[loki]\nbearer_file = \"/etc/logwarden/loki-bearer\"\n";
     let directory = ("CREDENTIALS_DIRECTORY", "/run/credentials/x");

@@ -73,9 +73,10 @@ pub(crate) fn refused(origin: &str, tenant: &str, status: u16, excerpt: String) 
         400 if text.starts_with("query blocked by policy") => {
             (Kind::Query, Some("the operator of this Loki has blocked the query; ask them or change it"))
         }
-        401 if text.contains("no org id") => {
-            (Kind::Source, Some("this Loki wants a tenant: set `tenant` (the `X-Scope-OrgID` header)"))
-        }
+        401 if text.contains("no org id") => (
+            Kind::Source,
+            Some("this Loki wants a tenant, the `X-Scope-OrgID` header: set loki.tenant, or LOKI_TENANT"),
+        ),
         401 | 403 | 407 => {
             (Kind::Source, Some("check user, password or token, and whether they may read logs of this tenant"))
         }

@@ -266,13 +266,13 @@ impl Pass {
         }
         let nothing = self.lines.is_empty() && !self.progress && self.frontier.iter().all(|f| *f == i64::MIN);
         if nothing && self.failures.iter().all(Option::is_some) {
-            let failures = std::mem::take(&mut self.failures);
-            let mut errors = failures.into_iter().flatten().map(|failure| failure.error);
+            let failures = std::mem::take(&mut self.failures).into_iter().zip(&state.queries);
+            let mut errors = failures.filter_map(|(failure, query)| Some((failure?.error, &query.query)));
             let first = errors.next();
-            for error in errors.filter(|_| down.is_none()) {
-                tracing::warn!(error = %chain(&error), "a query failed, too");
+            for (error, query) in errors.filter(|_| down.is_none()) {
+                tracing::warn!(query = %query, error = %chain(&error), "another query failed, too");
             }
-            if let Some(error) = first {
+            if let Some((error, _)) = first {
                 return Err(error);
             }
         }

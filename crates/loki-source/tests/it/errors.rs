@@ -76,7 +76,7 @@ async fn statuses_and_texts() {
     (permanent)
 
     the log source at LOKI refused the request (HTTP 401): no org id
-    hint: this Loki wants a tenant: set `tenant` (the `X-Scope-OrgID` header)
+    hint: this Loki wants a tenant, the `X-Scope-OrgID` header: set loki.tenant, or LOKI_TENANT
     (permanent)
 
     the log source at LOKI refused the request (HTTP 401): an HTML page, "401 Authorization Required"

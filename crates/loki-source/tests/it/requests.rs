@@ -144,7 +144,7 @@ async fn doctor_finds_a_wrong_tenant_and_a_loki_that_starts() {
       hint: it is starting; try again in a minute, and look at its log if it stays so
     ok: it is Loki 3.8.0
     bad: the log source at LOKI refused the request (HTTP 401): no org id
-      hint: this Loki wants a tenant: set `tenant` (the `X-Scope-OrgID` header)
+      hint: this Loki wants a tenant, the `X-Scope-OrgID` header: set loki.tenant, or LOKI_TENANT
     "#);
 }
 
