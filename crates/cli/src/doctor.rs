@@ -219,7 +219,8 @@ async fn online(wired: &logwarden_config::Wired, args: &Doctor, setup: &Setup, f
             }
             Err(error) => {
                 let test = format!("{} {}", program::command("test-alert"), channel.name);
-                let hint = format!("{}; then try `{test}`", alert::hint(&error));
+                let hint = alert::hint(&error);
+                let hint = format!("{}; then try `{test}`", hint.trim_end_matches("; then try again"));
                 found.add(Mark::Bad, &channel.name, &chain(&error), Some(&hint));
             }
         }

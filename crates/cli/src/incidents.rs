@@ -4,10 +4,14 @@ use std::{cmp::Reverse, fmt::Write as _, sync::Arc};
 
 use logwarden_config::SystemEnv;
 use logwarden_core::{
+    Severity,
     decide::{Policy, mutes, summary},
     env::Env,
     incident::{Incident, Status},
-    ledger::{Commit, CommitId, Committed, Incidents, Ledger, Mute as Muted, MuteMatch, Query, Snapshot, Write},
+    ledger::{
+        Commit, CommitId, Committed, Incidents, Ledger, Mute as Muted, MuteMatch, Outbox, Query, Snapshot, Summary,
+        Write,
+    },
     notifier::Form,
     report::{FindingReport, SummaryReport},
     templates::LeafId,
@@ -75,6 +79,8 @@ pub(crate) async fn list(common: &Common, args: &Args) -> Result<u8, Failure> {
         incidents: Incidents::Latest { limit: MOST },
         summaries: if args.summaries { 24 } else { 0 },
         mutes: true,
+        outbox: if args.id.is_some() { Outbox::Open } else { Outbox::None },
+        channels: args.id.is_some(),
         ..Query::default()
     };
     let mut snapshot = snapshot(&ledger, query).await?;
@@ -89,7 +95,8 @@ pub(crate) async fn list(common: &Common, args: &Args) -> Result<u8, Failure> {
                 let policy = policy(common);
                 let message = scan::message(&policy, incident, SystemEnv.now(), false);
                 let text = render(&message, Form::Full, &output::style(Color::Auto));
-                let mut text = format!("{text}\n{}", why::no_new_message(&policy, incident));
+                let waiting = why::waiting(&snapshot, incident, SystemEnv.now());
+                let mut text = format!("{text}\n{}", why::no_new_message(&policy, incident, &waiting));
                 if let Some(mute) = hiding(&snapshot, incident) {
                     let _ = writeln!(text, "Muted: {}", mute_line(mute, &snapshot));
                 }
@@ -123,9 +130,7 @@ pub(crate) async fn list(common: &Common, args: &Args) -> Result<u8, Failure> {
                 let _ = writeln!(text, "{}", line.unwrap_or_default());
             }
             Format::Text => {
-                let words = Clean::line(&summary.text).elided(1000);
-                let _ =
-                    writeln!(text, "\n{} – {} · {}\n  {}", summary.from, summary.to, summary.profile, words.as_str());
+                text.push_str(&summary_lines(summary));
             }
         }
     }
@@ -137,6 +142,27 @@ pub(crate) async fn list(common: &Common, args: &Args) -> Result<u8, Failure> {
 fn hiding<'a>(snapshot: &'a Snapshot, incident: &Incident) -> Option<&'a Muted> {
     let by = incident.muted_by.as_ref()?;
     snapshot.mutes.iter().find(|mute| mute.id == *by)
+}
+
+/// When, under which profile, how bad, in whose words; then what.
+fn summary_lines(summary: &Summary) -> String {
+    let to = match why::minute(summary.to) {
+        to if to == why::minute(summary.from) => String::new(),
+        to => format!(" – {to}"),
+    };
+    let severity = summary.severity.map_or("nothing wrong", Severity::as_str);
+    let model = summary
+        .model
+        .as_deref()
+        .map(|model| format!("  (words of the model {}, unverified)\n", Clean::line(model).elided(200).as_str()));
+    format!(
+        "\n{}{to} · {} · {severity} · {}\n  {}\n{}",
+        why::minute(summary.from),
+        summary.profile,
+        output::amount(summary.lines, "line", "lines"),
+        Clean::line(&summary.text).elided(1000).as_str(),
+        model.unwrap_or_default(),
+    )
 }
 
 fn json(incidents: &[&Incident]) -> String {
@@ -326,4 +352,37 @@ pub(crate) async fn forget(common: &Common, id: &str) -> Result<u8, Failure> {
     let what = output::amount(n, "template is forgotten and", "templates are forgotten and");
     output::write(format!("{what} learned anew\n").as_bytes())?;
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use logwarden_core::{ProfileName, Timestamp, ledger::SegmentId};
+
+    use super::*;
+
+    #[test]
+    fn a_summary_says_when_how_bad_and_whose_words_it_is() {
+        let from = Timestamp::from_nanos(1_795_233_605_123_456_789);
+        let ours = Summary {
+            segment: SegmentId(1),
+            profile: ProfileName::general(),
+            at: from,
+            from,
+            to: from.plus(std::time::Duration::from_secs(290)),
+            lines: 1204,
+            severity: Some(Severity::High),
+            text: "A password is being guessed.\u{1b}[2J".to_owned(),
+            model: Some("qwen3:4b-instruct".to_owned()),
+        };
+        let quiet = Summary { to: from, lines: 1, severity: None, model: None, ..ours.clone() };
+        insta::assert_snapshot!(summary_lines(&ours) + &summary_lines(&quiet), @"
+
+        2026-11-21 04:00Z – 2026-11-21 04:04Z · general · high · 1,204 lines
+          A password is being guessed.
+          (words of the model qwen3:4b-instruct, unverified)
+
+        2026-11-21 04:00Z · general · nothing wrong · 1 line
+          A password is being guessed.
+        ");
+    }
 }

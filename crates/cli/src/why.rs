@@ -3,18 +3,49 @@
 use std::{fmt::Write as _, time::Duration};
 
 use logwarden_core::{
+    Timestamp,
     decide::Policy,
     detectors::Route,
     incident::{Incident, Status},
+    ledger::{OutboxState, Snapshot},
 };
 use logwarden_notifiers::text::Clean;
 
-/// About one incident.
-pub(crate) fn no_new_message(policy: &Policy, incident: &Incident) -> String {
-    let minute = |time: logwarden_core::Timestamp| {
-        let text = time.to_string().replace('T', " ");
-        format!("{}Z", text.get(..16).unwrap_or(&text))
-    };
+/// `2026-11-21 17:06Z`
+pub(crate) fn minute(time: Timestamp) -> String {
+    let text = time.to_string().replace('T', " ");
+    format!("{}Z", text.get(..16).unwrap_or(&text))
+}
+
+/// The channels where a message about the incident waits, with the reason.
+pub(crate) fn waiting(snapshot: &Snapshot, incident: &Incident, now: Timestamp) -> Vec<String> {
+    let rows = snapshot.outbox.iter().map(|row| &row.row);
+    let rows = rows.filter(|row| row.incident == incident.id && row.state.is_open());
+    let mut lines: Vec<String> = rows
+        .map(|row| {
+            let channel = snapshot.channels.iter().map(|state| &state.row).find(|state| state.name == row.channel);
+            let broken = channel.and_then(|state| state.broken.as_ref());
+            let held = channel.map_or(Timestamp::MIN, |state| state.hold_until);
+            let why = match (&row.state, broken) {
+                (_, Some((reason, _))) => {
+                    format!("waits, since the channel is broken: {}", Clean::line(reason).elided(200).as_str())
+                }
+                (OutboxState::Pending { next_at }, None) if (*next_at).max(held) > now => {
+                    format!("waits; tried at {} or with the first pass after it", minute((*next_at).max(held)))
+                }
+                (OutboxState::Pending { .. }, None) => "waits for the next pass".to_owned(),
+                (_, None) => "is being sent".to_owned(),
+            };
+            format!("{}: {why}", Clean::line(&row.channel).elided(40).as_str())
+        })
+        .collect();
+    lines.sort();
+    lines.dedup();
+    lines
+}
+
+/// About one incident, for which a message is `waiting` in some channels.
+pub(crate) fn no_new_message(policy: &Policy, incident: &Incident, waiting: &[String]) -> String {
     let mut text = String::from("why no new message\n");
     if let Some(mute) = &incident.muted_by {
         let _ = writeln!(text, "  it is muted by {}", Clean::line(mute).elided(40).as_str());
@@ -35,8 +66,14 @@ pub(crate) fn no_new_message(policy: &Policy, incident: &Incident) -> String {
                 let channel = Clean::line(channel);
                 let _ = writeln!(text, "  {}: {how} at {}", channel.elided(40).as_str(), minute(told.at));
             }
-            if incident.told.is_empty() && incident.muted_by.is_none() {
-                text.push_str("  no channel has taken it yet\n");
+            for line in waiting {
+                let _ = writeln!(text, "  {line}");
+            }
+            if incident.told.is_empty() {
+                if waiting.is_empty() && incident.muted_by.is_none() {
+                    text.push_str("  no channel was there to take it\n");
+                }
+                return text;
             }
             let _ = writeln!(
                 text,

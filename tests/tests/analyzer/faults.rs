@@ -183,6 +183,20 @@ async fn a_slow_model_delays_no_alert_and_the_next_run_explains() {
 }
 
 #[tokio::test]
+async fn incidents_says_where_a_message_waits() {
+    let world = World::new().await;
+    world.discord.script(vec![ChatFault::Answer(discord::rate_limited(1800.0))]);
+    world.log(60, OOM);
+    assert_eq!(world.run().await.status.code(), Some(1));
+    let list = out(&world.command(&["incidents"]).output().await.unwrap());
+    let line = list.lines().find(|line| line.contains("java")).unwrap();
+    let id = line.split(' ').next().unwrap();
+    let shown = out(&world.command(&["incidents", id]).output().await.unwrap());
+    assert!(shown.contains("discord: waits; tried at "), "{shown}");
+    assert!(!shown.contains("counted in that message"), "{shown}");
+}
+
+#[tokio::test]
 async fn whatever_is_wrong_with_discord_is_said_and_made_good() {
     let answer = |status, text: &str| ChatFault::Answer(Response::text(status, text));
     let cases = [
