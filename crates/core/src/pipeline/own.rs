@@ -197,7 +197,9 @@ impl Trouble {
                     push >> 20,
                     read >> 20,
                 ),
-                format!("df -h {path}\ndu -xh / 2>/dev/null | sort -h | tail -n 20"),
+                format!(
+                    "See how full it is: `df -h {path}`; then what grew: `du -xh / 2>/dev/null | sort -h | tail -n 20`."
+                ),
             ),
             Self::UnitFailed { unit, reason } => (
                 "unit-failed",
@@ -205,7 +207,7 @@ impl Trouble {
                 Severity::High,
                 format!("{unit} has failed"),
                 reason.clone(),
-                format!("journalctl -u {unit} -n 50 --no-pager\nsystemctl status {unit}"),
+                format!("See why: `systemctl status {unit}` and `journalctl -u {unit} -n 50 --no-pager`."),
             ),
             Self::ModelUnusable { reason, hint } => (
                 "model-unusable",
