@@ -188,8 +188,9 @@ pub async fn wire(config: &Config, around: Surroundings<'_>) -> Result<Wired, Wi
     } else {
         None
     };
-    let sources = loki.iter().map(|loki| loki.clone() as Arc<dyn LogSource>);
-    for source in sources.chain(files.iter().map(|files| files.clone() as Arc<dyn LogSource>)) {
+    // Files first: they answer at once, and what hangs must not hold up what is in them.
+    let sources = files.iter().map(|files| files.clone() as Arc<dyn LogSource>);
+    for source in sources.chain(loki.iter().map(|loki| loki.clone() as Arc<dyn LogSource>)) {
         builder = builder.source(source);
     }
     for profile in &config.profiles {

@@ -33,7 +33,8 @@ use std::{
 
 use futures::{
     FutureExt,
-    future::{FusedFuture, join},
+    channel::oneshot,
+    future::{FusedFuture, join, select},
     lock::Mutex,
     pin_mut, select_biased,
 };
@@ -65,6 +66,8 @@ use crate::{
 
 /// How often a running pipeline looks for work that another process may have left in the ledger.
 const IDLE: Duration = Duration::from_millis(500);
+/// Where reading takes longer, what is due leaves before all is read.
+const LONG_READ: Duration = Duration::from_secs(10);
 /// How long a pass delivers at least, however long reading and judging took.
 const LAST_CALL: Duration = Duration::from_secs(10);
 /// How often a decision is made again when its snapshot is outdated.
@@ -211,7 +214,7 @@ impl Pipeline {
     }
 
     /// One pass, as a timer starts it: reads all there is, then judges and delivers side by side until `deadline`, then
-    /// delivers once more. What is not done by then waits in the ledger for the next pass.
+    /// delivers once more; where reading takes long, what is due is delivered meanwhile. What is not done by then waits in the ledger for the next pass.
     ///
     /// Dropping the future loses nothing.
     ///
@@ -233,22 +236,34 @@ impl Pipeline {
         read: &(dyn Fn(&IngestReport) + Send + Sync),
     ) -> Result<PassReport, PipelineError> {
         let mut report = PassReport::default();
-        for number in 0..self.sources.len() {
-            let ingest = self.ingest(number, deadline).await?;
-            read(&ingest);
-            report.ingest.push(ingest);
-        }
-        // The next pass may be another process's, and sooner than our ownership would lapse.
-        self.disown().await?;
-        self.tick().await?;
+        let (all_read, is_read) = oneshot::channel::<()>();
+        let reading = async {
+            for number in 0..self.sources.len() {
+                let ingest = self.ingest(number, deadline).await?;
+                read(&ingest);
+                report.ingest.push(ingest);
+            }
+            // The next pass may be another process's, and sooner than our ownership would lapse.
+            self.disown().await?;
+            self.tick().await
+        };
         let judged = AtomicBool::new(false);
         let judging = async {
-            let judge = self.judge(deadline).await;
+            let judge = match reading.await {
+                Ok(_) => {
+                    drop(all_read);
+                    self.judge(deadline).await
+                }
+                Err(error) => Err(error),
+            };
             judged.store(true, Ordering::Relaxed);
             judge
         };
-        // What becomes due while the model works leaves at once.
+        // What is due before all is read is told with all that was read; but no source that hangs holds it up. What becomes
+        // due while the model works leaves at once.
+        let patience = self.env.sleep_until(self.env.now().plus(LONG_READ));
         let delivering = async {
+            select(is_read, patience).await;
             let mut deliver = DeliverReport::default();
             loop {
                 deliver.add(self.deliver(self.env.now()).await?);

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use futures::{FutureExt, executor::block_on, task::noop_waker};
 use logwarden_core::{
     Timestamp,
@@ -18,7 +19,7 @@ use logwarden_core::{
     message::{Body, Message, Occasion},
     notifier::{NotifyError, Receipt},
     pipeline::Pipeline,
-    source::SourceId,
+    source::{Budget, Cursor, LogSource, Page, QueryInfo, Seen, SourceError, SourceId},
     testing::{FakeEnv, MemoryClassifier, MemoryNotifier, MemorySource},
 };
 
@@ -78,6 +79,51 @@ fn an_incident_fires_once_is_amended_goes_quiet_and_fires_anew() {
     let sent = slack.sent();
     let Body::Incidents { incidents, .. } = &sent[2].0.body else { panic!() };
     assert_eq!(incidents[0].seen_before, Some(Timestamp::from_secs(1_795_233_900)));
+}
+
+/// Answers nothing for five minutes.
+#[derive(Debug)]
+struct Hanging(FakeEnv, SourceId);
+
+#[async_trait]
+impl LogSource for Hanging {
+    fn id(&self) -> &SourceId {
+        &self.1
+    }
+
+    fn queries(&self) -> &[QueryInfo] {
+        &[]
+    }
+
+    async fn read(&self, _: Option<&Cursor>, _: &Seen, _: Budget) -> Result<Page, SourceError> {
+        self.0.sleep_until(self.0.now().plus(Duration::from_secs(300))).await;
+        Err(SourceError::Unreachable { origin: "it".to_owned(), cause: "no answer".into() })
+    }
+}
+
+#[test]
+fn a_source_that_hangs_holds_up_no_alert_of_another() {
+    let env = FakeEnv::new(Timestamp::from_secs(1_795_233_600), 1);
+    let (source, discord) = (Arc::new(MemorySource::new("files")), Arc::new(MemoryNotifier::new("discord", true)));
+    let hanging = Arc::new(Hanging(env.clone(), SourceId("loki".to_owned())));
+    let builder = Pipeline::builder().env(Arc::new(env.clone())).source(source.clone()).source(hanging).host("web-1");
+    let pipeline = builder.notifier(discord.clone()).build().unwrap();
+    source.push(env.now(), OOM);
+    let waker = noop_waker();
+    let mut context = Context::from_waker(&waker);
+    let mut pass = pin!(pipeline.pass(env.now().plus(Duration::from_secs(240))));
+    assert!(pass.as_mut().poll(&mut context).is_pending());
+    env.advance(Duration::from_secs(10));
+    assert!(pass.as_mut().poll(&mut context).is_pending());
+    assert_eq!(discord.occasions(), [Occasion::Fired], "while the other still hangs");
+    env.advance(Duration::from_secs(290));
+    let report = loop {
+        match pass.as_mut().poll(&mut context) {
+            Poll::Ready(report) => break report.unwrap(),
+            Poll::Pending => assert!(env.advance_to_next().is_some()),
+        }
+    };
+    assert_eq!((report.deliver.sent, report.is_incomplete()), (1, true));
 }
 
 #[test]
