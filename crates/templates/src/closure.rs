@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashTable};
 
 use crate::{
     LeafId, NewLeaf, RootId, SlotKind,
@@ -160,7 +160,8 @@ pub(crate) struct Closure {
     leaves: Vec<Arc<Leaf>>,
     /// The root general of each leaf, or [`NONE`].
     roots: Vec<u32>,
-    by_id: HashMap<LeafId, Index>,
+    /// By id. Their order is not known to who writes lines: it hangs on the secret.
+    by_id: HashTable<Index>,
     by_key: ByHash<Index>,
     generals: Vec<General>,
     general_by_key: ByHash<u32>,
@@ -297,7 +298,7 @@ impl Closure {
             keyed,
             leaves: Vec::new(),
             roots: Vec::new(),
-            by_id: HashMap::new(),
+            by_id: HashTable::new(),
             by_key: ByHash::default(),
             generals: Vec::new(),
             general_by_key: ByHash::default(),
@@ -330,7 +331,7 @@ impl Closure {
 
     /// The leaf with this id.
     pub(crate) fn by_id(&self, id: LeafId) -> Option<Index> {
-        self.by_id.get(&id).copied()
+        self.by_id.find(self.keyed.id(id), |at| self.leaves[*at as usize].new.leaf == id).copied()
     }
 
     pub(crate) fn leaf(&self, at: Index) -> &NewLeaf {
@@ -446,8 +447,8 @@ impl Closure {
 
     /// Adds a leaf, unless it is there, and what follows from it.
     pub(crate) fn insert(&mut self, new: NewLeaf) -> Index {
-        if let Some(at) = self.by_id.get(&new.leaf) {
-            return *at;
+        if let Some(at) = self.by_id(new.leaf) {
+            return at;
         }
         let text = new.text.clone();
         let program = self.keyed.program(new.program.as_bytes());
@@ -459,10 +460,11 @@ impl Closure {
         let own =
             (0..pieces.min(128)).filter(|at| form.stands_for_word(&self.keyed, *at)).fold(0, |mask, at| mask | 1 << at);
         let coarse = masked.values.iter().any(|value| value.kind == SlotKind::Text);
-        self.by_id.insert(new.leaf, at);
         self.by_key.entry(masked.key).or_insert(at);
         let hashes = masked.pieces.iter().map(|piece| piece.hash).collect();
+        let id = self.keyed.id(new.leaf);
         self.leaves.push(Arc::new(Leaf { new, key: masked.key, hashes, own }));
+        self.by_id.insert_unique(id, at, |at| self.keyed.id(self.leaves[*at as usize].new.leaf));
         self.bytes += self.bytes_of(at);
         self.roots.push(NONE);
         self.before.push([NONE; 3]);

@@ -325,6 +325,54 @@ pub struct OpenEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Sample, SlotValue};
+
+    #[test]
+    fn a_row_is_read_as_it_was_put_together() {
+        for slots in [0, 1, 20] {
+            let texts: [&[u8]; 4] = [b"", b"not \xff UTF-8 \x80", &[b'x'; 70_000], b"not \xff UTF-8, either"];
+            let samples = texts.map(|text| Sample { time: Timestamp::from_secs(7), text: text.to_vec() });
+            let words = [String::new(), "v".repeat(300), "gr\u{fc}\u{df}e".to_owned(), "\u{fffd}".to_owned()];
+            let values = words.map(|word| SlotValue {
+                value: word.into(),
+                count: 3,
+                minutes: Histogram::of([(-1, 2), (29_920_560, 1)]),
+            });
+            let slot = |position| Slot {
+                kind: SlotKind::User,
+                key: "user".into(),
+                position,
+                values: values.iter().take(usize::from(position) % 5).cloned().collect(),
+                distinct: 9,
+            };
+            let leaf = LeafId::of(&[b"x"]);
+            let row = Row {
+                origin: Arc::new(Origin::default()),
+                leaf,
+                root: leaf.as_root(),
+                template: "x".into(),
+                level: None,
+                count: 4,
+                lines: 4,
+                first: Timestamp::from_secs(7),
+                last: Timestamp::from_secs(7),
+                minutes: Histogram::default(),
+                samples: samples.to_vec().into(),
+                slots: (0..slots).map(slot).collect(),
+                tags: 0,
+                first_line: None,
+            };
+            let stored: Row = serde_json::from_str(&serde_json::to_string(&row).unwrap()).unwrap();
+            for row in [&row, &stored] {
+                assert_eq!(row.samples.iter().collect::<Vec<_>>(), samples);
+                assert_eq!(row.slots.len(), usize::from(slots));
+                for slot in &row.slots {
+                    let put = &values[..usize::from(slot.position) % 5];
+                    assert_eq!(slot.values.iter().collect::<Vec<_>>(), put);
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_histogram_takes_times_in_any_order_and_knows_its_peak() {

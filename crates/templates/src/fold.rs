@@ -20,7 +20,7 @@ use crate::{
     rows::{Building, Rows, Seen},
     samples::Samples,
     scan::{self, Masked, What},
-    slots::{Counted, Limits},
+    slots::Limits,
     template,
 };
 
@@ -345,9 +345,9 @@ impl<'m, 'a> Fold<'m, 'a> {
                 }
             }
         };
-        let building = &mut self.rows[row];
-        building.add(&seen, self.miner.config());
-        let more = building.add_values(seen.time, &self.masked, self.masked.source(message), &self.limits);
+        self.rows[row].add(&seen, self.miner.config());
+        let source = self.masked.source(message);
+        let more = self.rows.add_values(row, seen.time, &self.masked, source, &self.limits);
         self.values = self.values.saturating_add_signed(more);
         if self.values > self.most_values {
             self.make_room();
@@ -358,13 +358,12 @@ impl<'m, 'a> Fold<'m, 'a> {
     /// Keeps fewer values of each variable.
     fn make_room(&mut self) {
         while self.values > self.most_values {
-            if !self.limits.halve(1) {
-                // Each has one or two.
+            if !self.limits.halve(2) {
+                // Each has some four at most.
                 self.most_values = usize::MAX;
                 return;
             }
-            self.rows.iter_mut().for_each(|row| row.slots.iter_mut().for_each(|slot| slot.shrink(&self.limits)));
-            self.values = self.rows.iter().flat_map(|row| &row.slots).map(Counted::size).sum();
+            self.values = self.rows.shrink(&self.limits);
         }
     }
 
@@ -562,7 +561,7 @@ impl Folded<'_, '_> {
         }
         let mut names: HashMap<Index, Named> = HashMap::new();
         let (mut samples, mut taken) = (Samples::default(), 0);
-        for row in rows.into_iter() {
+        for (row, values) in rows.into_iter() {
             let leaf = row.leaf;
             let named = names.entry(leaf).or_insert_with(|| closure.named(leaf));
             let origin = origins.get(row.origin as usize).cloned().unwrap_or_default();
@@ -571,7 +570,7 @@ impl Folded<'_, '_> {
             row.samples(config).take(most).for_each(|(time, text)| samples.push(time, &text));
             taken += samples.size();
             // Of exactly the size that it needs.
-            delta.rows.push(row.finish(origin, named, samples.clone(), config, &limits));
+            delta.rows.push(row.finish(origin, named, samples.clone(), values, config, &limits));
             if let Some(left) = left.get_mut(&leaf) {
                 *left -= 1;
                 if *left == 0 {

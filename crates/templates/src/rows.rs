@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    mem,
     ops::{Index, IndexMut},
     sync::Arc,
 };
@@ -12,7 +13,7 @@ use crate::{
     Config, Histogram, Level, Origin, Row, Samples, Slot, SlotKind, Timestamp,
     closure::{self, Named},
     scan::{Masked, What},
-    slots::{Counted, Limits, is_entity},
+    slots::{Counted, Gathered, Limits, is_entity},
     values::Packer,
 };
 
@@ -40,7 +41,7 @@ pub(crate) struct Building<'a> {
     /// The first events, and the latest one after them.
     pub(crate) samples: SmallVec<[(Timestamp, Cow<'a, [u8]>); 1]>,
     /// The values of the variables that are not the leaf's own words.
-    pub(crate) slots: Vec<Counted>,
+    slots: Vec<Gathered>,
     /// The positions where words are values too.
     words: u128,
     tags: u64,
@@ -49,38 +50,78 @@ pub(crate) struct Building<'a> {
 
 /// Rows in pieces: those of a crowded fold are megabytes, which a vector would hold twice while it grows, and to its end.
 #[derive(Debug, Default)]
-pub(crate) struct Rows<'a>(Vec<Vec<Building<'a>>>);
+pub(crate) struct Rows<'a>(Vec<Piece<'a>>);
+
+#[derive(Debug)]
+struct Piece<'a> {
+    rows: Vec<Building<'a>>,
+    /// The values of variables that have a few: see [`Gathered`].
+    few: Vec<u8>,
+}
 
 impl<'a> Rows<'a> {
     const PIECE: usize = 256;
 
     pub(crate) fn len(&self) -> usize {
-        self.0.last().map_or(0, |last| (self.0.len() - 1) * Self::PIECE + last.len())
+        self.0.last().map_or(0, |last| (self.0.len() - 1) * Self::PIECE + last.rows.len())
     }
 
     pub(crate) fn push(&mut self, row: Building<'a>) {
         match self.0.last_mut() {
-            Some(last) if last.len() < Self::PIECE => last.push(row),
-            _ => self.0.push(vec![row]),
+            Some(last) if last.rows.len() < Self::PIECE => last.rows.push(row),
+            _ => {
+                let mut rows = Vec::with_capacity(Self::PIECE);
+                rows.push(row);
+                self.0.push(Piece { rows, few: Vec::new() });
+            }
         }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Building<'a>> {
-        self.0.iter().flatten()
+        self.0.iter().flat_map(|piece| &piece.rows)
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Building<'a>> {
-        self.0.iter_mut().flatten()
+    /// All rows, with the values of their variables that are not the leaf's own words.
+    pub(crate) fn into_iter(self) -> impl Iterator<Item = (Building<'a>, Vec<Counted>)> {
+        self.0.into_iter().flat_map(|Piece { rows, few }| {
+            rows.into_iter().map(move |mut row| {
+                let slots = mem::take(&mut row.slots).into_iter().map(|slot| slot.take(&few)).collect();
+                (row, slots)
+            })
+        })
     }
 
-    pub(crate) fn into_iter(self) -> impl Iterator<Item = Building<'a>> {
-        self.0.into_iter().flatten()
+    /// Counts the values of the variables of an event. Returns how many more bytes are taken.
+    pub(crate) fn add_values(
+        &mut self,
+        row: u32,
+        time: Timestamp,
+        masked: &Masked,
+        source: &[u8],
+        limits: &Limits,
+    ) -> isize {
+        let Piece { rows, few } = &mut self.0[row as usize / Self::PIECE];
+        rows[row as usize % Self::PIECE].add_values(time, masked, source, limits, few)
+    }
+
+    /// Forgets rare values where there are more than now have room. Returns how many bytes the others take.
+    pub(crate) fn shrink(&mut self, limits: &Limits) -> usize {
+        let mut bytes = 0;
+        for Piece { rows, few } in &mut self.0 {
+            let old = mem::take(few);
+            for slot in rows.iter_mut().flat_map(|row| &mut row.slots) {
+                slot.shrink(limits, &old);
+                slot.relocate(&old, few);
+                bytes += slot.size(few);
+            }
+        }
+        bytes
     }
 }
 
 impl<'a> IndexMut<u32> for Rows<'a> {
     fn index_mut(&mut self, at: u32) -> &mut Building<'a> {
-        &mut self.0[at as usize / Self::PIECE][at as usize % Self::PIECE]
+        &mut self.0[at as usize / Self::PIECE].rows[at as usize % Self::PIECE]
     }
 }
 
@@ -88,7 +129,7 @@ impl<'a> Index<u32> for Rows<'a> {
     type Output = Building<'a>;
 
     fn index(&self, at: u32) -> &Building<'a> {
-        &self.0[at as usize / Self::PIECE][at as usize % Self::PIECE]
+        &self.0[at as usize / Self::PIECE].rows[at as usize % Self::PIECE]
     }
 }
 
@@ -106,7 +147,7 @@ impl<'a> Building<'a> {
             last: seen.time,
             minutes: Histogram::default(),
             samples: SmallVec::new(),
-            slots: kinds.iter().map(|kind| Counted::new(*kind)).collect(),
+            slots: kinds.iter().map(|kind| Gathered::new(*kind)).collect(),
             words,
             tags: 0,
             first_line: seen.first_line,
@@ -123,8 +164,8 @@ impl<'a> Building<'a> {
         self.minutes.add(seen.time, 1);
         if self.samples.len() < config.samples {
             if self.samples.len() == self.samples.capacity() {
-                // Most rows of a crowded fold have one event, or a few.
-                self.samples.reserve_exact(self.samples.len().min(config.samples - self.samples.len()));
+                // Most rows of a crowded fold have one event; where there are more, memory grows once.
+                self.samples.reserve_exact(config.samples - self.samples.len());
             }
             let text = match seen.text {
                 Cow::Borrowed(text) => Cow::Borrowed(*text),
@@ -149,13 +190,19 @@ impl<'a> Building<'a> {
         self.samples.iter().map(|(time, text)| (*time, shortened(Cow::Borrowed(text), config.sample_bytes)))
     }
 
-    /// Counts the values of the variables. Returns how many more bytes are taken.
-    pub(crate) fn add_values(&mut self, time: Timestamp, masked: &Masked, source: &[u8], limits: &Limits) -> isize {
+    fn add_values(
+        &mut self,
+        time: Timestamp,
+        masked: &Masked,
+        source: &[u8],
+        limits: &Limits,
+        few: &mut Vec<u8>,
+    ) -> isize {
         let mut slots = self.slots.iter_mut();
         let mut bytes = 0;
         if self.words == 0 {
             for (slot, value) in slots.zip(&masked.values) {
-                bytes += slot.add(value.kind, Masked::value(source, value), time, limits);
+                bytes += slot.add(value.kind, Masked::value(source, value), time, limits, few);
             }
             return bytes;
         }
@@ -170,7 +217,7 @@ impl<'a> Building<'a> {
                 _ => continue,
             };
             let Some(slot) = slots.next() else { break };
-            bytes += slot.add(kind, text, time, limits);
+            bytes += slot.add(kind, text, time, limits, few);
         }
         bytes
     }
@@ -181,11 +228,12 @@ impl<'a> Building<'a> {
         origin: Arc<Origin>,
         named: &Named,
         samples: Samples,
+        counted: Vec<Counted>,
         config: &Config,
         limits: &Limits,
     ) -> Row {
         let mut slots = Vec::with_capacity(named.variables.len().min(config.slots));
-        let mut counted = self.slots.into_iter();
+        let mut counted = counted.into_iter();
         for (word, variable) in named.variables.iter().take(config.slots) {
             let (kind, values, distinct) = match (word, counted.by_ref()) {
                 (Some(word), _) => {

@@ -6,7 +6,7 @@
 //!
 //! Every decision depends on the line alone, never on lines seen before: the masked text is canonical.
 
-use crate::{SlotKind, lexicon};
+use crate::{LeafId, SlotKind, lexicon};
 
 /// More pieces are not looked at: the rest of the line is one variable.
 pub(crate) const MAX_PIECES: usize = 120;
@@ -116,6 +116,11 @@ impl Keyed {
     #[inline]
     pub(crate) fn at(&self, hash: u64, position: usize) -> u64 {
         fold(hash ^ self.seed, (position as u64).wrapping_mul(0xff51_afd7_ed55_8ccd) ^ 0x5851_f42d_4c95_7f2d)
+    }
+
+    /// The hash of an id.
+    pub(crate) fn id(&self, id: LeafId) -> u64 {
+        self.word(&id.bits().to_le_bytes(), 1)
     }
 
     /// The first summand: lines of different programs have different keys.

@@ -3,7 +3,7 @@
 //! Counts are exact until a slot overflows. Then the rarer half leaves; a value of it that comes back starts anew, so that
 //! counts are lower bounds, and a frequent value never leaves.
 
-use std::{cmp::Ordering, mem};
+use std::{cmp::Ordering, iter, mem};
 
 use smallvec::SmallVec;
 
@@ -15,15 +15,180 @@ const MAX_VALUE: usize = 256;
 /// Hashes that are compared at once.
 const CHUNK: usize = 16;
 
-/// The values of one variable, as they come in. A crowded fold has ten thousands of these: no value has memory of its own,
-/// and the first one is in here.
+/// So many values of a variable are a list in shared memory; where there are more, they are a [`Counted`].
+const FEW: u8 = 8;
+/// The end of such a list.
+const NONE: u32 = u32::MAX;
+
+/// The values of one variable in a row, as they come in. A crowded fold has ten thousands of these, with a few values each:
+/// those have no memory of their own, which would grow with every line and leave holes, but a list in `shared`, which many
+/// rows have together.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    kind: SlotKind,
+    len: u8,
+    /// Where in `shared` the last one is.
+    head: u32,
+    many: Option<Box<Counted>>,
+}
+
+/// A value in shared memory: what is before its text there, and the text.
+struct Node<'s> {
+    next: u32,
+    count: u32,
+    minute: i32,
+    tag: u16,
+    text: &'s [u8],
+}
+
+impl<'s> Node<'s> {
+    const HEAD: usize = 16;
+
+    fn read(shared: &'s [u8], at: u32) -> Option<Self> {
+        let ([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p], rest) =
+            shared.get(at as usize..)?.split_first_chunk()?;
+        Some(Self {
+            next: u32::from_le_bytes([*a, *b, *c, *d]),
+            count: u32::from_le_bytes([*e, *f, *g, *h]),
+            minute: i32::from_le_bytes([*i, *j, *k, *l]),
+            tag: u16::from_le_bytes([*m, *n]),
+            text: rest.get(..usize::from(u16::from_le_bytes([*o, *p])))?,
+        })
+    }
+
+    /// Returns where it is.
+    fn write(&self, shared: &mut Vec<u8>) -> u32 {
+        let at = shared.len();
+        if shared.capacity() - at < Self::HEAD + self.text.len() {
+            // There are many of these: none has much more than it needs.
+            shared.reserve_exact((at / 4).max(1024));
+        }
+        shared.extend_from_slice(&self.next.to_le_bytes());
+        shared.extend_from_slice(&self.count.to_le_bytes());
+        shared.extend_from_slice(&self.minute.to_le_bytes());
+        shared.extend_from_slice(&self.tag.to_le_bytes());
+        shared.extend_from_slice(&(self.text.len() as u16).to_le_bytes());
+        shared.extend_from_slice(self.text);
+        // In range: a few hundred rows share it.
+        at as u32
+    }
+
+    /// Counts it once more.
+    fn tick(shared: &mut [u8], at: u32) {
+        if let Some(count) = shared.get_mut(at as usize + 4..).and_then(|bytes| bytes.first_chunk_mut()) {
+            *count = u32::from_le_bytes(*count).saturating_add(1).to_le_bytes();
+        }
+    }
+}
+
+impl Gathered {
+    pub(crate) fn new(kind: SlotKind) -> Self {
+        Self { kind, len: 0, head: NONE, many: None }
+    }
+
+    /// Counts a value. Returns how many more bytes are taken.
+    pub(crate) fn add(
+        &mut self,
+        kind: SlotKind,
+        value: &[u8],
+        time: Timestamp,
+        limits: &Limits,
+        shared: &mut Vec<u8>,
+    ) -> isize {
+        if let Some(many) = &mut self.many {
+            return many.add(kind, value, time, limits);
+        }
+        if kind != self.kind {
+            self.kind = template::join(self.kind, kind);
+        }
+        let text = &value[..value.len().min(MAX_VALUE)];
+        // In range: 64 bits of nanoseconds are fewer minutes.
+        let (minute, tag) = (time.minute() as i32, hash(text) as u16);
+        let mut at = self.head;
+        while let Some(known) = Node::read(shared, at) {
+            if known.tag != tag || known.text != text {
+                at = known.next;
+            } else if known.minute == minute {
+                Node::tick(shared, at);
+                return 0;
+            } else {
+                break;
+            }
+        }
+        // One that was there in another minute needs a histogram.
+        if at == NONE && self.len < FEW && usize::from(self.len) < limits.room(self.kind) {
+            self.head = Node { next: self.head, count: 1, minute, tag, text }.write(shared);
+            self.len += 1;
+            return (Node::HEAD + text.len()) as isize;
+        }
+        let before = self.size(shared);
+        let mut many = self.counted(shared);
+        many.add(kind, value, time, limits);
+        *self = Self { many: Some(Box::new(many)), ..Self::new(self.kind) };
+        self.size(shared) as isize - before as isize
+    }
+
+    /// Forgets rare values when there are more than now have room.
+    pub(crate) fn shrink(&mut self, limits: &Limits, shared: &[u8]) {
+        if usize::from(self.len) > limits.room(self.kind) {
+            let many = self.counted(shared);
+            *self = Self { many: Some(Box::new(many)), ..Self::new(self.kind) };
+        }
+        if let Some(many) = &mut self.many {
+            many.shrink(limits);
+        }
+    }
+
+    /// Moves its list to other shared memory.
+    pub(crate) fn relocate(&mut self, from: &[u8], to: &mut Vec<u8>) {
+        let mut at = mem::replace(&mut self.head, NONE);
+        while let Some(node) = Node::read(from, at) {
+            at = node.next;
+            self.head = Node { next: self.head, ..node }.write(to);
+        }
+    }
+
+    /// Bytes that its values take.
+    pub(crate) fn size(&self, shared: &[u8]) -> usize {
+        let few: usize = self.few(shared).map(|node| Node::HEAD + node.text.len()).sum();
+        few + self.many.as_ref().map_or(0, |many| many.size())
+    }
+
+    /// What was counted.
+    pub(crate) fn take(self, shared: &[u8]) -> Counted {
+        match self.many {
+            Some(many) => *many,
+            None => self.counted(shared),
+        }
+    }
+
+    fn counted(&self, shared: &[u8]) -> Counted {
+        let mut counted = Counted::new(self.kind);
+        counted.values.reserve_exact(self.len.into());
+        counted.bytes.reserve_exact(self.few(shared).map(|node| node.text.len()).sum());
+        for Node { text, count, minute, .. } in self.few(shared) {
+            counted.push(text, hash(text), count, minute);
+        }
+        counted
+    }
+
+    fn few<'s>(&self, shared: &'s [u8]) -> impl Iterator<Item = Node<'s>> + use<'s> {
+        let mut at = self.head;
+        iter::from_fn(move || Node::read(shared, at).inspect(|node| at = node.next))
+    }
+}
+
+/// The values of one variable, as they come in. No value has memory of its own, and the first one is in here.
 #[derive(Debug)]
 pub(crate) struct Counted {
     pub(crate) kind: SlotKind,
     values: SmallVec<[Value; 1]>,
     /// The bytes of all values.
     bytes: SmallVec<[u8; 16]>,
-    many: Option<Box<Many>>,
+    /// Half of each value's hash, apart to be searched fast; empty while there are few.
+    tags: Vec<u32>,
+    /// How many there are, once the slot has overflowed.
+    sketch: Option<Box<Sketch>>,
 }
 
 #[derive(Debug)]
@@ -38,15 +203,6 @@ struct Value {
     len: u16,
     /// A part of its hash.
     tag: u16,
-}
-
-/// What only a slot with many values needs.
-#[derive(Debug, Default)]
-struct Many {
-    /// Half of each value's hash, apart to be searched fast; empty while there are few.
-    tags: Vec<u32>,
-    /// How many there are, once the slot has overflowed.
-    sketch: Option<Box<Sketch>>,
 }
 
 impl Value {
@@ -80,7 +236,7 @@ pub(crate) fn is_entity(kind: SlotKind) -> bool {
 
 impl Counted {
     pub(crate) fn new(kind: SlotKind) -> Self {
-        Self { kind, values: SmallVec::new(), bytes: SmallVec::new(), many: None }
+        Self { kind, values: SmallVec::new(), bytes: SmallVec::new(), tags: Vec::new(), sketch: None }
     }
 
     /// One word, so many times.
@@ -108,7 +264,7 @@ impl Counted {
         }
         let value = &value[..value.len().min(MAX_VALUE)];
         let hash = hash(value);
-        if let Some(sketch) = self.many.as_mut().and_then(|many| many.sketch.as_mut()) {
+        if let Some(sketch) = &mut self.sketch {
             sketch.add(hash);
         }
         if let Some(at) = self.find(value, hash) {
@@ -134,6 +290,7 @@ impl Counted {
         if self.values.len() > room {
             self.overflow(room / 2);
             self.values.shrink_to_fit();
+            self.bytes.shrink_to_fit();
         }
     }
 
@@ -156,7 +313,7 @@ impl Counted {
             self.values.select_nth_unstable_by(keep, by_frequency(&self.bytes));
             self.values.truncate(keep);
             self.values.shrink_to_fit();
-            self.compact();
+            self.compact(self.values.iter().map(|value| usize::from(value.len)).sum());
         }
     }
 
@@ -173,9 +330,8 @@ impl Counted {
         self.values.push(Value { minutes: None, count, at, minute, len, tag: hash as u16 });
         self.bytes.extend_from_slice(value);
         if self.values.len() > CHUNK {
-            let many = self.many.get_or_insert_default();
-            if many.tags.len() + 1 == self.values.len() {
-                many.tags.push(tag(hash));
+            if self.tags.len() + 1 == self.values.len() {
+                self.tags.push(tag(hash));
             } else {
                 self.tag();
             }
@@ -186,13 +342,14 @@ impl Counted {
     /// compiler compares many at once.
     fn find(&self, value: &[u8], hash: u64) -> Option<usize> {
         let is = |known: &Value| known.tag == hash as u16 && known.bytes(&self.bytes) == value;
-        let Some(tags) = self.many.as_ref().map(|many| &many.tags).filter(|tags| !tags.is_empty()) else {
+        if self.tags.is_empty() {
             return self.values.iter().position(is);
-        };
+        }
         let tag = tag(hash);
-        for (number, chunk) in tags.chunks(CHUNK).enumerate() {
+        for (number, chunk) in self.tags.chunks(CHUNK).enumerate() {
             if chunk.iter().fold(false, |any, known| any | (*known == tag))
-                && let Some(at) = (number * CHUNK..number * CHUNK + chunk.len()).find(|at| is(&self.values[*at]))
+                && let Some(at) = (number * CHUNK..number * CHUNK + chunk.len())
+                    .find(|at| self.tags[*at] == tag && is(&self.values[*at]))
             {
                 return Some(at);
             }
@@ -202,30 +359,35 @@ impl Counted {
 
     fn swap(&mut self, one: usize, other: usize) {
         self.values.swap(one, other);
-        if let Some(many) = self.many.as_mut().filter(|many| !many.tags.is_empty()) {
-            many.tags.swap(one, other);
+        if !self.tags.is_empty() {
+            self.tags.swap(one, other);
         }
     }
 
     fn overflow(&mut self, keep: usize) {
-        let many = self.many.get_or_insert_default();
-        if many.sketch.is_none() {
+        if self.sketch.is_none() {
             let mut sketch = Box::new(Sketch::default());
             self.values.iter().for_each(|value| sketch.add(hash(value.bytes(&self.bytes))));
-            many.sketch = Some(sketch);
+            self.sketch = Some(sketch);
         }
-        let mut counts: Vec<u32> = self.values.iter().map(|value| value.count).collect();
+        // When all are as rare as can be, none is frequent. What has room for them will soon have others.
+        if self.values.iter().all(|value| value.count == 1) {
+            self.values.clear();
+            self.bytes.clear();
+            self.tags.clear();
+            return;
+        }
+        let mut counts: SmallVec<[u32; 32]> = self.values.iter().map(|value| value.count).collect();
         let at = counts.len().saturating_sub(keep + 1);
         let lost = *counts.select_nth_unstable(at).1;
-        // When all are as rare as can be, none is frequent.
         self.values.retain(|value| value.count > lost);
-        self.compact();
+        let room = self.bytes.capacity();
+        self.compact(room);
     }
 
-    /// Gives back what values took that are gone.
-    fn compact(&mut self) {
-        let len = self.values.iter().map(|value| usize::from(value.len)).sum();
-        let old = mem::replace(&mut self.bytes, SmallVec::with_capacity(len));
+    /// Makes room of what values took that are gone.
+    fn compact(&mut self, room: usize) {
+        let old = mem::replace(&mut self.bytes, SmallVec::with_capacity(room));
         for value in &mut self.values {
             let bytes = value.bytes(&old);
             value.at = self.bytes.len() as u32;
@@ -236,17 +398,15 @@ impl Counted {
 
     fn tag(&mut self) {
         let (values, bytes) = (&self.values, &self.bytes);
-        if let Some(many) = &mut self.many {
-            many.tags = match values.len() {
-                ..=CHUNK => Vec::new(),
-                _ => values.iter().map(|value| tag(hash(value.bytes(bytes)))).collect(),
-            };
+        self.tags.clear();
+        if values.len() > CHUNK {
+            self.tags.extend(values.iter().map(|value| tag(hash(value.bytes(bytes)))));
         }
     }
 
     /// The values, most frequent first, and about how many there were.
     pub(crate) fn finish(mut self, limits: &Limits) -> (SlotKind, Values, u64) {
-        let distinct = match self.many.as_ref().and_then(|many| many.sketch.as_ref()) {
+        let distinct = match &self.sketch {
             Some(sketch) => sketch.estimate(),
             None => self.values.len() as u64,
         };
@@ -310,7 +470,7 @@ pub(crate) enum Distinct {
 impl Distinct {
     /// Adds those of a fold; of more than `few` only the number is known.
     pub(crate) fn take(&mut self, counted: &Counted, few: usize) {
-        match counted.many.as_ref().and_then(|many| many.sketch.as_ref()) {
+        match &counted.sketch {
             Some(sketch) => self.merge(&Self::Many(sketch.clone()), few),
             None => counted.values.iter().for_each(|value| self.add(hash(value.bytes(&counted.bytes)), few)),
         }

@@ -237,7 +237,8 @@ impl Tally {
         let Folded { mut delta, rows, closure, limits, .. } = self.miner.folded(carry, records, options);
         let used: Vec<LeafId> = rows.iter().map(|row| closure.leaf(row.leaf).leaf).collect();
         let config = self.miner.config();
-        let add = |(row, leaf): (Building<'_>, &LeafId)| self.leaves.add(row, *leaf, config, &limits);
+        let add =
+            |((row, values), leaf): ((Building<'_>, _), &LeafId)| self.leaves.add(row, values, *leaf, config, &limits);
         let places: Vec<u32> = rows.into_iter().zip(&used).map(add).collect();
         for leaf in &delta.evicted {
             let named = closure.by_id(*leaf).map(|at| Box::new(closure.named(at)));
@@ -278,11 +279,11 @@ impl Tally {
 
 impl Leaves {
     /// Adds a row. Returns its leaf's index.
-    fn add(&mut self, row: Building<'_>, id: LeafId, config: &Config, limits: &Limits) -> u32 {
+    fn add(&mut self, row: Building<'_>, counted: Vec<Counted>, id: LeafId, config: &Config, limits: &Limits) -> u32 {
         let next = self.all.len() as u32;
         let at = *self.by_id.entry(id).or_insert(next);
         if at == next {
-            let values = row.slots.iter().map(|slot| Values::new(Counted::new(slot.kind))).collect();
+            let values = counted.iter().map(|slot| Values::new(Counted::new(slot.kind))).collect();
             self.all.push(Leaf { id, sum: Sum::default(), values, named: None });
         }
         let Leaf { sum, values, .. } = &mut self.all[at as usize];
@@ -298,7 +299,7 @@ impl Leaves {
             last: row.last,
             ..Sum::default()
         });
-        for (known, counted) in values.iter_mut().zip(row.slots) {
+        for (known, counted) in values.iter_mut().zip(counted) {
             known.take(counted, limits, &self.room.values);
         }
         self.values += kept(values);
