@@ -28,8 +28,8 @@ use crate::{
     source::{Seen, SourceId},
 };
 
-/// Judged segments that are kept: in memory they are all there is to the size.
-const JUDGED_SEGMENTS: usize = 256;
+/// Rows of judged segments that are kept: nothing reads them but whoever wants to look, and they are most of the size.
+const JUDGED_ROWS: usize = 20_000;
 
 /// A ledger that ends with the process.
 #[derive(Debug)]
@@ -88,6 +88,9 @@ impl Ledger for MemoryLedger {
         }
         if let Some(dangling) = next.dangling(&commit.writes) {
             return Err(LedgerError::Failed { cause: dangling.into() });
+        }
+        if commit.writes.iter().any(|write| matches!(write, Write::Segment(_) | Write::Job(_))) {
+            next.drop_judged(Timestamp::MIN);
         }
         inner.state = next;
         inner.commits.insert(commit.id);
@@ -412,19 +415,7 @@ impl State {
     }
 
     fn prune(&mut self, now: Timestamp, limits: &Limits) {
-        let open: HashSet<_> =
-            self.jobs.values().filter(|job| !job.row.state.is_settled()).map(|job| job.row.segment).collect();
-        let before = now.minus(retention::SEGMENTS);
-        self.segments.retain(|id, segment| segment.at >= before || open.contains(id));
-        let judged = self.segments.keys().filter(|id| !open.contains(id)).count();
-        let mut oldest: Vec<_> =
-            self.segments.values().filter(|s| !open.contains(&s.id)).map(|s| (s.at, s.id)).collect();
-        oldest.sort_unstable();
-        for (_, id) in oldest.into_iter().take(judged.saturating_sub(JUDGED_SEGMENTS)) {
-            self.segments.edit().remove(&id);
-        }
-        let segments = self.segments.clone();
-        self.jobs.retain(|(segment, _), _| segments.contains_key(segment));
+        self.drop_judged(now.minus(retention::SEGMENTS));
         self.summaries.retain(|_, summary| summary.at >= now.minus(retention::SUMMARIES));
 
         let before = now.minus(retention::DELIVERED);
@@ -466,6 +457,27 @@ impl State {
         for memory in self.memory.edit().values_mut() {
             memory.trim(limits.memory_rows);
         }
+    }
+
+    /// Drops segments that nobody will judge any more, with their jobs: those from before that time, and the oldest ones of
+    /// too many.
+    fn drop_judged(&mut self, before: Timestamp) {
+        let open: HashSet<_> =
+            self.jobs.values().filter(|job| !job.row.state.is_settled()).map(|job| job.row.segment).collect();
+        let judged = self.segments.values().filter(|segment| !open.contains(&segment.id));
+        let mut newest: Vec<_> = judged.map(|segment| (Reverse(segment.at), segment.id, segment.rows.len())).collect();
+        newest.sort_unstable();
+        let mut rows = 0_usize;
+        let dropped: BTreeSet<_> = newest
+            .into_iter()
+            .filter(|(Reverse(at), _, more)| {
+                rows = rows.saturating_add(*more);
+                *at < before || rows > JUDGED_ROWS
+            })
+            .map(|(_, id, _)| id)
+            .collect();
+        self.segments.retain(|id, _| !dropped.contains(id));
+        self.jobs.retain(|(segment, _), _| !dropped.contains(segment));
     }
 
     /// A row just written that points at nothing, if there is one.
@@ -646,4 +658,53 @@ impl State {
 
 fn row<K: Ord, T: Clone>(table: &Table<K, Row<T>>, key: &K) -> Option<Versioned<T>> {
     table.get(key).map(|row| (**row).clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::executor::block_on;
+
+    use super::*;
+    use crate::{ledger::JobState, testing::rows};
+
+    const NOW: Timestamp = Timestamp::from_secs(1_795_233_600);
+
+    /// A segment of that many rows.
+    fn large(n: u64, rows: usize) -> Arc<Segment> {
+        let mut segment = (*rows::segment(n, NOW.plus(Duration::from_secs(n)))).clone();
+        segment.rows = vec![segment.rows[0].clone(); rows];
+        segment.into()
+    }
+
+    #[test]
+    fn segments_that_nobody_will_judge_make_room_and_those_that_wait_stay() {
+        let ledger = MemoryLedger::new(1, 2);
+        let commit = |id, writes| block_on(ledger.commit(&Commit { id: CommitId(id), writes })).unwrap();
+        for n in 1..=10 {
+            let mut job = rows::job(n, ProfileName::general(), NOW);
+            if n != 3 {
+                job.state = JobState::Analysed;
+            }
+            let count = Write::Count("lines_kept".into(), 7);
+            let writes = vec![Write::Segment(large(n, 8_000)), Write::Job(Versioned::new(job)), count];
+            assert_eq!(commit(n.into(), writes), Committed::Done);
+        }
+        let query = Query {
+            segments: (1..=10).map(SegmentId).collect(),
+            jobs: Jobs::Of((1..=10).map(SegmentId).collect()),
+            counters: true,
+            ..Query::default()
+        };
+        let read = || block_on(ledger.read(&query)).unwrap();
+        let kept = |snapshot: &Snapshot| snapshot.segments.iter().map(|segment| segment.id.0).collect::<Vec<_>>();
+        assert_eq!(kept(&read()), [3, 9, 10], "what waits, and the latest");
+        assert_eq!((read().jobs.len(), read().counters["lines_kept"]), (3, 70));
+
+        let job = read().jobs.into_iter().find(|job| job.row.segment == SegmentId(3)).unwrap();
+        let row = Job { state: JobState::Analysed, ..job.row };
+        assert_eq!(commit(11, vec![Write::Job(Versioned { version: job.version, row })]), Committed::Done);
+        assert_eq!(kept(&read()), [9, 10], "when it is judged it goes, too");
+    }
 }
