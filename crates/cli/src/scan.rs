@@ -43,23 +43,26 @@ pub(crate) async fn scan(common: &Common, args: &Scan) -> Result<u8, Failure> {
         .source(source.clone())
         .host(setup::host())
         .detector_settings(Settings { self_relative: true, ..Settings::default() });
+    let trail = match &common.trail {
+        None => None,
+        Some(directory) => Some(Arc::new(Trail::open(directory, env.clone()).map_err(|error| {
+            let failure = Failure::failed(format!("cannot write the trail in {}", directory.display()));
+            failure.because(&error).hint("name a directory that may be written: --trail DIR")
+        })?)),
+    };
     if args.explain {
         let mut setup = setup::load(common)?;
-        (setup.config.loki, setup.config.trail) = (None, common.trail.clone());
+        (setup.config.loki, setup.config.trail) = (None, None);
         (setup.config.files, setup.config.channels) = (Vec::new(), Vec::new());
-        let wired = setup.wire(None, false).await?;
+        let wired = setup.wire_model(trail.clone()).await?;
         let Some(ollama) = wired.ollama else {
             return Err(Failure::usage("--explain needs a model, and the configuration switches it off")
                 .hint("set model.enabled = true, or leave out --explain"));
         };
         builder = builder.classifier(ollama);
     }
-    if let Some(directory) = &common.trail {
-        let trail = Trail::open(directory, env.clone()).map_err(|error| {
-            let failure = Failure::failed(format!("cannot write the trail in {}", directory.display()));
-            failure.because(&error).hint("name a directory that may be written: --trail DIR")
-        })?;
-        builder = builder.trail(Arc::new(trail));
+    if let Some(trail) = trail {
+        builder = builder.trail(trail);
     }
     let pipeline = builder.build().map_err(|error| Failure::failed("cannot scan").because(&error))?;
     let failed = |error: &dyn std::error::Error| Failure::failed("cannot scan").because(error);

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use logwarden_config::{Checked, Config, DiskFiles, Input, Mistakes, Surroundings, SystemEnv, Wired};
+use logwarden_config::{Checked, Config, DiskFiles, Input, Mistakes, Surroundings, SystemEnv, Trail, Wired};
 use logwarden_core::{
     detectors::RuleSet,
     env::Env,
@@ -179,6 +179,15 @@ impl Setup {
         Ok(logwarden_config::wire(&self.config, around).await?)
     }
 
+    /// Wires what asks the model, without state and sources, with a trail that is open already.
+    ///
+    /// # Errors
+    ///
+    /// When something cannot be used.
+    pub(crate) async fn wire_model(&self, trail: Option<Arc<Trail>>) -> Result<Wired, Failure> {
+        Ok(logwarden_config::wire(&self.config, Surroundings { trail, ..self.surroundings() }).await?)
+    }
+
     /// Wires all parts for what shippers push.
     ///
     /// # Errors
@@ -198,6 +207,7 @@ impl Setup {
             program: program::name().to_owned(),
             sources: false,
             push: false,
+            trail: None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
-    io::{self, Write},
+    io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -61,31 +61,60 @@ impl Trail {
     }
 }
 
+/// How a file begins: when that was. Not every file system knows.
+const SINCE: &str = "# since ";
+
 impl Log {
+    /// What is too old goes when it is opened: perhaps nothing is ever written to it again.
     fn open(path: PathBuf, now: Timestamp) -> io::Result<Self> {
         let old = old(&path);
         if fs::metadata(&old).is_ok_and(|meta| is_old(changed(&meta), now)) {
             fs::remove_file(&old)?;
         }
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
+        let mut file = Self::create(&path)?;
         let meta = file.metadata()?;
         if meta.permissions().mode() & 0o077 != 0 {
             file.set_permissions(Permissions::from_mode(0o600))?;
         }
-        // Where the file system does not know when a file was made, its latest change stands for it.
-        let begun = meta.created().ok().and_then(timestamp).unwrap_or_else(|| changed(&meta));
-        Ok(Self { path, file, bytes: meta.len(), begun: begun.min(now), complained: false })
+        let begun = begun(&mut file).unwrap_or_else(|| changed(&meta)).min(now);
+        let mut log = Self { path, file, bytes: meta.len(), begun, complained: false };
+        log.set_aside(now)?;
+        Ok(log)
+    }
+
+    fn create(path: &Path) -> io::Result<File> {
+        OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(path)
+    }
+
+    /// If it is large or old enough.
+    fn set_aside(&mut self, now: Timestamp) -> io::Result<()> {
+        if self.bytes > MAX_BYTES || (self.bytes > 0 && is_old(self.begun, now)) {
+            fs::rename(&self.path, old(&self.path))?;
+            (self.file, self.bytes) = (Self::create(&self.path)?, 0);
+        }
+        Ok(())
     }
 
     fn write(&mut self, text: &str, now: Timestamp) -> io::Result<()> {
-        if self.bytes > 0 && (self.bytes > MAX_BYTES || is_old(self.begun, now)) {
-            fs::rename(&self.path, old(&self.path))?;
-            *self = Self { begun: now, ..Self::open(self.path.clone(), now)? };
+        self.set_aside(now)?;
+        if self.bytes == 0 {
+            let since = format!("{SINCE}{now}\n");
+            self.file.write_all(since.as_bytes())?;
+            (self.begun, self.bytes) = (now, since.len() as u64);
         }
         self.file.write_all(text.as_bytes())?;
         self.bytes += text.len() as u64;
         Ok(())
     }
+}
+
+/// When a file was begun, if it says so.
+fn begun(file: &mut File) -> Option<Timestamp> {
+    let mut head = Vec::new();
+    file.take(100).read_to_end(&mut head).ok()?;
+    let head = String::from_utf8_lossy(&head);
+    let time: jiff::Timestamp = head.strip_prefix(SINCE)?.lines().next()?.parse().ok()?;
+    Some(Timestamp::from_secs(time.as_second()))
 }
 
 fn old(path: &Path) -> PathBuf {
@@ -151,10 +180,35 @@ mod tests {
         env.advance(Duration::from_secs(10_000));
         receive("of the second day");
         assert!(read("received.old").contains("first day, too"), "a day that is over is set aside");
-        assert_eq!(read("received").lines().count(), 1);
+        let received = read("received");
+        assert!(received.starts_with(SINCE) && received.lines().count() == 2, "{received}");
         env.advance(Duration::from_secs(80_000));
         drop(Trail::open(directory.path(), Arc::new(env.clone())).unwrap());
         assert!(!directory.path().join("received.old").exists(), "and goes a day later, also when nothing was written");
+    }
+
+    /// A file system need not know when a file was made, and nothing may ever be written to it again.
+    #[test]
+    fn what_is_too_old_is_set_aside_and_goes_when_it_is_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let made = timestamp(fs::metadata(directory.path()).unwrap().modified().unwrap()).unwrap();
+        let env = FakeEnv::new(made.plus(Duration::from_secs(1)), 1);
+        let open = || Trail::open(directory.path(), Arc::new(env.clone())).unwrap();
+        let before = |seconds| env.now().minus(Duration::from_secs(seconds));
+        fs::write(path("prompt"), format!("{SINCE}{}\nof the day before\n", before(90_000))).unwrap();
+        fs::write(path("response"), format!("{SINCE}{}\nof this day\n", before(80_000))).unwrap();
+        let trail = open();
+        assert!(fs::read_to_string(path("prompt.old")).unwrap().contains("of the day before"));
+        assert_eq!(fs::read_to_string(path("prompt")).unwrap(), "");
+        trail.response("general", "an answer");
+        env.advance(Duration::from_secs(10_000));
+        open().response("general", "another one");
+        assert!(fs::read_to_string(path("response.old")).unwrap().contains("an answer"), "its first line counts");
+        assert!(!fs::read_to_string(path("response")).unwrap().contains("an answer"));
+        env.advance(Duration::from_secs(90_000));
+        open();
+        assert!(!path("prompt.old").exists());
     }
 
     #[test]

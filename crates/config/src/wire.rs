@@ -112,6 +112,8 @@ pub struct Surroundings<'a> {
     pub sources: bool,
     /// Whether to take what shippers push.
     pub push: bool,
+    /// A trail that is open already, in place of the configured one: a file has one writer.
+    pub trail: Option<Arc<Trail>>,
 }
 
 /// Opens state and wires everything. Makes no connection.
@@ -156,13 +158,15 @@ pub async fn wire(config: &Config, around: Surroundings<'_>) -> Result<Wired, Wi
     })?;
     let redactor = Arc::new(redactor);
     builder = builder.redactor(redactor.clone());
-    let trail = config.trail.as_deref().and_then(|directory| match Trail::open(directory, env.clone()) {
+    let configured = config.trail.as_deref().filter(|_| around.trail.is_none());
+    let opened = configured.and_then(|directory| match Trail::open(directory, env.clone()) {
         Ok(trail) => Some(Arc::new(trail)),
         Err(error) => {
             warnings.push(format!("there is no trail: cannot write in {} ({error})", directory.display()));
             None
         }
     });
+    let trail = around.trail.or(opened);
     if let Some(trail) = &trail {
         builder = builder.trail(trail.clone());
     }
