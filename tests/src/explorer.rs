@@ -16,8 +16,9 @@
 //! Not explored, and where it is tested instead:
 //!
 //! * The day's budget, summaries and mutes of a single incident change what should be told, not how: `held.rs` of core.
-//! * Stores that fail. Rather twice than not at all: how often is not promised. Whether a commit that nobody heard of counts
-//!   is the contract suite's and the crash tests'.
+//! * Ledgers that fail while something is ingested or judged: then it is done again from the start, or was done (the contract
+//!   suite's and the crash tests'). Whoever delivers meets stores that fail: commits that are lost or done unheard, and a
+//!   deduplication store that does not answer.
 //! * That a source could not be read (`ingest::failed`); and the jobs of a process that is gone, which only lapse here.
 //! * Waiting, pacing and what a message says (`view`): the pipeline's own tests, and snapshots.
 
@@ -59,7 +60,7 @@ use logwarden_core::{
     testing::{Dice, FakeEnv, MemoryDedup, MemoryLedger},
 };
 
-pub use self::schedule::{Answer, Find, Push, Step, schedule};
+pub use self::schedule::{Answer, Ask, Find, Push, Step, schedule};
 use self::{
     judging::Judging,
     oracle::{Arrival, Manner, Occurrence, Oracle},
@@ -214,6 +215,10 @@ pub struct Tally {
     pub taken_over: u64,
     /// Messages too many in schedules in which a clock was set: what was told is told again then.
     pub after_jumps: u64,
+    /// Stores that failed when they were asked.
+    pub failures: u64,
+    /// Messages too many whose sender did not hear the deduplication store.
+    pub unasked: u64,
 }
 
 impl Tally {
@@ -234,6 +239,8 @@ impl Tally {
         self.jumps += other.jumps;
         self.taken_over += other.taken_over;
         self.after_jumps += other.after_jumps;
+        self.failures += other.failures;
+        self.unasked += other.unasked;
     }
 }
 
@@ -300,8 +307,8 @@ struct Lane {
     abandoned: BTreeSet<usize>,
     /// When that was.
     reserved: Timestamp,
-    /// When that was, by the store's clock.
-    first: Timestamp,
+    /// When that was, by the store's clock; `None` when it was not heard.
+    first: Option<Timestamp>,
     /// What the process before it in its place was sending; freed in the ledger, not yet in the deduplication store.
     freed: Option<Versioned<Sending>>,
     /// What this turn has made arrive.
@@ -330,6 +337,8 @@ struct World {
     /// Per process, who was in its place before.
     gone: Vec<Option<ProcessId>>,
     lanes: Vec<Vec<Lane>>,
+    /// Per process, what a store fails to do next.
+    failing: Vec<Option<(Ask, bool)>>,
     /// Per process, how far it is with what was pushed.
     folds: Vec<Fold>,
     judging: Judging,
@@ -383,6 +392,7 @@ impl World {
             gone: vec![None; PROCESSES],
             lanes: (0..PROCESSES).map(|_| lanes()).collect(),
             latest: vec![Cell::new(Timestamp::MIN); HOSTS],
+            failing: vec![None; PROCESSES],
             folds: (0..PROCESSES).map(|_| Fold::Idle).collect(),
             judging: Judging::default(),
             batches: Vec::new(),
@@ -439,6 +449,7 @@ impl World {
             Step::Fold { process } => self.fold(process)?,
             Step::Judge { process, opinion } => self.judge(process, opinion)?,
             Step::Jump { clock, seconds } => self.jump(clock, i64::from(seconds))?,
+            Step::Fail { process, what, done } => self.failing[process] = Some((what, done)),
             Step::Crash { process } => self.crash(process),
             Step::TakeOver { process, channel } => self.take_over(process, channel)?,
         }
@@ -507,6 +518,22 @@ impl World {
             }
         }
         Ok(true)
+    }
+
+    /// Commits, unless the ledger fails; `None` when nobody hears how that went.
+    fn try_commit(&mut self, process: usize, writes: Vec<Write>) -> Result<Option<bool>, Fault> {
+        match self.fails(process, Ask::Commit) {
+            None => self.commit(process, writes).map(Some),
+            Some(false) => Ok(None),
+            Some(true) => self.commit(process, writes).map(|_| None),
+        }
+    }
+
+    /// Whether a store fails a process now, and whether what it is asked for is done all the same.
+    fn fails(&mut self, process: usize, what: Ask) -> Option<bool> {
+        let (_, done) = self.failing[process].take_if(|(failing, _)| *failing == what)?;
+        self.tally.failures += 1;
+        Some(done)
     }
 
     /// Without R2: whatever was seen, the write is taken.
@@ -775,7 +802,7 @@ impl World {
         self.gone[process] = Some(self.processes[process]);
         self.processes[process] = ProcessId(wide(&mut self.dice));
         self.lanes[process] = lanes();
-        self.folds[process] = Fold::Idle;
+        (self.failing[process], self.folds[process]) = (None, Fold::Idle);
         self.judging.leased.remove(&process);
         self.ledgers[process] = self.stores.ledger(process / 2);
         let inner = self.stores.dedup(&self.store);
@@ -819,13 +846,17 @@ impl World {
             Stage::Idle => self.plan(process, number)?,
             Stage::Planned(mut turn) => {
                 let writes = std::mem::take(&mut turn.writes);
-                if self.commit(process, writes)? { Stage::Claimed(turn) } else { Stage::Idle }
+                match self.try_commit(process, writes)? {
+                    Some(true) => Stage::Claimed(turn),
+                    Some(false) | None => Stage::Idle,
+                }
             }
             Stage::Claimed(turn) => {
                 let (known, now) = (self.oracle.known(number), self.env.now());
                 let abandoned = self.oracle.abandoned(number, turn.sending.row.id, now);
                 let lane = &mut self.lanes[process][number];
                 (lane.known, lane.abandoned, lane.reserved, lane.arrived) = (known, abandoned, now, None);
+                lane.first = None;
                 self.reserve(process, number, turn)?
             }
             Stage::Reserved(turn) if turn.is_late(self.now(process / 2)) => {
@@ -834,7 +865,7 @@ impl World {
             }
             Stage::Reserved(turn) if !self.rules.sends_before_marking => {
                 let receipt = Receipt("early".into());
-                let reserved = Reserved::At(self.lanes[process][number].first);
+                let reserved = self.lanes[process][number].first.map_or(Reserved::Ago(Duration::ZERO), Reserved::At);
                 let outcome = Outcome::Delivered { receipt: receipt.clone(), reserved };
                 self.settle_dedup(process, number, &turn, &outcome)?;
                 self.settle_ledger(process, number, &turn, &Ended::Delivered(receipt))?;
@@ -850,7 +881,7 @@ impl World {
             }
             Stage::Sent(turn, sent) => {
                 let sent = sent.map_err(|answer| error(&self.channels[number].name, answer));
-                let reserved = Some(self.lanes[process][number].first);
+                let reserved = self.lanes[process][number].first;
                 let outcome = deliver::outcome(&turn, &sent, reserved, self.now(process / 2));
                 self.settle_dedup(process, number, &turn, &outcome)?;
                 let ended = match sent {
@@ -896,14 +927,28 @@ impl World {
         if !turn.sending.row.asks_dedup {
             return Ok(Stage::Reserved(turn));
         }
-        self.oracle.asked(self.env.now());
-        let standing = block_on(self.dedups[process].reserve(&self.claim(process / 2, &turn)));
-        let standing = standing.map_err(|error| Fault::Store(format!("{error:?}")))?;
-        Ok(match standing {
-            Standing::First { at } => {
-                self.lanes[process][number].first = at;
-                let until = self.env.now().plus(turn.lease + HOLD);
+        let failing = self.fails(process, Ask::Reserve);
+        let until = self.env.now().plus(turn.lease + HOLD);
+        if failing != Some(false) {
+            self.oracle.asked(self.env.now());
+            let standing = block_on(self.dedups[process].reserve(&self.claim(process / 2, &turn)));
+            let standing = standing.map_err(|error| Fault::Store(format!("{error:?}")))?;
+            if let Standing::First { .. } = standing {
                 self.oracle.reserved(number, turn.sending.row.id, turn.sending.version, until);
+            }
+            if failing.is_none() {
+                return Ok(self.answered(process, number, turn, standing));
+            }
+        }
+        // Not heard: it is said, and counts from when it was claimed.
+        self.lanes[process][number].reserved = self.truth(process / 2, turn.at);
+        Ok(Stage::Reserved(turn))
+    }
+
+    fn answered(&mut self, process: usize, number: usize, turn: Box<Turn>, standing: Standing) -> Stage {
+        match standing {
+            Standing::First { at } => {
+                self.lanes[process][number].first = Some(at);
                 Stage::Reserved(turn)
             }
             Standing::Delivered { receipt } => Stage::Over(turn, Ended::Delivered(receipt)),
@@ -912,7 +957,7 @@ impl World {
                 Stage::Over(turn, Ended::Repeat(receipt, told_at))
             }
             Standing::Pending { wait } => Stage::Over(turn, Ended::Wait(wait)),
-        })
+        }
     }
 
     fn claim<'t>(&self, host: usize, turn: &'t Turn) -> Claim<'t> {
@@ -959,6 +1004,7 @@ impl World {
                 since: event.minus(sending.window),
                 known: self.lanes[process][number].known.clone(),
                 abandoned: self.lanes[process][number].abandoned.clone(),
+                unasked: sending.asks_dedup && self.lanes[process][number].first.is_none(),
             };
             self.lanes[process][number].arrived = Some(self.oracle.arrived(number, arrival)?);
         }
@@ -991,6 +1037,10 @@ impl World {
         if !turn.sending.row.asks_dedup {
             return Ok(());
         }
+        let failing = self.fails(process, Ask::Settle);
+        if failing == Some(false) {
+            return Ok(());
+        }
         match outcome {
             Outcome::Delivered { .. } => self.confirm(process, number),
             Outcome::Unclear { hold } => {
@@ -1019,8 +1069,12 @@ impl World {
         }
         let random = self.dice.roll();
         let writes = deliver::settle(&self.policy, &snapshot, turn, ended, self.now(host), random);
-        if !self.commit(process, writes)? && self.rules.r1 {
-            return Err(Fault::Store("what is claimed was changed by somebody else".into()));
+        match self.try_commit(process, writes)? {
+            Some(false) if self.rules.r1 => {
+                return Err(Fault::Store("what is claimed was changed by somebody else".into()));
+            }
+            None => return Ok(()), // whoever comes next finds how it stands
+            Some(_) => {}
         }
         if matches!(ended, Ended::Delivered(_)) && !turn.sending.row.asks_dedup {
             self.confirm(process, number);
@@ -1036,6 +1090,7 @@ impl World {
 
     /// Nothing new happens, all channels answer, and everybody works until nothing is left to do.
     fn settle_down(&mut self) -> Result<(), Fault> {
+        self.failing.fill(None);
         for round in 0..24 {
             self.pass(Duration::from_secs(65));
             for host in 0..HOSTS {
@@ -1115,6 +1170,7 @@ impl World {
         self.tally.excuses = self.oracle.excuses();
         self.tally.absences = self.oracle.absences;
         self.tally.after_jumps = self.oracle.after_jumps;
+        self.tally.unasked = self.oracle.unasked;
         self.tally.pushed = self.batches.len() as u64;
         Ok(self.tally)
     }
@@ -1136,7 +1192,7 @@ fn lanes() -> Vec<Lane> {
         known: BTreeSet::new(),
         abandoned: BTreeSet::new(),
         reserved: Timestamp::MIN,
-        first: Timestamp::MIN,
+        first: None,
         freed: None,
         arrived: None,
     };

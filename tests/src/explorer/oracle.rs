@@ -7,7 +7,8 @@
 //!   answer, excuses that the same message arrives once more. Only when its sender does not come back to it for as long as
 //!   the store keeps it for him may others say it, each part of it once.
 //!
-//! When a host's clock is set, nothing may be lost, and what was told may be told again.
+//! When a host's clock is set, nothing may be lost, and what was told may be told again. So may what a host says that has not
+//! heard the deduplication store; what others say is judged as ever.
 //!
 //! All times are true ones, not what a host's clock says.
 
@@ -71,6 +72,8 @@ pub(super) struct Arrival {
     pub(super) known: BTreeSet<usize>,
     /// Arrivals of others that it did not know of and no longer held for those who had sent them.
     pub(super) abandoned: BTreeSet<usize>,
+    /// The deduplication store was not heard when it was asked: then it is said, rather twice than not at all.
+    pub(super) unasked: bool,
 }
 
 #[derive(Debug)]
@@ -113,6 +116,8 @@ pub(super) struct Oracle {
     asked: Vec<(Timestamp, usize)>,
     /// Messages too many since a clock was set.
     pub(super) after_jumps: u64,
+    /// Messages too many whose sender did not hear the deduplication store.
+    pub(super) unasked: u64,
     pub(super) messages: u64,
 }
 
@@ -232,18 +237,21 @@ impl Oracle {
         let again = || told.iter().enumerate().filter(|(_, before)| before.arrival.send == arrival.send);
         // Who said a part of it before, as loudly and not too long ago.
         let tellers = |(key, rank): &(Key, Rank)| -> Vec<usize> {
-            let tells = |told: &Told| {
+            let tells = |number: usize, told: &Told| {
                 told.arrival.manner == Manner::Announcement
                     && told.arrival.reserved >= arrival.since
                     && told.arrival.keys.iter().any(|(k, r)| k == key && r >= rank)
+                    // Nobody could know of it who asked before it was noted.
+                    && (!told.arrival.unasked || arrival.known.contains(&number))
             };
-            told.iter().enumerate().filter(|(_, told)| tells(told)).map(|(number, _)| number).collect()
+            told.iter().enumerate().filter(|(number, told)| tells(*number, told)).map(|(number, _)| number).collect()
         };
         let tellers: Vec<Vec<usize>> = arrival.keys.iter().map(tellers).collect();
         let all_told = tellers.iter().all(|tellers| !tellers.is_empty());
         let fault = |why: &str| Err(Fault::Surplus(format!("message {:04x} {why}", arrival.send.0 as u16)));
         match arrival.manner {
             Manner::Edit => {} // nobody is disturbed by an edit
+            _ if arrival.unasked => self.unasked += u64::from(again().next().is_some() || all_told),
             // Whose clock was set may repeat what was told.
             _ if !self.jumps.is_empty() => {
                 self.after_jumps +=

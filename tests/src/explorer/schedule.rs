@@ -67,6 +67,15 @@ pub enum Step {
         /// What becomes of the first attempts.
         ends: [Push; 2],
     },
+    /// A store fails a process the next time that it is asked for this.
+    Fail {
+        /// Which process.
+        process: usize,
+        /// What it is asked for then.
+        what: Ask,
+        /// Whether it was done all the same.
+        done: bool,
+    },
     /// A process goes one step further with what was pushed.
     Fold {
         /// Which process.
@@ -163,6 +172,17 @@ impl Find {
     }
 }
 
+/// What a process asks a store for while it delivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// The ledger, to claim a message (D1), or to note how it ended (D5).
+    Commit,
+    /// The deduplication store, whether to speak (D2).
+    Reserve,
+    /// The deduplication store, to note how it ended (D4).
+    Settle,
+}
+
 /// What a channel answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -199,7 +219,26 @@ pub fn schedule(seed: u64) -> Vec<Step> {
             steps.insert(at, jump);
         }
     }
-    beside(&mut Dice::new(seed ^ 0xbe51de), steps)
+    let steps = beside(&mut Dice::new(seed ^ 0xbe51de), steps);
+    failing(&mut Dice::new(seed ^ 0xfa11), steps)
+}
+
+/// In one of six schedules stores fail now and then.
+fn failing(dice: &mut Dice, steps: Vec<Step>) -> Vec<Step> {
+    if dice.below(6) > 0 {
+        return steps;
+    }
+    let mut all = Vec::with_capacity(steps.len() * 2);
+    for step in steps {
+        if let Step::Deliver { process, .. } = step
+            && dice.below(20) == 0
+        {
+            let what = [Ask::Commit, Ask::Reserve, Ask::Settle][below(dice, 3)];
+            all.push(Step::Fail { process, what, done: dice.below(2) == 0 });
+        }
+        all.push(step);
+    }
+    all
 }
 
 /// Puts between the steps what follows from them: after a crash somebody may take over, what was folded is judged; and in
