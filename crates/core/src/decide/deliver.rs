@@ -47,6 +47,8 @@ const ROLLUP_MOST: usize = 500;
 const STORM: Duration = Duration::from_secs(300);
 /// No channel is held for longer than this without another attempt.
 const MAX_HOLD: Duration = Duration::from_secs(6 * 3600);
+/// What is added to a wait, so that not everybody comes back at the same moment.
+const MAX_JITTER: Duration = Duration::from_millis(500);
 /// Messages about the same thing on several hosts list at most so many.
 const MAX_HOSTS: usize = 20;
 
@@ -330,7 +332,7 @@ fn paced(channel: &Channel, state: &ChannelState, now: Timestamp) -> Timestamp {
 /// Until when the channel is held; not at all when the clock was set back since, or nobody can have meant it.
 fn held(state: &ChannelState, now: Timestamp) -> Timestamp {
     let set_back = state.sent.last().is_some_and(|last| ago(now, *last) == Duration::MAX);
-    if set_back || state.hold_until.since(now) > MAX_HOLD { Timestamp::MIN } else { state.hold_until }
+    if set_back || state.hold_until.since(now) > MAX_HOLD + MAX_JITTER { Timestamp::MIN } else { state.hold_until }
 }
 
 /// When a row may be claimed; at once when it was made before the clock was set back.
@@ -560,11 +562,13 @@ pub fn not_sent(turn: &Turn) -> Outcome {
     }
 }
 
-/// How long to wait after a failure that may pass.
-fn retry_after(sending: &Sending, error: &NotifyError, random: u64) -> Duration {
+/// How long to wait after a failure that may pass, `failures` of the channel before it.
+fn retry_after(sending: &Sending, failures: u32, error: &NotifyError, random: u64) -> Duration {
     match error {
         NotifyError::RateLimited { retry_after, .. } | NotifyError::Banned { retry_after, .. } => {
-            (*retry_after).min(MAX_HOLD) + jitter(random)
+            // Who asks again and again for a moment's patience gets more: vendors shut out whoever does not let up.
+            let step = if failures == 0 { Duration::ZERO } else { backoff(failures, random) };
+            (*retry_after).min(MAX_HOLD).max(step) + jitter(random)
         }
         NotifyError::Unreachable { retry_after, .. } => {
             backoff(sending.attempts, random).max(retry_after.unwrap_or_default().min(MAX_HOLD))
@@ -631,12 +635,13 @@ pub fn settle(
             let since = *sending.row.failing_since.get_or_insert(now);
             let too_long = now.since(since) > policy.give_up_after(severity);
             let dead = |reason: String| OutboxState::Dead { reason, at: now };
-            let wait = retry_after(&turn.sending.row, error, random);
+            let wait = retry_after(&turn.sending.row, state.row.failures, error, random);
+            // The channel waits, and not the rows: when it leads elsewhere they leave at once.
             let mut pending_after = |wait: Duration, hold: bool| {
                 if hold {
                     state.row.hold_until = state.row.hold_until.max(now.plus(wait));
                 }
-                OutboxState::Pending { next_at: now.plus(wait) }
+                OutboxState::Pending { next_at: now }
             };
             let next = match error {
                 NotifyError::Broken { reason, .. } => {
@@ -856,9 +861,8 @@ fn backoff(attempts: u32, random: u64) -> Duration {
     step.mul_f64(fraction(random)).max(Duration::from_secs(1))
 }
 
-/// Up to half a second.
 fn jitter(random: u64) -> Duration {
-    Duration::from_millis(500).mul_f64(fraction(random))
+    MAX_JITTER.mul_f64(fraction(random))
 }
 
 fn fraction(random: u64) -> f64 {
@@ -980,6 +984,29 @@ mod tests {
         let hour = Duration::from_secs(3600);
         commit(&ledger, 2, hold_vendor(&read(&ledger), &policy, "vendor", hour, at(4_000)));
         assert!(due(&ledger, at(300)), "held for its vendor's sake before that");
+    }
+
+    #[test]
+    fn a_held_channel_waits_as_it_was_told_and_longer_each_time_and_not_where_it_leads_elsewhere() {
+        let (ledger, policy) = (claimed(&[(1, 0)], None), Policy::default());
+        let decide = |channel: &Channel, now: Timestamp| next(&policy, &read(&ledger), channel, OTHER, now, 7);
+        let mut now = at(100);
+        let mut waits = Vec::new();
+        for attempt in 0..6 {
+            let Next::Send(turn) = decide(&channel("chat"), now) else { panic!("nothing is due") };
+            commit(&ledger, 10 + attempt, turn.writes.clone());
+            let limited = NotifyError::RateLimited { channel: "chat".into(), retry_after: Duration::from_millis(300) };
+            let writes = settle(&policy, &read(&ledger), &turn, &Ended::Failed(limited), now, u64::MAX);
+            commit(&ledger, 20 + attempt, writes);
+            let Next::Nothing { at: Some(at), .. } = decide(&channel("chat"), now) else { panic!("it is held") };
+            waits.push(at.since(now).as_millis());
+            now = at;
+        }
+        assert_eq!(waits, [800, 2_500, 4_500, 8_500, 16_500, 32_500]);
+        let elsewhere = Channel { destination: crate::notifier::ChannelHash(2), ..channel("chat") };
+        let before = now.minus(Duration::from_secs(30));
+        assert!(matches!(decide(&channel("chat"), before), Next::Nothing { .. }));
+        assert!(matches!(decide(&elsewhere, before), Next::Send(_)));
     }
 
     #[test]
