@@ -26,8 +26,8 @@ pub(crate) async fn run(common: &Common) -> Result<u8, Failure> {
     let setup = setup::load(common)?;
     let state_dir = setup::state_dir(common, Some(&setup.config))?;
     let began = setup.env.now();
-    say_start(&setup, &state_dir, "pass starts");
     let wired = setup.wire(Some(&state_dir), true).await?;
+    say_start(&setup, &wired, &state_dir, "pass starts");
     say_warnings(&setup, &wired);
     let _alive = alive::take_over(&wired.pipeline, &state_dir).await;
     unit::look_at_units(&wired.pipeline, false).await;
@@ -73,8 +73,8 @@ pub(crate) async fn run(common: &Common) -> Result<u8, Failure> {
 pub(crate) async fn watch(common: &Common) -> Result<u8, Failure> {
     let setup = setup::load(common)?;
     let state_dir = setup::state_dir(common, Some(&setup.config))?;
-    say_start(&setup, &state_dir, "watch starts");
     let wired = setup.wire(Some(&state_dir), true).await?;
+    say_start(&setup, &wired, &state_dir, "watch starts");
     say_warnings(&setup, &wired);
     let _alive = alive::take_over(&wired.pipeline, &state_dir).await;
     let troubled: Mutex<Vec<String>> = Mutex::default();
@@ -123,10 +123,9 @@ fn trouble(ingest: &IngestReport) -> Option<String> {
     }
 }
 
-fn say_start(setup: &Setup, state_dir: &Path, what: &str) {
+fn say_start(setup: &Setup, wired: &Wired, state_dir: &Path, what: &str) {
     let config = &setup.config;
     let file = setup.file.as_ref().map_or_else(|| "environment".to_owned(), |path| path.display().to_string());
-    let channels: Vec<&str> = config.channels.iter().map(|channel| channel.name.as_str()).collect();
     info!(
         version = env!("CARGO_PKG_VERSION"),
         config = %file,
@@ -135,9 +134,15 @@ fn say_start(setup: &Setup, state_dir: &Path, what: &str) {
         queries = config.loki.as_ref().map_or(0, |loki| loki.queries.len()),
         file_groups = config.files.len(),
         model = model_name(config),
-        channels = %channels.join(","),
+        channels = %channels(wired),
         "{what}"
     );
+}
+
+/// The channels that are told.
+pub(crate) fn channels(wired: &Wired) -> String {
+    let names: Vec<&str> = wired.pipeline.notifiers().iter().map(|notifier| &*notifier.channel().name).collect();
+    if names.is_empty() { "-".to_owned() } else { names.join(",") }
 }
 
 /// The model as it is configured.
@@ -203,7 +208,7 @@ fn say_judge(report: &PassReport) {
     let judge = &report.judge;
     if *judge != Default::default() {
         info!(
-            model = judge.model,
+            model = if judge.model.is_empty() { "-" } else { &judge.model },
             analysed = judge.analysed,
             detectors_only = judge.detectors_only,
             waiting = judge.waiting,

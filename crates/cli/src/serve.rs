@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use logwarden_config::Wired;
 use logwarden_core::{
     ledger::{Commit, CommitId, Ledger, Query},
     pipeline::PassReport,
@@ -71,7 +72,7 @@ pub(crate) async fn serve(common: &Common, serve: &Serve) -> Result<u8, Failure>
     let _alive = alive::take_over(pipeline, &state_dir).await;
 
     let began = setup.env.now();
-    say_start(&setup, &state_dir, address, syslog);
+    say_start(&setup, &wired, &state_dir, address, syslog);
     run::say_warnings(&setup, &wired);
     let notify = Notify::from_env();
     notify.ready(&format!("listens on {address}"));
@@ -220,11 +221,10 @@ fn cannot_go_on(error: &dyn std::error::Error) -> Failure {
     Failure::failed("cannot go on").because(error).hint(format!("run `{}`", program::command("doctor")))
 }
 
-fn say_start(setup: &Setup, state_dir: &Path, address: SocketAddr, syslog: [Option<SocketAddr>; 2]) {
+fn say_start(setup: &Setup, wired: &Wired, state_dir: &Path, address: SocketAddr, syslog: [Option<SocketAddr>; 2]) {
     let [tcp, udp] = syslog.map(|listen| listen.map_or_else(|| "-".to_owned(), |listen| listen.to_string()));
     let config = &setup.config;
     let file = setup.file.as_ref().map_or_else(|| "environment".to_owned(), |path| path.display().to_string());
-    let channels: Vec<&str> = config.channels.iter().map(|channel| channel.name.as_str()).collect();
     info!(
         version = env!("CARGO_PKG_VERSION"),
         config = %file,
@@ -236,7 +236,7 @@ fn say_start(setup: &Setup, state_dir: &Path, address: SocketAddr, syslog: [Opti
         clients = config.receiver.clients.len(),
         model = run::model_name(config),
         window_seconds = config.receiver.window.as_secs(),
-        channels = %channels.join(","),
+        channels = %run::channels(wired),
         "receiver starts"
     );
 }
