@@ -70,6 +70,11 @@ const FAMILIES: [(&str, Kind, &str); 34] = [
         Kind::Counter,
         "New templates that resemble more others than they were compared with.",
     ),
+    (
+        "rows_thinned_total",
+        Kind::Counter,
+        "Rows that keep fewer samples or values than usual, since those of all rows took too much memory.",
+    ),
     ("counters_omitted_total", Kind::Counter, "What was counted under names beyond the 10,000 that are kept."),
 ];
 

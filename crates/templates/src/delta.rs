@@ -67,6 +67,9 @@ pub struct Counts {
     /// New leaves that resemble more leaves than they were compared with: which root they get may depend on the order.
     #[serde(default)]
     pub unpaired: u64,
+    /// Rows that keep fewer samples or values than configured, since those of all rows took too much memory.
+    #[serde(default)]
+    pub thinned: u64,
 }
 
 impl Counts {
@@ -82,6 +85,7 @@ impl Counts {
         self.absorbed += next.absorbed;
         self.crowded += next.crowded;
         self.unpaired += next.unpaired;
+        self.thinned += next.thinned;
     }
 }
 

@@ -561,6 +561,7 @@ impl Folded<'_, '_> {
         }
         let mut names: HashMap<Index, Named> = HashMap::new();
         let (mut samples, mut taken) = (Samples::default(), 0);
+        let fewer_values = (limits.values, limits.entities) != (config.values, config.entities);
         for (row, values) in rows.into_iter() {
             let leaf = row.leaf;
             let named = names.entry(leaf).or_insert_with(|| closure.named(leaf));
@@ -568,6 +569,8 @@ impl Folded<'_, '_> {
             let most = if taken > config.samples_bytes { 1 } else { config.samples };
             samples.truncate(0);
             row.samples(config).take(most).for_each(|(time, text)| samples.push(time, &text));
+            let fewer_samples = row.samples(config).nth(most).is_some();
+            delta.counts.thinned += u64::from(fewer_values || fewer_samples);
             taken += samples.size();
             // Of exactly the size that it needs.
             delta.rows.push(row.finish(origin, named, samples.clone(), values, config, &limits));

@@ -306,6 +306,7 @@ impl Pipeline {
             ("lines_crowded".to_owned(), delta.counts.crowded),
             ("lines_absorbed".to_owned(), delta.counts.absorbed),
             ("templates_unpaired".to_owned(), delta.counts.unpaired),
+            ("rows_thinned".to_owned(), delta.counts.thinned),
             ("lines_middle".to_owned(), delta.counts.middle),
         ];
         let mut writes_without_model = Vec::new();

@@ -259,6 +259,24 @@ fn a_tally_of_many_templates_remembers_fewer_values_of_each_but_the_frequent_one
 }
 
 #[test]
+fn rows_that_keep_less_because_of_all_the_others_are_counted() {
+    let verbs = ["opened", "closed", "moved", "copied"];
+    let line = |n: usize| format!("{} by 10.0.{}.{} for {}", verbs[n % 4], n / 250, n % 250, word(n));
+    let lines: Vec<String> = (0..2_000).map(line).collect();
+    let thinned = |config: Config| {
+        let delta = fold(&Miner::new(config), &lines);
+        assert_eq!(delta.rows.iter().map(|row| row.lines).sum::<u64>(), 2_000);
+        assert!(delta.rows.iter().all(|row| !row.samples.is_empty()));
+        (delta.counts.thinned, delta.rows.len() as u64)
+    };
+    let (none, rows) = thinned(headerless());
+    assert_eq!((none, rows > 3), (0, true));
+    assert_eq!(thinned(Config { values_bytes: 1 << 10, ..headerless() }), (rows, rows), "fewer values");
+    let (fewer, rows) = thinned(Config { samples_bytes: 64, ..headerless() });
+    assert!(0 < fewer && fewer < rows, "the first ones have all their samples: {fewer} of {rows}");
+}
+
+#[test]
 fn a_tally_remembers_shorter_samples_when_there_are_many_long_ones() {
     let tallied = tally(headerless(), 15, |page| (0..100).map(|n| long(page * 100 + n)).collect());
     let samples: usize = tallied.templates.iter().flat_map(|template| &template.samples).map(|s| s.text.len()).sum();
