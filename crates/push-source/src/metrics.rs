@@ -8,7 +8,7 @@ use std::{
 
 /// Every family of metrics: its name without `logwarden_`, whether it counts or is a level, and what of. The table in
 /// docs/push.md is made from this one, and the page has all of them, also those that are still zero.
-const FAMILIES: [(&str, Kind, &str); 34] = [
+const FAMILIES: [(&str, Kind, &str); 35] = [
     ("push_requests_total", Kind::By("outcome"), "Requests since the start, by how they ended."),
     ("push_accepted_lines_total", Kind::Counter, "Lines acknowledged since the start."),
     ("push_received_bytes_total", Kind::Counter, "Bytes of bodies received since the start, as they were sent."),
