@@ -263,7 +263,10 @@ fn success(
             });
             let mut by_rule: BTreeMap<usize, u64> = BTreeMap::new();
             within.for_each(|(rule, n)| *by_rule.entry(rule).or_default() += n);
-            let before = counter.total_before(time.minute(), by_rule.into_values().max().unwrap_or(0));
+            // What was read earlier came before, in the same minute, too.
+            let read_before = failures.get(key).map_or(0, |counter| counter.in_minute(time.minute()));
+            let within = read_before + by_rule.into_values().max().unwrap_or(0);
+            let before = counter.total_before(time.minute(), within);
             (before >= u64::from(class.at_least)).then_some((seen.value, before))
         })
         .max_by_key(|(_, before)| *before)?;

@@ -75,11 +75,15 @@ impl Counter {
         recent + self.older.max(0.0) as u64
     }
 
+    /// What is remembered of one minute.
+    pub(crate) fn in_minute(&self, minute: i64) -> u64 {
+        self.minutes.iter().filter(|(m, _)| *m == minute).map(|(_, n)| u64::from(*n)).sum()
+    }
+
     /// All that is remembered of the time before `minute`, and of that minute itself at most `within`.
     pub(crate) fn total_before(&self, minute: i64, within: u64) -> u64 {
         let before: u64 = self.minutes.iter().filter(|(m, _)| *m < minute).map(|(_, n)| u64::from(*n)).sum();
-        let same: u64 = self.minutes.iter().filter(|(m, _)| *m == minute).map(|(_, n)| u64::from(*n)).sum();
-        before + same.min(within) + self.older.max(0.0) as u64
+        before + self.in_minute(minute).min(within) + self.older.max(0.0) as u64
     }
 
     /// The minutes that are remembered exactly.
