@@ -149,6 +149,9 @@ pub struct Incident {
     pub muted_by: Option<String>,
     /// The mute that no longer does, because it became worse.
     pub outgrown: Option<String>,
+    /// Only listed because the day's budget of alerts was spent.
+    #[serde(default)]
+    pub over_budget: bool,
     /// How it ended, in our words, where that is known: `nginx.service works again`. What comes later is news, however soon.
     #[serde(default)]
     pub over: Option<String>,

@@ -86,8 +86,9 @@ pub(crate) struct Group {
 pub(crate) fn groups(incidents: &[IncidentView]) -> Vec<Group> {
     let kinds =
         [EntityKind::Ip, EntityKind::User, EntityKind::Unit, EntityKind::Host, EntityKind::Device, EntityKind::Other];
-    let mut unlisted = incidents.iter().fold(0_u64, |sum, incident| sum.saturating_add(incident.entities_omitted));
-    let mut groups = Vec::new();
+    let unlisted = incidents.iter().fold(0_u64, |sum, incident| sum.saturating_add(incident.entities_omitted));
+    let mut groups: Vec<Group> = Vec::new();
+    let mut most = (0, 0);
     for kind in kinds {
         let mut values: Vec<(&str, u64)> = Vec::new();
         for entity in incidents.iter().flat_map(|incident| &incident.entities).filter(|entity| entity.kind == kind) {
@@ -100,11 +101,18 @@ pub(crate) fn groups(incidents: &[IncidentView]) -> Vec<Group> {
             continue;
         }
         values.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let more = std::mem::take(&mut unlisted).saturating_add(values.len().saturating_sub(MOST_ENTITIES) as u64);
+        let more = values.len().saturating_sub(MOST_ENTITIES) as u64;
+        if values.len() > most.0 {
+            most = (values.len(), groups.len());
+        }
         let members = values.iter().take(MOST_ENTITIES).map(|(value, count)| {
             (Clean::line(value).elided(60), words::times(*count, kind == EntityKind::Ip && words::is_internal(value)))
         });
         groups.push(Group { label: words::entities(kind), members: members.collect(), more });
+    }
+    // What an incident has no room for is of the kind that it has most of.
+    if let Some(group) = groups.get_mut(most.1) {
+        group.more = group.more.saturating_add(unlisted);
     }
     groups
 }

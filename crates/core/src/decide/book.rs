@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use logwarden_detectors::{By, Entity, Route, Severity};
+use logwarden_detectors::{By, Entity, EntityKind, Route, Severity};
 use logwarden_templates::{LeafId, Move, RootId};
 
 use crate::{
@@ -321,6 +321,7 @@ impl<'a> Book<'a> {
             // What comes after an incident that is muted is muted, too.
             muted_by: before.and_then(|(id, _)| self.incident(id)?.muted_by.clone()),
             outgrown: before.and_then(|(id, _)| self.outgrown_by(id)),
+            over_budget: false,
             over: None,
             labels: finding.labels.clone(),
         };
@@ -328,6 +329,7 @@ impl<'a> Book<'a> {
         let muted = mutes::holding(&incident, &self.mutes, self.now).is_some();
         if !muted && !affords(&mut self.budget, finding) {
             incident.route = Route::Digest;
+            incident.over_budget = true;
             if let Some(budget) = &mut self.budget {
                 budget.refuse();
             }
@@ -366,6 +368,7 @@ impl<'a> Book<'a> {
         let route = if held { Route::Digest } else { finding.route };
         touch(incident, finding.count, finding.first, finding.last, now);
         incident.route = incident.route.max(route);
+        incident.over_budget = incident.route == Route::Digest && (incident.over_budget || held);
         let claimed = claimed_by(&finding.by);
         if !incident.claimed_by.contains(&claimed) {
             incident.claimed_by.push(claimed);
@@ -933,20 +936,33 @@ fn absorb(incident: &mut Incident, cited: &[Cited], evidence: &[Evidence], entit
         let same = |old: &&mut Entity| old.kind == new.kind && old.value == new.value;
         if let Some(old) = incident.entities.iter_mut().find(same) {
             old.count = old.count.saturating_add(new.count);
-        } else if incident.entities.len() < MAX_ENTITIES {
-            incident.entities.push(new.clone());
         } else {
-            incident.entities_omitted += 1;
+            let full = incident.entities.len() >= MAX_ENTITIES;
+            incident.entities_omitted += u64::from(full);
+            if !full || make_room(&mut incident.entities, new.kind) {
+                incident.entities.push(new.clone());
+            }
         }
     }
     incident.entities.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value)));
     omitted
 }
 
+/// Leaves out the last of the kind that has the most, for one of a kind that has fewer: a hundred user names must not hide
+/// a second address.
+fn make_room(entities: &mut Vec<Entity>, kind: EntityKind) -> bool {
+    let of_kind = |kind: EntityKind| entities.iter().filter(|entity| entity.kind == kind).count();
+    let crowded = entities.iter().map(|entity| entity.kind).max_by_key(|kind| of_kind(*kind));
+    let Some(crowded) = crowded.filter(|crowded| of_kind(*crowded) > of_kind(kind) + 1) else { return false };
+    let last = entities.iter().rposition(|entity| entity.kind == crowded);
+    last.is_some_and(|last| {
+        entities.remove(last);
+        true
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use logwarden_detectors::EntityKind;
-
     use super::*;
     use crate::testing::rows;
 
@@ -1029,6 +1045,19 @@ mod tests {
         assert_eq!(incident.omitted_keys.count(), 280 - 256);
         assert_eq!(count(&writes, "incident_keys_omitted"), 280 - 256);
         assert_eq!((incident.entities.len(), incident.entities_omitted), (MAX_ENTITIES, 50 - 40));
+    }
+
+    #[test]
+    fn a_hundred_users_do_not_hide_a_new_address() {
+        let of = |kind, value: String| Entity { kind, value: value.into(), count: 3 };
+        let users = || (0..60).map(|n| of(EntityKind::User, format!("user{n}")));
+        let first = [of(EntityKind::Ip, "198.51.100.1".into())].into_iter().chain(users());
+        let first = Grounded { entities: first.collect(), ..finding(0..1, 0) };
+        let second = Grounded { entities: vec![of(EntityKind::Ip, "198.51.100.2".into())], ..finding(0..1, 0) };
+        let writes = writes(1, &[first, second]);
+        let incident = incident(&writes);
+        let addresses = incident.entities.iter().filter(|entity| entity.kind == EntityKind::Ip).count();
+        assert_eq!((addresses, incident.entities.len(), incident.entities_omitted), (2, MAX_ENTITIES, 62 - 40));
     }
 
     #[test]

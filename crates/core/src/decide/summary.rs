@@ -145,6 +145,7 @@ fn incident(
         told: BTreeMap::new(),
         muted_by: None,
         outgrown: None,
+        over_budget: false,
         labels: BTreeMap::new(),
     }
 }

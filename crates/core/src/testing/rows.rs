@@ -78,6 +78,7 @@ pub fn incident(n: u64, at: Timestamp) -> Incident {
         told: BTreeMap::new(),
         muted_by: None,
         outgrown: None,
+        over_budget: false,
         labels: BTreeMap::new(),
     }
 }
