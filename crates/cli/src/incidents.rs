@@ -6,6 +6,7 @@ use logwarden_config::SystemEnv;
 use logwarden_core::{
     Severity,
     decide::{Policy, mutes, summary},
+    detectors::RuleSet,
     env::Env,
     incident::{Incident, Status},
     ledger::{
@@ -86,7 +87,14 @@ pub(crate) async fn list(common: &Common, args: &Args) -> Result<u8, Failure> {
     let mut snapshot = snapshot(&ledger, query).await?;
     snapshot.incidents.retain(|_, incident| !summary::is_summary(&incident.row));
     // A file that cannot be used is the configuration's fault; what is listed is right without it.
-    snapshot.mutes.extend(setup::file_mutes(common).unwrap_or_default());
+    let of_file = setup::file_mutes(common);
+    let all_mutes = of_file.is_ok();
+    snapshot.mutes.extend(of_file.unwrap_or_default());
+    // One that is nowhere any more has been ended.
+    let is_held = |incident: &Incident| match hiding(&snapshot, incident) {
+        Some(mute) => mutes::is_active(mute, SystemEnv.now()),
+        None => incident.muted_by.is_some() && !all_mutes,
+    };
     if let Some(id) = &args.id {
         let incident = named(&snapshot, id)?.ok_or_else(|| unknown(id))?;
         let text = match args.format {
@@ -96,7 +104,8 @@ pub(crate) async fn list(common: &Common, args: &Args) -> Result<u8, Failure> {
                 let message = scan::message(&policy, incident, SystemEnv.now(), false);
                 let text = render(&message, Form::Full, &output::style(Color::Auto));
                 let waiting = why::waiting(&snapshot, incident, SystemEnv.now());
-                let mut text = format!("{text}\n{}", why::no_new_message(&policy, incident, &waiting));
+                let mut text =
+                    format!("{text}\n{}", why::no_new_message(&policy, incident, is_held(incident), &waiting));
                 if let Some(mute) = hiding(&snapshot, incident) {
                     let _ = writeln!(text, "Muted: {}", mute_line(mute, &snapshot));
                 }
@@ -112,10 +121,16 @@ pub(crate) async fn list(common: &Common, args: &Args) -> Result<u8, Failure> {
     let mut text = match args.format {
         Format::Json => json(&incidents),
         Format::Text => {
-            let mut text = table(&incidents, args.all);
-            let hidden: Vec<&Muted> = incidents.iter().filter_map(|incident| hiding(&snapshot, incident)).collect();
+            let mut text = table(&incidents, args.all, &is_held);
+            let held = incidents.iter().filter(|incident| is_held(incident));
+            let hidden: Vec<&Muted> = held.filter_map(|incident| hiding(&snapshot, incident)).collect();
             for mute in snapshot.mutes.iter().filter(|mute| hidden.iter().any(|one| one.id == mute.id)) {
                 let _ = writeln!(text, "muted by {}", mute_line(mute, &snapshot));
+            }
+            let over = incidents.iter().filter(|incident| incident.over_budget).count() as u64;
+            if over > 0 {
+                let over = output::amount(over, "incident is", "incidents are");
+                let _ = writeln!(text, "{over} only listed: the day's budget of alerts is spent (alerts.per_day)");
             }
             text
         }
@@ -176,7 +191,7 @@ fn json(incidents: &[&Incident]) -> String {
     text
 }
 
-fn table(incidents: &[&Incident], all: bool) -> String {
+fn table(incidents: &[&Incident], all: bool, is_held: &dyn Fn(&Incident) -> bool) -> String {
     if incidents.is_empty() {
         let more = if all { "" } else { "; `--all` also shows what is over" };
         return format!("no incidents{more}\n");
@@ -186,7 +201,7 @@ fn table(incidents: &[&Incident], all: bool) -> String {
         format!("{:<9} {:<9} {:<7} {:<17} {:>8}  {}\n", "id", "severity", "status", "last", "events", "what");
     for incident in incidents {
         let status = match incident.status {
-            _ if incident.muted_by.is_some() => "muted",
+            _ if is_held(incident) => "muted",
             Status::Firing => "firing",
             Status::Quiet { .. } => "quiet",
             Status::Merged { .. } => "merged",
@@ -229,8 +244,22 @@ pub(crate) async fn mute(common: &Common, args: &Mute) -> Result<u8, Failure> {
         matches.incident = Some(named(&snapshot, id)?.ok_or_else(|| unknown(id))?.id.to_string());
     }
     logwarden_config::check_mute(&matches).map_err(|why| {
-        Failure::usage(why).hint(format!("`{}` shows what can be muted", program::command("incidents --format json")))
+        let where_from = if args.template.is_some() { "fold --format json FILE" } else { "incidents --format json" };
+        Failure::usage(why).hint(format!("`{}` shows what can be muted", program::command(where_from)))
     })?;
+    let (rules, all) = setup::rules(common);
+    let mut unheard = None;
+    if matches.rule.is_some() {
+        let known = snapshot(&ledger, query.clone()).await?;
+        let claims = known.incidents.values().flat_map(|incident| &incident.row.claimed_by).map(String::as_str);
+        if let Some((why, hint)) = logwarden_config::idle_mute(&matches, &rules, claims) {
+            if all {
+                let failure = Failure::usage(why);
+                return Err(hint.into_iter().fold(failure, Failure::hint));
+            }
+            unheard = Some(format!("{why}, as far as one can tell: your own rules cannot be read"));
+        }
+    }
     let user = || std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_default();
     let id = format!("{:08x}", SystemEnv.random() >> 32);
     let muted = Muted {
@@ -257,7 +286,8 @@ pub(crate) async fn mute(common: &Common, args: &Mute) -> Result<u8, Failure> {
     let unmute = program::command("unmute");
     let held = output::amount(held, "incident that goes on is", "incidents that go on are");
     let mut text = format!("muted as {id} {until}; `{unmute} {id}` ends it\n{held} held back\n");
-    for why in warnings(common, &snapshot(&ledger, query).await?, &muted) {
+    let warnings = warnings(&rules, &snapshot(&ledger, query).await?, &muted);
+    for why in unheard.into_iter().chain(warnings) {
         let _ = writeln!(text, "warning: {}", Clean::line(&why).elided(300).as_str());
     }
     output::write(text.as_bytes())?;
@@ -265,9 +295,8 @@ pub(crate) async fn mute(common: &Common, args: &Mute) -> Result<u8, Failure> {
 }
 
 /// What a mute hides that should be thought over.
-fn warnings(common: &Common, snapshot: &Snapshot, mute: &Muted) -> Vec<String> {
-    let rules = setup::rules(common);
-    let mut warnings: Vec<String> = logwarden_config::grave_mute(&mute.matches, &rules).into_iter().collect();
+fn warnings(rules: &RuleSet, snapshot: &Snapshot, mute: &Muted) -> Vec<String> {
+    let mut warnings: Vec<String> = logwarden_config::grave_mute(&mute.matches, rules).into_iter().collect();
     let incidents = snapshot.incidents.values().map(|incident| &incident.row);
     let grave = incidents.filter(|incident| mutes::matches(&mute.matches, incident) && mutes::is_grave(incident));
     warnings.extend(

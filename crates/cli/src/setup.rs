@@ -131,21 +131,25 @@ pub(crate) fn ledger(common: &Common) -> Result<Arc<dyn Ledger>, Failure> {
 pub(crate) fn file_mutes(common: &Common) -> Result<Vec<Mute>, Failure> {
     match read(common)? {
         Read::Good(setup) => match &setup.config.alerts.mutes_file {
-            Some(path) => Ok(logwarden_config::read_mutes(path)?),
+            Some(path) => Ok(logwarden_config::read_mutes(path)?.into_iter().map(|(_, mute)| mute).collect()),
             None => Ok(Vec::new()),
         },
         Read::Mistaken { .. } => Ok(Vec::new()),
     }
 }
 
-/// The rules that a pass would use; those that come with the program where one's own cannot be used.
-pub(crate) fn rules(common: &Common) -> RuleSet {
+/// The rules that a pass would use, and whether these are all of them: those that come with the program stand in for one's
+/// own where these cannot be used.
+pub(crate) fn rules(common: &Common) -> (RuleSet, bool) {
     let own = match read(common) {
-        Ok(Read::Good(setup)) => setup.config.detectors.rules_dir,
+        Ok(Read::Good(setup)) => match setup.config.detectors.rules_dir {
+            None => Some(RuleSet::builtin()),
+            Some(directory) => logwarden_config::read_rules(&directory, program::name()).ok(),
+        },
         _ => None,
     };
-    own.and_then(|directory| logwarden_config::read_rules(&directory, program::name()).ok())
-        .unwrap_or_else(RuleSet::builtin)
+    let all = own.is_some();
+    (own.unwrap_or_else(RuleSet::builtin), all)
 }
 
 /// This machine's name.

@@ -44,11 +44,15 @@ pub(crate) fn waiting(snapshot: &Snapshot, incident: &Incident, now: Timestamp) 
     lines
 }
 
-/// About one incident, for which a message is `waiting` in some channels.
-pub(crate) fn no_new_message(policy: &Policy, incident: &Incident, waiting: &[String]) -> String {
+/// About one incident, which a mute holds back or not, and for which a message is `waiting` in some channels.
+pub(crate) fn no_new_message(policy: &Policy, incident: &Incident, held: bool, waiting: &[String]) -> String {
     let mut text = String::from("why no new message\n");
     if let Some(mute) = &incident.muted_by {
-        let _ = writeln!(text, "  it is muted by {}", Clean::line(mute).elided(40).as_str());
+        let mute = Clean::line(mute).elided(40);
+        let _ = match held {
+            true => writeln!(text, "  it is muted by {}", mute.as_str()),
+            false => writeln!(text, "  its mute {} has ended: it is told when it goes on", mute.as_str()),
+        };
     }
     match incident.status {
         Status::Quiet { .. } => {
@@ -56,6 +60,12 @@ pub(crate) fn no_new_message(policy: &Policy, incident: &Incident, waiting: &[St
         }
         Status::Merged { into } => {
             let _ = writeln!(text, "  it is part of {}, whose message tells of both", into.short());
+        }
+        Status::Firing if incident.over_budget => {
+            text.push_str(
+                "  it is only listed: the day's budget of alerts is spent (alerts.per_day). It is told when it becomes high, or \
+                 goes\n  on tomorrow, and the day's summary names it\n",
+            );
         }
         Status::Firing if incident.route == Route::Digest => {
             text.push_str("  it is only listed: nothing tells yet that it is unusual\n");

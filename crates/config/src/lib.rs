@@ -25,7 +25,7 @@ pub use config::{
     Alerts, ChannelConfig, ChannelKind, Config, Detectors, FileGroup, Grafana, Loki, LokiQuery, Model, Receiver,
 };
 pub use mistake::{Mistake, Mistakes};
-pub use mutes::{check as check_mute, describe as describe_mute, grave as grave_mute, read_mutes};
+pub use mutes::{check as check_mute, describe as describe_mute, grave as grave_mute, idle as idle_mute, read_mutes};
 pub use place::{config_file, state_dir};
 pub use read::{Checked, Input, read};
 pub use secret::{DiskFiles, Files, MemoryFiles, Secret};

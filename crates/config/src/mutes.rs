@@ -4,8 +4,9 @@ use std::{fs, path::Path};
 
 use logwarden_core::{
     LineId, Severity, Timestamp,
-    detectors::RuleSet,
+    detectors::{By, RuleSet, nearest},
     ledger::{Mute, MuteMatch},
+    pipeline::OWN_NAMES,
 };
 use serde::Deserialize;
 use toml::Spanned;
@@ -36,12 +37,12 @@ struct Entry {
     author: String,
 }
 
-/// Reads a file of mutes.
+/// Reads a file of mutes, each with its place: `mutes.toml:3`.
 ///
 /// # Errors
 ///
 /// When it cannot be read, or one of its mutes cannot be meant like this; with the line and a hint.
-pub fn read_mutes(path: &Path) -> Result<Vec<Mute>, WireError> {
+pub fn read_mutes(path: &Path) -> Result<Vec<(String, Mute)>, WireError> {
     let text = fs::read_to_string(path).map_err(|error| {
         let hint = "name another file in alerts.mutes_file, or none".to_owned();
         WireError::usage(format!("cannot read the mutes in {}", path.display()), Some(hint), Some(error.into()))
@@ -49,7 +50,7 @@ pub fn read_mutes(path: &Path) -> Result<Vec<Mute>, WireError> {
     parse(&path.display().to_string(), &text)
 }
 
-fn parse(name: &str, text: &str) -> Result<Vec<Mute>, WireError> {
+fn parse(name: &str, text: &str) -> Result<Vec<(String, Mute)>, WireError> {
     let line_at = |at: usize| 1 + text.get(..at).map_or(0, |before| before.matches('\n').count());
     let refused = |at: Option<usize>, why: &str| {
         let place = at.map_or_else(String::new, |at| format!(":{}", line_at(at)));
@@ -72,7 +73,8 @@ fn parse(name: &str, text: &str) -> Result<Vec<Mute>, WireError> {
         };
         let json = serde_json::to_vec(&matches).unwrap_or_default();
         let id = format!("{:08x}", LineId::of(&[b"mute", &json]).bits() >> 96);
-        mutes.push(Mute { id, matches, until, reason, author, created: Timestamp::from_secs(0) });
+        let place = format!("{name}:{}", at.map_or(1, line_at));
+        mutes.push((place, Mute { id, matches, until, reason, author, created: Timestamp::from_secs(0) }));
     }
     Ok(mutes)
 }
@@ -100,6 +102,55 @@ pub fn check(matches: &MuteMatch) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Everybody who may claim an incident, as incidents name them (`rule:oom-kill`), and how bad at worst.
+fn speakers(rules: &RuleSet) -> Vec<(String, Severity)> {
+    let own = OWN_NAMES.iter().map(|(name, worst)| (format!("detector:{name}"), *worst));
+    let known = rules.speakers().map(|(by, worst)| match by {
+        By::Rule { id } => (format!("rule:{id}"), worst),
+        By::Detector { name } | By::Model { name } => (format!("detector:{name}"), worst),
+    });
+    let injection = OWN_NAMES.iter().filter(|(name, _)| *name == "model-injection");
+    known.chain(own).chain(injection.map(|(name, worst)| (format!("rule:{name}"), *worst))).collect()
+}
+
+/// Whether a mute of `rule` is about what `claim` claims.
+fn is_about(rule: &str, claim: &str) -> bool {
+    claim == rule || bare(claim) == rule
+}
+
+fn bare(claim: &str) -> &str {
+    claim.split_once(':').map_or(claim, |(_, name)| name)
+}
+
+/// Why a mute of a rule holds nothing back, and what was meant: nobody of that name claims incidents, neither a rule, a
+/// class or a detector, nor any of `others`.
+pub fn idle<'a>(
+    matches: &MuteMatch,
+    rules: &RuleSet,
+    others: impl IntoIterator<Item = &'a str>,
+) -> Option<(String, Option<String>)> {
+    let name = matches.rule.as_deref()?;
+    let speakers = speakers(rules);
+    let claimed = speakers.iter().any(|(claim, _)| is_about(name, claim));
+    if claimed || name.starts_with("model:") || others.into_iter().any(|claim| is_about(name, claim)) {
+        return None;
+    }
+    let meant = |name: &str| format!("did you mean `{name}`?");
+    Some(match rules.speaks_through(name.strip_prefix("rule:").unwrap_or(name)) {
+        Some(Some(through)) => (
+            format!("the rule `{name}` makes no incidents of its own: `{through}` tells what it notices"),
+            Some(meant(&through)),
+        ),
+        Some(None) => (format!("the rule `{name}` says what is normal and makes no incidents"), None),
+        None => {
+            let of_rules = rules.rules().map(|rule| rule.id.as_str());
+            let near = nearest(bare(name), speakers.iter().map(|(claim, _)| bare(claim)).chain(of_rules));
+            let hint = near.map_or_else(|| "`incidents --format json` names them as `classifier`".to_owned(), meant);
+            (format!("there is no rule `{name}`"), Some(hint))
+        }
+    })
+}
+
 /// What a mute could hide that should be thought over, as far as one can tell beforehand.
 pub fn grave(matches: &MuteMatch, rules: &RuleSet) -> Option<String> {
     if matches.incident.is_some() {
@@ -107,8 +158,9 @@ pub fn grave(matches: &MuteMatch, rules: &RuleSet) -> Option<String> {
     }
     match &matches.rule {
         Some(name) => {
-            let rule = rules.rules().find(|rule| rule.id == *name && rule.severity >= Severity::High)?;
-            Some(format!("it holds back {name}, which is never less than {}", rule.severity))
+            let of_name = speakers(rules).into_iter().filter(|(claim, _)| is_about(name, claim));
+            let worst = of_name.map(|(_, worst)| worst).max().filter(|worst| *worst >= Severity::High)?;
+            Some(format!("it holds back {name}, which may be {worst}"))
         }
         None if matches.template.is_none() && matches.text.is_none() => {
             Some("it also holds back what is critical or high there".to_owned())
@@ -163,10 +215,12 @@ mod tests {
                     reason = \"our own scanner\"\nauthor = \"anna\"\n\n[[mute]]\ntext = \"probe\"\nreason = \"r\"\n\
                     author = \"a\"\nuntil = 2026-12-01T10:00:00+02:00\n";
         let mutes = parse("mutes.toml", text).unwrap();
-        assert_eq!(mutes[0].until, Some(Timestamp::from_secs(1_798_761_599)));
-        assert_eq!(mutes[1].until, Some(Timestamp::from_secs(1_796_112_000)));
-        assert_eq!(describe(&mutes[0].matches), "rule web-sensitive-files, label env=staging");
-        assert_ne!(mutes[0].id, mutes[1].id);
+        let [(first_place, first), (second_place, second)] = &mutes[..] else { panic!("{mutes:?}") };
+        assert_eq!((first_place.as_str(), second_place.as_str()), ("mutes.toml:1", "mutes.toml:8"));
+        assert_eq!(first.until, Some(Timestamp::from_secs(1_798_761_599)));
+        assert_eq!(second.until, Some(Timestamp::from_secs(1_796_112_000)));
+        assert_eq!(describe(&first.matches), "rule web-sensitive-files, label env=staging");
+        assert_ne!(first.id, second.id);
     }
 
     #[test]
@@ -199,5 +253,52 @@ mod tests {
         assert!(of(None, Some("web-1"), None).is_some());
         assert_eq!(of(Some("web-sensitive-files"), Some("web-1"), None), None);
         assert_eq!(of(None, None, Some("probe")), None);
+    }
+    #[test]
+    fn a_mute_of_what_may_be_high_is_thought_over_whoever_claims_it() {
+        let rules = RuleSet::builtin();
+        for (name, wanted) in [
+            ("source-silence", Some("high")),
+            ("detector:source-silence", Some("high")),
+            ("ssh-login", Some("high")),
+            ("ssh-login-success", Some("critical")),
+            ("state-set-aside", Some("critical")),
+            ("surge", None),
+            ("model-injection", None),
+        ] {
+            let matches = MuteMatch { rule: Some(name.to_owned()), ..MuteMatch::default() };
+            let wanted = wanted.map(|worst| format!("it holds back {name}, which may be {worst}"));
+            assert_eq!(grave(&matches, &rules), wanted);
+            assert_eq!(idle(&matches, &rules, []), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_mute_that_holds_nothing_says_so() {
+        let own = "version = 1\n[[rule]]\nid='payment-refused'\ntitle='t'\nseverity='low'\ncategory='disk'\n\
+                   explanation='e'\nsource='s'\nnext='n'\nany=['boom']\nexamples=['boom']";
+        let rules = RuleSet::with_files([("mine.toml", own)]).unwrap();
+        let told = |rule: &str| {
+            let matches = MuteMatch { rule: Some(rule.to_owned()), ..MuteMatch::default() };
+            let why = idle(&matches, &rules, ["model:gemma2:9b"]);
+            why.map(|(what, hint)| format!("{what}; {}", hint.unwrap_or_else(|| "no hint".to_owned())))
+        };
+        for fine in ["payment-refused", "rule:oom-kill", "novel", "gemma2:9b", "model:another"] {
+            assert_eq!(told(fine), None, "{fine}");
+        }
+        let wrong =
+            ["oom-kil", "payment-refuse", "ssh-failed-password", "rule:ssh-failed-password", "ssh-failed-passwrd"];
+        let wrong = wrong.into_iter().chain(["detector:oom-kill", "shipper-healthy", "logins", "x"]);
+        insta::assert_snapshot!(wrong.filter_map(told).collect::<Vec<_>>().join("\n"), @r"
+        there is no rule `oom-kil`; did you mean `oom-kill`?
+        there is no rule `payment-refuse`; did you mean `payment-refused`?
+        the rule `ssh-failed-password` makes no incidents of its own: `ssh-login` tells what it notices; did you mean `ssh-login`?
+        the rule `rule:ssh-failed-password` makes no incidents of its own: `ssh-login` tells what it notices; did you mean `ssh-login`?
+        there is no rule `ssh-failed-passwrd`; did you mean `ssh-failed-password`?
+        there is no rule `detector:oom-kill`; did you mean `oom-kill`?
+        the rule `shipper-healthy` says what is normal and makes no incidents; no hint
+        there is no rule `logins`; did you mean `login`?
+        there is no rule `x`; `incidents --format json` names them as `classifier`
+        ");
     }
 }

@@ -242,7 +242,12 @@ pub async fn wire(config: &Config, around: Surroundings<'_>) -> Result<Wired, Wi
         Some(path) => crate::read_mutes(path)?,
         None => Vec::new(),
     };
-    for mute in mutes.iter().filter(|mute| logwarden_core::decide::mutes::is_active(mute, env.now())) {
+    let active = mutes.iter().filter(|(_, mute)| logwarden_core::decide::mutes::is_active(mute, env.now()));
+    for (place, mute) in active {
+        if let Some((why, hint)) = crate::idle_mute(&mute.matches, &rules, config.model.name.as_deref()) {
+            let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+            warnings.push(format!("{place}: a mute that holds nothing back: {why}{hint}"));
+        }
         if let Some(why) = crate::grave_mute(&mute.matches, &rules) {
             warnings.push(format!("the mute of {} by {}: {why}", crate::describe_mute(&mute.matches), mute.author));
         }
@@ -252,7 +257,7 @@ pub async fn wire(config: &Config, around: Surroundings<'_>) -> Result<Wired, Wi
         remind_urgent: config.alerts.remind_urgent,
         remind_other: config.alerts.remind_other,
         links: links(config)?,
-        mutes,
+        mutes: mutes.into_iter().map(|(_, mute)| mute).collect(),
         alerts_per_day: config.alerts.per_day,
         summary_every: config.alerts.summary_every,
         program: around.program,

@@ -47,7 +47,7 @@ pub use self::{
     deliver::DeliverReport,
     ingest::{IngestReport, SourceOutcome},
     judge::JudgeReport,
-    own::{FailedUnit, Trouble},
+    own::{FailedUnit, OWN_NAMES, Trouble},
 };
 use crate::{
     Timestamp,

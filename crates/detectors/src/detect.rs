@@ -164,6 +164,7 @@ fn look(
     learned.source.places = places;
     bound(memory, &mut learned, settings.max_rows);
     findings.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| b.score.total_cmp(&a.score)));
+    debug_assert!(findings.iter().all(|finding| rules.knows_speaker_of(finding)), "mutes must know who speaks");
     route(&mut findings, settings, read.now);
     Detection { signals, findings, learned }
 }

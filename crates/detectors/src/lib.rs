@@ -30,6 +30,7 @@ mod severity;
 mod shape;
 mod signatures;
 mod silence;
+mod speakers;
 mod spelling;
 mod stats;
 mod texts;

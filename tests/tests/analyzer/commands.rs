@@ -246,6 +246,8 @@ async fn what_goes_wrong_is_told_with_what_to_do() {
         &["mute"],
         &["mute", "ffffffff"],
         &["mute", "--label", "staging"],
+        &["mute", "--rule", "oom-kil"],
+        &["mute", "--rule", "ssh-failed-password"],
         &["unmute", "ffffffff"],
         &["forget", "ffffffff"],
         &["quarantine", "show", "7"],

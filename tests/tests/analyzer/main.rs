@@ -633,6 +633,10 @@ async fn what_is_muted_is_not_told_and_says_so() {
 
     let unmuted = world.command(&["unmute", &id]).output().await.unwrap();
     assert_eq!(unmuted.status.code(), Some(0), "{}", err(&unmuted));
+    let list = out(&world.command(&["incidents"]).output().await.unwrap());
+    assert!(!list.contains("muted"), "{list}");
+    let full = out(&world.command(&["incidents", &id]).output().await.unwrap());
+    assert!(full.contains("has ended: it is told when it goes on"), "{full}");
     let wrong = world.command(&["mute", "--label", "staging"]).output().await.unwrap();
     assert_eq!(wrong.status.code(), Some(2));
     assert!(err(&wrong).contains("a label is written with its value"), "{}", err(&wrong));
@@ -657,6 +661,15 @@ async fn a_file_of_mutes_holds_back_warns_and_is_checked() {
     let all = out(&world.command(&["mute", "--list"]).output().await.unwrap());
     assert!(all.contains("label job=syslog") && all.contains("(file)"), "{all}");
 
+    // A rule that is not there any more must not keep anybody from being told.
+    std::fs::write(&mutes, "\n[[mute]]\nrule = \"oom-kil\"\nreason = \"r\"\nauthor = \"anna\"\n").unwrap();
+    world.log(20, "EXT4-fs error (device sda1): ext4_lookup: deleted inode referenced: 12");
+    let run = world.run().await;
+    assert_eq!(run.status.code(), Some(0), "{}", err(&run));
+    assert_ne!(world.told().len(), 0);
+    let wanted = "mutes.toml:2: a mute that holds nothing back: there is no rule `oom-kil`; did you mean `oom-kill`?";
+    assert!(err(&run).contains(wanted), "{}", err(&run));
+
     std::fs::write(&mutes, "[[mute]]\nhots = \"web-1\"\n").unwrap();
     let run = world.run().await;
     assert_eq!(run.status.code(), Some(2));
@@ -680,6 +693,13 @@ async fn the_days_budget_holds_back_what_is_below_high() {
     assert!(told.iter().any(|message| message.contains("mysqld") || message.contains("java")), "{told:#?}");
     let list = out(&world.command(&["incidents"]).output().await.unwrap());
     assert_eq!(list.matches("firing  2").count(), 3, "{list}");
+    assert!(list.contains("1 incident is only listed: the day's budget of alerts is spent"), "{list}");
+    let medium = list.lines().filter(|line| line.contains(" medium ")).map(|line| line.split(' ').next().unwrap());
+    let mut why = String::new();
+    for id in medium {
+        why += &out(&world.command(&["incidents", id]).output().await.unwrap());
+    }
+    assert_eq!(why.matches("it is only listed: the day's budget of alerts is spent").count(), 1, "{why}");
 }
 
 #[tokio::test]

@@ -218,6 +218,7 @@ impl Trouble {
                 hint.clone(),
             ),
         };
+        debug_assert!(OWN_NAMES.contains(&(name, severity)), "mutes must know who speaks: {name}");
         let labels = match self {
             Self::UnitFailed { unit, .. } => BTreeMap::from([(UNIT.to_owned(), unit.clone())]),
             _ => BTreeMap::new(),
@@ -247,6 +248,22 @@ impl Trouble {
         }
     }
 }
+
+/// What incidents about logwarden itself and its surroundings are claimed by, besides rules and detectors, and how bad they
+/// are.
+pub const OWN_NAMES: [(&str, Severity); 11] = [
+    ("channel-broken", Severity::High),
+    ("disk-nearly-full", Severity::High),
+    ("left-out", Severity::Low),
+    ("lines-missing", Severity::Medium),
+    ("model-away", Severity::Medium),
+    ("model-injection", Severity::Medium),
+    ("model-unusable", Severity::Medium),
+    ("source-unreadable", Severity::High),
+    ("state-set-aside", Severity::Critical),
+    ("unit-failed", Severity::High),
+    ("unreadable-input", Severity::Medium),
+];
 
 /// The label of incidents about failed units that names the unit.
 const UNIT: &str = "unit";
