@@ -125,6 +125,9 @@ pub struct Incident {
     pub entities: Vec<Entity>,
     /// Entities that did not fit.
     pub entities_omitted: u64,
+    /// The latest of those that were not there when it began, the newest last; bounded.
+    #[serde(default)]
+    pub newcomers: Vec<Entity>,
     /// Events so far.
     pub count: u64,
     /// The first event.

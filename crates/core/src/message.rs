@@ -141,6 +141,9 @@ pub struct IncidentView {
     pub entities: Vec<Entity>,
     /// Entities that are not listed.
     pub entities_omitted: u64,
+    /// The latest of those that came while it went on, the newest last, however rare they are.
+    #[serde(default)]
+    pub newcomers: Vec<Entity>,
     /// The rule or detector that claims it (`rule oom-kill`), or that only the model does.
     pub claimed_by: String,
     /// Grafana Explore with the exact query and time; built by us.

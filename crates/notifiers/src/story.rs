@@ -17,6 +17,8 @@ pub(crate) const MOST_LINES: usize = 8;
 pub(crate) const LONGEST_LINE: usize = 300;
 /// Entities shown at most, of each kind.
 const MOST_ENTITIES: usize = 5;
+/// So many of them are the latest to come, however rare they are.
+const MOST_NEWCOMERS: usize = 2;
 
 /// Lines to show, and how many events are not shown.
 pub(crate) struct Evidence {
@@ -86,7 +88,7 @@ pub(crate) struct Group {
 pub(crate) fn groups(incidents: &[IncidentView]) -> Vec<Group> {
     let kinds =
         [EntityKind::Ip, EntityKind::User, EntityKind::Unit, EntityKind::Host, EntityKind::Device, EntityKind::Other];
-    let unlisted = incidents.iter().fold(0_u64, |sum, incident| sum.saturating_add(incident.entities_omitted));
+    let mut unlisted = incidents.iter().fold(0_u64, |sum, incident| sum.saturating_add(incident.entities_omitted));
     let mut groups: Vec<Group> = Vec::new();
     let mut most = (0, 0);
     for kind in kinds {
@@ -101,6 +103,20 @@ pub(crate) fn groups(incidents: &[IncidentView]) -> Vec<Group> {
             continue;
         }
         values.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let newcomers = incidents.iter().flat_map(|incident| &incident.newcomers).filter(|entity| entity.kind == kind);
+        let mut rare = Vec::new();
+        for newcomer in newcomers.rev().take(MOST_NEWCOMERS) {
+            match values.iter().position(|(value, _)| *value == &*newcomer.value) {
+                Some(known) if known < MOST_ENTITIES => {}
+                Some(known) => rare.push(values.remove(known)),
+                None => {
+                    unlisted = unlisted.saturating_sub(1);
+                    rare.push((&newcomer.value, newcomer.count));
+                }
+            }
+        }
+        let place = values.len().min(MOST_ENTITIES - rare.len());
+        values.splice(place..place, rare);
         let more = values.len().saturating_sub(MOST_ENTITIES) as u64;
         if values.len() > most.0 {
             most = (values.len(), groups.len());

@@ -42,6 +42,8 @@ const MAX_KEYS: usize = 256;
 const MAX_EVIDENCE: usize = 12;
 /// Entities listed per incident.
 const MAX_ENTITIES: usize = 40;
+/// Entities that came while it went on and are remembered as such.
+const MAX_NEWCOMERS: usize = 4;
 
 #[derive(Debug)]
 struct Slot<T> {
@@ -308,6 +310,7 @@ impl<'a> Book<'a> {
             evidence: Vec::new(),
             entities: Vec::new(),
             entities_omitted: 0,
+            newcomers: Vec::new(),
             count: finding.count,
             first: finding.first,
             last: finding.last,
@@ -376,6 +379,7 @@ impl<'a> Book<'a> {
         if !incident.profiles.contains(&finding.profile) {
             incident.profiles.push(finding.profile.clone());
         }
+        greet(incident, &finding.entities);
         self.templates_omitted += absorb(incident, &finding.cited, &finding.evidence, &finding.entities);
         // Our own words say how it is now, such as how much room is left.
         if rank(finding) > from || (incident.source.is_own() && rank(finding) == from) {
@@ -948,6 +952,19 @@ fn absorb(incident: &mut Incident, cited: &[Cited], evidence: &[Evidence], entit
     omitted
 }
 
+/// Notes who is new in an incident that goes on.
+fn greet(incident: &mut Incident, entities: &[Entity]) {
+    let same = |one: &Entity, other: &Entity| one.kind == other.kind && one.value == other.value;
+    for entity in entities.iter().filter(|entity| entity.kind != EntityKind::Host) {
+        if let Some(known) = incident.newcomers.iter_mut().find(|known| same(known, entity)) {
+            known.count = known.count.saturating_add(entity.count);
+        } else if !incident.entities.iter().any(|known| same(known, entity)) {
+            incident.newcomers.push(entity.clone());
+        }
+    }
+    incident.newcomers.drain(..incident.newcomers.len().saturating_sub(MAX_NEWCOMERS));
+}
+
 /// Leaves out the last of the kind that has the most, for one of a kind that has fewer: a hundred user names must not hide
 /// a second address.
 fn make_room(entities: &mut Vec<Entity>, kind: EntityKind) -> bool {
@@ -1058,6 +1075,7 @@ mod tests {
         let incident = incident(&writes);
         let addresses = incident.entities.iter().filter(|entity| entity.kind == EntityKind::Ip).count();
         assert_eq!((addresses, incident.entities.len(), incident.entities_omitted), (2, MAX_ENTITIES, 62 - 40));
+        assert_eq!(incident.newcomers, [of(EntityKind::Ip, "198.51.100.2".into())]);
     }
 
     #[test]

@@ -133,6 +133,7 @@ fn incident(
         evidence: Vec::new(),
         entities: Vec::new(),
         entities_omitted: 0,
+        newcomers: Vec::new(),
         count: period.lines,
         first: period.from,
         last: period.to,

@@ -51,6 +51,7 @@ pub fn view(policy: &Policy, incident: &Incident) -> IncidentView {
         recommendation: incident.recommendation.as_ref().map(prose),
         entities: incident.entities.iter().filter(|entity| entity.kind != EntityKind::Host).cloned().collect(),
         entities_omitted: incident.entities_omitted,
+        newcomers: incident.newcomers.clone(),
         claimed_by: incident.claimed_by.first().cloned().unwrap_or_default().replacen(':', " ", 1),
         link,
         seen_before: incident.before.map(|(_, last)| last),

@@ -66,6 +66,7 @@ pub fn incident(n: u64, at: Timestamp) -> Incident {
         evidence: Vec::new(),
         entities: Vec::new(),
         entities_omitted: 0,
+        newcomers: Vec::new(),
         count: n,
         first: at,
         last: at,

@@ -2,7 +2,8 @@
 
 use logwarden_core::{
     Severity,
-    message::Body,
+    detectors::{Entity, EntityKind},
+    message::{Body, IncidentView, Occasion},
     notifier::{Form, Notifier},
 };
 use logwarden_notifiers::{Ndjson, Style, Terminal, render};
@@ -93,6 +94,21 @@ async fn the_terminal_shows() {
     let channel = Terminal::new("terminal", Box::new(out.clone()), style, Severity::Low);
     channel.send(&samples::all()[1].1, Form::Full, None).await.unwrap();
     insta::assert_snapshot!("terminal_in_colour", out.text().replace('\u{1b}', "␛"));
+}
+
+#[test]
+fn who_came_last_is_named_beside_those_who_come_most() {
+    let address = |n: u64, count| Entity { kind: EntityKind::Ip, value: format!("198.51.100.{n}").into(), count };
+    let shown = |newcomers: Vec<Entity>, entities_omitted| {
+        let entities = (1..=9).map(|n| address(n, 100 - n)).collect();
+        let view = IncidentView { entities, entities_omitted, newcomers, ..samples::brute_force() };
+        let page =
+            render(&samples::incidents(Occasion::Grew, vec![view]), Form::Full, &Style { color: false, width: 200 });
+        page.lines().find(|line| line.contains("198.51.100.1 ")).unwrap().trim().to_owned()
+    };
+    insta::assert_snapshot!(shown(Vec::new(), 3), @"addresses  198.51.100.1 (99 times), 198.51.100.2 (98 times), 198.51.100.3 (97 times), 198.51.100.4 (96 times), 198.51.100.5 (95 times) and 7 more");
+    insta::assert_snapshot!(shown(vec![address(2, 98), address(9, 91)], 3), @"addresses  198.51.100.1 (99 times), 198.51.100.2 (98 times), 198.51.100.3 (97 times), 198.51.100.4 (96 times), 198.51.100.9 (91 times) and 7 more");
+    insta::assert_snapshot!(shown(vec![address(8, 92), address(77, 1)], 3), @"addresses  198.51.100.1 (99 times), 198.51.100.2 (98 times), 198.51.100.3 (97 times), 198.51.100.77 (1 time), 198.51.100.8 (92 times) and 7 more");
 }
 
 #[tokio::test]

@@ -86,6 +86,7 @@ fn incident() -> impl Strategy<Value = IncidentView> {
                 count: n.0,
                 evidence_omitted: n.0,
                 entities_omitted: n.0,
+                newcomers: Vec::new(),
                 late_by_seconds: Some(n.0),
                 first: time(n.1),
                 last: time(n.2),

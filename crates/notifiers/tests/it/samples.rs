@@ -88,6 +88,7 @@ pub(crate) fn brute_force() -> IncidentView {
             entity(EntityKind::User, "admin", 12),
         ],
         entities_omitted: 3,
+        newcomers: Vec::new(),
         claimed_by: "rule ssh-brute-force".into(),
         link: Some(explore.link(&expr, ago(468), ago(140))),
         seen_before: None,
@@ -121,6 +122,7 @@ pub(crate) fn disk_full(host: &str, id: u128) -> IncidentView {
         recommendation: model("Free space on /var, then restart PostgreSQL."),
         entities: vec![entity(EntityKind::Device, "/dev/sda3", 23)],
         entities_omitted: 0,
+        newcomers: Vec::new(),
         claimed_by: "model qwen3:4b".into(),
         link: None,
         seen_before: Some(ago(200_000)),
@@ -150,6 +152,7 @@ pub(crate) fn failed_unit() -> IncidentView {
         recommendation: rule("journalctl -u nginx.service -n 50 --no-pager"),
         entities: Vec::new(),
         entities_omitted: 0,
+        newcomers: Vec::new(),
         claimed_by: "detector unit-failed".into(),
         link: None,
         ..brute_force()

@@ -91,7 +91,7 @@ pub fn body(bytes: &[u8]) {
     let sent = Sent {
         protocol: protocol(*kind),
         content_type: types[usize::from(kind / 4 % 4)].to_owned(),
-        encoding: sent::PLAIN.to_owned(),
+        encoding: inflate::PLAIN.to_owned(),
         ..Sent::records("fuzz")
     };
     let whole = read(&sent, bytes, usize::MAX);
