@@ -1,6 +1,6 @@
 //! Lists, mutes, and forgetting: commands that look into the ledger and note something there.
 
-use std::{cmp::Reverse, fmt::Write as _, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeSet, fmt::Write as _, sync::Arc};
 
 use logwarden_config::SystemEnv;
 use logwarden_core::{
@@ -18,6 +18,7 @@ use logwarden_core::{
     templates::LeafId,
 };
 use logwarden_notifiers::{render, text::Clean};
+use serde::Serialize;
 
 use crate::{
     args::{Color, Common, Format, Incidents as Args, Mute},
@@ -98,7 +99,7 @@ pub(crate) async fn list(common: &Common, args: &Args) -> Result<u8, Failure> {
     if let Some(id) = &args.id {
         let incident = named(&snapshot, id)?.ok_or_else(|| unknown(id))?;
         let text = match args.format {
-            Format::Json => json(&[incident]),
+            Format::Json => json(&[incident], &is_held),
             Format::Text => {
                 let policy = policy(common);
                 let message = scan::message(&policy, incident, SystemEnv.now(), false);
@@ -119,7 +120,7 @@ pub(crate) async fn list(common: &Common, args: &Args) -> Result<u8, Failure> {
     let mut incidents: Vec<&Incident> = all.filter(|incident| args.all || incident.status == Status::Firing).collect();
     incidents.sort_by_key(|incident| (Reverse(incident.touched), incident.id));
     let mut text = match args.format {
-        Format::Json => json(&incidents),
+        Format::Json => json(&incidents, &is_held),
         Format::Text => {
             let mut text = table(&incidents, args.all, &is_held);
             let held = incidents.iter().filter(|incident| is_held(incident));
@@ -180,15 +181,48 @@ fn summary_lines(summary: &Summary) -> String {
     )
 }
 
-fn json(incidents: &[&Incident]) -> String {
+/// An incident for machines: the finding, and what other commands need of it.
+#[derive(Serialize)]
+struct Listed<'a> {
+    #[serde(flatten)]
+    finding: FindingReport,
+    /// What `mute` and `incidents` take; `id` is the same for the same thing in every run.
+    incident: String,
+    status: &'static str,
+    /// What `mute --template` takes.
+    template_ids: BTreeSet<String>,
+    /// The mute that holds its messages back.
+    muted_by: Option<&'a str>,
+    over_budget: bool,
+}
+
+fn json(incidents: &[&Incident], is_held: &dyn Fn(&Incident) -> bool) -> String {
     let mut text = String::new();
-    for report in incidents.iter().filter_map(|incident| FindingReport::of_incident(incident)) {
-        if let Ok(line) = serde_json::to_string(&report) {
+    for incident in incidents {
+        let Some(finding) = FindingReport::of_incident(incident) else { continue };
+        let listed = Listed {
+            finding,
+            incident: incident.id.to_string(),
+            status: status(incident, false),
+            template_ids: incident.cited.iter().map(|cited| cited.root.to_string()).collect(),
+            muted_by: incident.muted_by.as_deref().filter(|_| is_held(incident)),
+            over_budget: incident.over_budget,
+        };
+        if let Ok(line) = serde_json::to_string(&listed) {
             text.push_str(&line);
             text.push('\n');
         }
     }
     text
+}
+
+fn status(incident: &Incident, held: bool) -> &'static str {
+    match incident.status {
+        _ if held => "muted",
+        Status::Firing => "firing",
+        Status::Quiet { .. } => "quiet",
+        Status::Merged { .. } => "merged",
+    }
 }
 
 fn table(incidents: &[&Incident], all: bool, is_held: &dyn Fn(&Incident) -> bool) -> String {
@@ -200,12 +234,7 @@ fn table(incidents: &[&Incident], all: bool, is_held: &dyn Fn(&Incident) -> bool
     let mut text =
         format!("{:<9} {:<9} {:<7} {:<17} {:>8}  {}\n", "id", "severity", "status", "last", "events", "what");
     for incident in incidents {
-        let status = match incident.status {
-            _ if is_held(incident) => "muted",
-            Status::Firing => "firing",
-            Status::Quiet { .. } => "quiet",
-            Status::Merged { .. } => "merged",
-        };
+        let status = status(incident, is_held(incident));
         let host = incident.cited.first().map(|cited| cited.scope.origin.host.to_string()).unwrap_or_default();
         let what = if host.is_empty() { incident.title.clone() } else { format!("{host}: {}", incident.title) };
         let last = incident.last.to_string().replace('T', " ");
@@ -244,8 +273,7 @@ pub(crate) async fn mute(common: &Common, args: &Mute) -> Result<u8, Failure> {
         matches.incident = Some(named(&snapshot, id)?.ok_or_else(|| unknown(id))?.id.to_string());
     }
     logwarden_config::check_mute(&matches).map_err(|why| {
-        let where_from = if args.template.is_some() { "fold --format json FILE" } else { "incidents --format json" };
-        Failure::usage(why).hint(format!("`{}` shows what can be muted", program::command(where_from)))
+        Failure::usage(why).hint(format!("`{}` shows what can be muted", program::command("incidents --format json")))
     })?;
     let (rules, all) = setup::rules(common);
     let mut unheard = None;

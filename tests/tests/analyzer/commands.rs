@@ -140,6 +140,10 @@ async fn incidents_are_listed_shown_muted_and_forgotten() {
     let one = ask(&["incidents", &id]).await;
     let json: serde_json::Value = serde_json::from_str(&ask(&["incidents", &id, "--format", "json"]).await).unwrap();
     assert_eq!((json["severity"].as_str(), json["count"].as_u64()), (Some("critical"), Some(1)));
+    assert!(json["incident"].as_str().unwrap().starts_with(&id) && json["muted_by"].is_null(), "{json}");
+    let template = json["template_ids"][0].as_str().unwrap();
+    let by_template = ask(&["mute", "--template", template]).await;
+    ask(&["unmute", by_template.split(' ').nth(2).unwrap()]).await;
 
     let muted = ask(&["mute", &id, "--for", "12h", "--reason", "known, being repaired"]).await;
     let mutes = ask(&["mute", "--list"]).await;
@@ -147,6 +151,8 @@ async fn incidents_are_listed_shown_muted_and_forgotten() {
     assert_eq!(world.run().await.status.code(), Some(0));
     assert_eq!(world.told().len(), 1, "muted: {:#?}", world.told());
     let mute = muted.split(' ').nth(2).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&ask(&["incidents", &id, "--format", "json"]).await).unwrap();
+    assert!(json["muted_by"].as_str().is_some_and(|by| by.contains(mute)), "{json} {mute}");
     let unmuted = ask(&["unmute", mute]).await;
     let none = ask(&["mute", "--list"]).await;
     let forgotten = ask(&["forget", &id]).await;
