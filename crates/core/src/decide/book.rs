@@ -71,6 +71,14 @@ impl<T> Slot<T> {
     }
 }
 
+/// Events that a claimant has counted, by the leaves that they are of.
+#[derive(Debug)]
+struct Counted {
+    by: By,
+    leaves: BTreeSet<Key>,
+    count: u64,
+}
+
 /// Which channels an event is for.
 enum Audience<'a> {
     /// All that take its severity.
@@ -98,6 +106,8 @@ pub struct Book<'a> {
     announcing: BTreeMap<SendId, Timestamp>,
     budget: Option<Budget>,
     events: Vec<Event>,
+    /// Which events of an incident this book has counted.
+    counted: BTreeMap<IncidentId, Vec<Counted>>,
     opened: u64,
     joined: u64,
     keys_omitted: u64,
@@ -127,6 +137,7 @@ impl<'a> Book<'a> {
             announcing: announcing.map(|sending| (sending.row.id, sending.row.message.at)).collect(),
             budget: None,
             events: Vec::new(),
+            counted: BTreeMap::new(),
             opened: 0,
             joined: 0,
             keys_omitted: 0,
@@ -346,10 +357,32 @@ impl<'a> Book<'a> {
         self.check_mute(id);
         self.list_keys(id, &finding.keys());
         self.list_keys(id, finding.mark().as_slice());
+        self.count(id, finding);
         self.opened += 1;
         let audience = if announced { Audience::All } else { Audience::Named(&[]) };
         self.emit(id, EventKind::Fired, finding.last, &audience);
         id
+    }
+
+    /// How many of a finding's events are not counted in its incident yet: what two rules say about the same lines is
+    /// counted once.
+    fn count(&mut self, id: IncidentId, finding: &Grounded) -> u64 {
+        let anomalous = finding.cited.iter().filter(|cited| cited.anomalous);
+        let leaves: BTreeSet<Key> =
+            anomalous.filter_map(|cited| Some(Key::of_leaf(&cited.scope, cited.leaf?))).collect();
+        let counted = self.counted.entry(id).or_default();
+        let (mut own, mut others) = (0_u64, Vec::<(&By, u64)>::new());
+        for known in counted.iter().filter(|known| !known.leaves.is_disjoint(&leaves)) {
+            match others.iter_mut().find(|(by, _)| **by == known.by) {
+                _ if known.by == finding.by => own = own.saturating_add(known.count),
+                Some((_, count)) => *count = count.saturating_add(known.count),
+                None => others.push((&known.by, known.count)),
+            }
+        }
+        let others = others.into_iter().map(|(_, count)| count).max().unwrap_or(0);
+        let fresh = own.saturating_add(finding.count).max(others) - own.max(others);
+        counted.push(Counted { by: finding.by.clone(), leaves, count: finding.count });
+        fresh
     }
 
     fn join(&mut self, id: IncidentId, finding: &Grounded) {
@@ -361,7 +394,7 @@ impl<'a> Book<'a> {
         }
         self.list_keys(id, &finding.keys());
         self.list_keys(id, finding.mark().as_slice());
-        let now = self.now;
+        let (now, count) = (self.now, self.count(id, finding));
         let Some(slot) = self.incidents.get_mut(&id) else { return };
         let incident = slot.change();
         let from = incident.rank;
@@ -369,7 +402,7 @@ impl<'a> Book<'a> {
         // What the budget held back stays back until there is some again, or until it matters more.
         let held = !announced && incident.muted_by.is_none() && !affords(&mut self.budget, finding);
         let route = if held { Route::Digest } else { finding.route };
-        touch(incident, finding.count, finding.first, finding.last, now);
+        touch(incident, count, finding.first, finding.last, now);
         incident.route = incident.route.max(route);
         incident.over_budget = incident.route == Route::Digest && (incident.over_budget || held);
         let claimed = claimed_by(&finding.by);
@@ -379,8 +412,14 @@ impl<'a> Book<'a> {
         if !incident.profiles.contains(&finding.profile) {
             incident.profiles.push(finding.profile.clone());
         }
-        greet(incident, &finding.entities);
-        self.templates_omitted += absorb(incident, &finding.cited, &finding.evidence, &finding.entities);
+        // Of lines that were counted before, so were those whom they name.
+        let known = |entity: &Entity| {
+            incident.entities.iter().any(|one| (one.kind, &one.value) == (entity.kind, &entity.value))
+        };
+        let again = count == 0 && finding.count > 0;
+        let entities: Vec<_> = finding.entities.iter().filter(|entity| !again || !known(entity)).cloned().collect();
+        greet(incident, &entities);
+        self.templates_omitted += absorb(incident, &finding.cited, &finding.evidence, &entities);
         // Our own words say how it is now, such as how much room is left.
         if rank(finding) > from || (incident.source.is_own() && rank(finding) == from) {
             incident.rank = rank(finding);
@@ -1062,6 +1101,16 @@ mod tests {
         assert_eq!(incident.omitted_keys.count(), 280 - 256);
         assert_eq!(count(&writes, "incident_keys_omitted"), 280 - 256);
         assert_eq!((incident.entities.len(), incident.entities_omitted), (MAX_ENTITIES, 50 - 40));
+    }
+
+    #[test]
+    fn what_two_rules_say_about_the_same_lines_is_counted_once() {
+        let by = |id: &str, rows, count| Grounded { by: By::Rule { id: id.into() }, count, ..finding(rows, 0) };
+        let counted = |findings: &[Grounded]| incident(&writes(1, findings)).count;
+        assert_eq!(counted(&[by("one", 0..1, 12), by("two", 0..1, 12)]), 12);
+        assert_eq!(counted(&[by("one", 0..1, 12), by("two", 0..1, 20), by("three", 0..1, 22)]), 22);
+        assert_eq!(counted(&[by("one", 0..1, 3), by("one", 0..1, 2)]), 5, "two disks of one rule");
+        assert_eq!(counted(&[by("one", 0..1, 5), by("two", 0..1, 5), by("two", 0..1, 5)]), 10);
     }
 
     #[test]
