@@ -254,6 +254,7 @@ mod tests {
         assert_eq!(of(Some("web-sensitive-files"), Some("web-1"), None), None);
         assert_eq!(of(None, None, Some("probe")), None);
     }
+
     #[test]
     fn a_mute_of_what_may_be_high_is_thought_over_whoever_claims_it() {
         let rules = RuleSet::builtin();

@@ -58,7 +58,7 @@ impl Omitted {
 
     /// Notes a thing; whether it is one more.
     pub(crate) fn note(&mut self, thing: Key) -> bool {
-        let short = (thing.bits() >> 96) as u32;
+        let short = Self::short(thing);
         match self.0.binary_search(&short) {
             Err(at) if self.0.len() < Self::MOST => {
                 self.0.insert(at, short);
@@ -66,6 +66,15 @@ impl Omitted {
             }
             _ => false,
         }
+    }
+
+    /// Whether a thing was noted.
+    pub(crate) fn has(&self, thing: Key) -> bool {
+        self.0.binary_search(&Self::short(thing)).is_ok()
+    }
+
+    fn short(thing: Key) -> u32 {
+        (thing.bits() >> 96) as u32
     }
 
     /// Notes all that another knows.
@@ -124,7 +133,8 @@ pub struct Incident {
     /// Who or what stands out; bounded, the most frequent first.
     pub entities: Vec<Entity>,
     /// Entities that did not fit.
-    pub entities_omitted: u64,
+    #[serde(default)]
+    pub omitted_entities: Omitted,
     /// The latest of those that were not there when it began, the newest last; bounded.
     #[serde(default)]
     pub newcomers: Vec<Entity>,

@@ -141,7 +141,7 @@ pub struct IncidentView {
     pub entities: Vec<Entity>,
     /// Entities that are not listed.
     pub entities_omitted: u64,
-    /// The latest of those that came while it went on, the newest last, however rare they are.
+    /// Of them the latest that came while it went on, the newest last.
     #[serde(default)]
     pub newcomers: Vec<Entity>,
     /// The rule or detector that claims it (`rule oom-kill`), or that only the model does.

@@ -214,7 +214,8 @@ impl Pipeline {
     }
 
     /// One pass, as a timer starts it: reads all there is, then judges and delivers side by side until `deadline`, then
-    /// delivers once more; where reading takes long, what is due is delivered meanwhile. What is not done by then waits in the ledger for the next pass.
+    /// delivers once more; where reading takes long, what is due is delivered meanwhile. What is not done by then waits in
+    /// the ledger for the next pass.
     ///
     /// Dropping the future loses nothing.
     ///

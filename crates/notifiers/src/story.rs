@@ -88,7 +88,7 @@ pub(crate) struct Group {
 pub(crate) fn groups(incidents: &[IncidentView]) -> Vec<Group> {
     let kinds =
         [EntityKind::Ip, EntityKind::User, EntityKind::Unit, EntityKind::Host, EntityKind::Device, EntityKind::Other];
-    let mut unlisted = incidents.iter().fold(0_u64, |sum, incident| sum.saturating_add(incident.entities_omitted));
+    let unlisted = incidents.iter().fold(0_u64, |sum, incident| sum.saturating_add(incident.entities_omitted));
     let mut groups: Vec<Group> = Vec::new();
     let mut most = (0, 0);
     for kind in kinds {
@@ -106,14 +106,8 @@ pub(crate) fn groups(incidents: &[IncidentView]) -> Vec<Group> {
         let newcomers = incidents.iter().flat_map(|incident| &incident.newcomers).filter(|entity| entity.kind == kind);
         let mut rare = Vec::new();
         for newcomer in newcomers.rev().take(MOST_NEWCOMERS) {
-            match values.iter().position(|(value, _)| *value == &*newcomer.value) {
-                Some(known) if known < MOST_ENTITIES => {}
-                Some(known) => rare.push(values.remove(known)),
-                None => {
-                    unlisted = unlisted.saturating_sub(1);
-                    rare.push((&newcomer.value, newcomer.count));
-                }
-            }
+            let known = values.iter().position(|(value, _)| *value == &*newcomer.value);
+            rare.extend(known.filter(|known| *known >= MOST_ENTITIES).map(|known| values.remove(known)));
         }
         let place = values.len().min(MOST_ENTITIES - rare.len());
         values.splice(place..place, rare);

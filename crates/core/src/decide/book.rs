@@ -19,7 +19,7 @@ use std::{
 };
 
 use logwarden_detectors::{By, Entity, EntityKind, Route, Severity};
-use logwarden_templates::{LeafId, Move, RootId};
+use logwarden_templates::{LeafId, LineId, Move, RootId};
 
 use crate::{
     Timestamp,
@@ -320,7 +320,7 @@ impl<'a> Book<'a> {
             omitted_templates: Omitted::default(),
             evidence: Vec::new(),
             entities: Vec::new(),
-            entities_omitted: 0,
+            omitted_entities: Omitted::default(),
             newcomers: Vec::new(),
             count: finding.count,
             first: finding.first,
@@ -737,7 +737,7 @@ impl<'a> Book<'a> {
         incident.first = incident.first.min(before.first);
         incident.last = incident.last.max(before.last);
         incident.touched = incident.touched.max(before.touched);
-        incident.entities_omitted += before.entities_omitted;
+        incident.omitted_entities.note_all(&before.omitted_entities);
         incident.omitted_keys.note_all(&before.omitted_keys);
         incident.omitted_templates.note_all(&before.omitted_templates);
         for by in &before.claimed_by {
@@ -981,10 +981,11 @@ fn absorb(incident: &mut Incident, cited: &[Cited], evidence: &[Evidence], entit
             old.count = old.count.saturating_add(new.count);
         } else {
             let full = incident.entities.len() >= MAX_ENTITIES;
-            incident.entities_omitted += u64::from(full);
-            if !full || make_room(&mut incident.entities, new.kind) {
+            let left_out = if full { make_room(&mut incident.entities, new.kind).or(Some(new.clone())) } else { None };
+            if incident.entities.len() < MAX_ENTITIES {
                 incident.entities.push(new.clone());
             }
+            left_out.map(|entity| incident.omitted_entities.note(name(&entity)));
         }
     }
     incident.entities.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value)));
@@ -997,24 +998,28 @@ fn greet(incident: &mut Incident, entities: &[Entity]) {
     for entity in entities.iter().filter(|entity| entity.kind != EntityKind::Host) {
         if let Some(known) = incident.newcomers.iter_mut().find(|known| same(known, entity)) {
             known.count = known.count.saturating_add(entity.count);
-        } else if !incident.entities.iter().any(|known| same(known, entity)) {
+        } else if !incident.entities.iter().any(|known| same(known, entity))
+            && !incident.omitted_entities.has(name(entity))
+        {
             incident.newcomers.push(entity.clone());
         }
     }
     incident.newcomers.drain(..incident.newcomers.len().saturating_sub(MAX_NEWCOMERS));
 }
 
-/// Leaves out the last of the kind that has the most, for one of a kind that has fewer: a hundred user names must not hide
+/// What an entity is counted by when there is no room for it.
+fn name(entity: &Entity) -> Key {
+    Key::from_bits(LineId::of(&[b"entity", &[entity.kind as u8], entity.value.as_bytes()]).bits())
+}
+
+/// Takes out the last of the kind that has the most, for one of a kind that has fewer: a hundred user names must not hide
 /// a second address.
-fn make_room(entities: &mut Vec<Entity>, kind: EntityKind) -> bool {
+fn make_room(entities: &mut Vec<Entity>, kind: EntityKind) -> Option<Entity> {
     let of_kind = |kind: EntityKind| entities.iter().filter(|entity| entity.kind == kind).count();
     let crowded = entities.iter().map(|entity| entity.kind).max_by_key(|kind| of_kind(*kind));
-    let Some(crowded) = crowded.filter(|crowded| of_kind(*crowded) > of_kind(kind) + 1) else { return false };
-    let last = entities.iter().rposition(|entity| entity.kind == crowded);
-    last.is_some_and(|last| {
-        entities.remove(last);
-        true
-    })
+    let crowded = crowded.filter(|crowded| of_kind(*crowded) > of_kind(kind) + 1)?;
+    let last = entities.iter().rposition(|entity| entity.kind == crowded)?;
+    Some(entities.remove(last))
 }
 
 #[cfg(test)]
@@ -1100,7 +1105,7 @@ mod tests {
         assert_eq!(incident.keys.len(), MAX_KEYS);
         assert_eq!(incident.omitted_keys.count(), 280 - 256);
         assert_eq!(count(&writes, "incident_keys_omitted"), 280 - 256);
-        assert_eq!((incident.entities.len(), incident.entities_omitted), (MAX_ENTITIES, 50 - 40));
+        assert_eq!((incident.entities.len(), incident.omitted_entities.count()), (MAX_ENTITIES, 50 - 40));
     }
 
     #[test]
@@ -1120,10 +1125,11 @@ mod tests {
         let first = [of(EntityKind::Ip, "198.51.100.1".into())].into_iter().chain(users());
         let first = Grounded { entities: first.collect(), ..finding(0..1, 0) };
         let second = Grounded { entities: vec![of(EntityKind::Ip, "198.51.100.2".into())], ..finding(0..1, 0) };
-        let writes = writes(1, &[first, second]);
+        let writes = writes(1, &[first.clone(), second, first]);
         let incident = incident(&writes);
         let addresses = incident.entities.iter().filter(|entity| entity.kind == EntityKind::Ip).count();
-        assert_eq!((addresses, incident.entities.len(), incident.entities_omitted), (2, MAX_ENTITIES, 62 - 40));
+        let omitted = incident.omitted_entities.count();
+        assert_eq!((addresses, incident.entities.len(), omitted), (2, MAX_ENTITIES, 62 - 40), "each once");
         assert_eq!(incident.newcomers, [of(EntityKind::Ip, "198.51.100.2".into())]);
     }
 

@@ -132,7 +132,7 @@ fn incident(
         over: None,
         evidence: Vec::new(),
         entities: Vec::new(),
-        entities_omitted: 0,
+        omitted_entities: Default::default(),
         newcomers: Vec::new(),
         count: period.lines,
         first: period.from,

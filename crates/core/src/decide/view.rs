@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use logwarden_detectors::EntityKind;
+use logwarden_detectors::{Entity, EntityKind};
 
 use crate::{
     Timestamp,
@@ -29,6 +29,11 @@ pub fn view(policy: &Policy, incident: &Incident) -> IncidentView {
         .iter()
         .map(|line| EvidenceView { time: line.time, text: Untrusted::new(&*line.text) })
         .collect();
+    // Who came last is shown, whether there was room in the list or not.
+    let unlisted = || {
+        let is = |one: &Entity, other: &Entity| one.kind == other.kind && one.value == other.value;
+        incident.newcomers.iter().filter(move |new| !incident.entities.iter().any(|known| is(known, new)))
+    };
     IncidentView {
         id: incident.id,
         severity: incident.rank.severity,
@@ -49,8 +54,14 @@ pub fn view(policy: &Policy, incident: &Incident) -> IncidentView {
         explanation: incident.explanation.as_ref().map(prose),
         comment: incident.comment.as_ref().map(prose),
         recommendation: incident.recommendation.as_ref().map(prose),
-        entities: incident.entities.iter().filter(|entity| entity.kind != EntityKind::Host).cloned().collect(),
-        entities_omitted: incident.entities_omitted,
+        entities: incident
+            .entities
+            .iter()
+            .filter(|entity| entity.kind != EntityKind::Host)
+            .chain(unlisted())
+            .cloned()
+            .collect(),
+        entities_omitted: incident.omitted_entities.count().saturating_sub(unlisted().count()) as u64,
         newcomers: incident.newcomers.clone(),
         claimed_by: incident.claimed_by.first().cloned().unwrap_or_default().replacen(':', " ", 1),
         link,

@@ -138,10 +138,10 @@ fn tokens_that_say_what_they_are_go_wherever_they_stand() {
 #[test]
 fn chat_webhooks_are_secrets() {
     for line in [
-        "POST https://hooks.slack.com/«services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX» 200",
+        "POST https://hooks.slack.com/«services/T00000000/B00000000/a1B2c3D4e5F6g7H8i9J0k1L2» 200",
         "https://discord.com/«api/webhooks/123456789012345678/abcDEF_ghi-jkl» failed",
         r#"{"url":"https:\/\/discord.com\/«api\/v10\/webhooks\/12345678\/abcDEF»"}"#,
-        "u=https%3A%2F%2Fhooks.slack.com%2F«services%2FT0%2FB0%2FXXXXXXXX»",
+        "u=https%3A%2F%2Fhooks.slack.com%2F«services%2FT0%2FB0%2Fa1B2c3D4»",
     ] {
         check(line);
     }

@@ -65,7 +65,7 @@ pub fn incident(n: u64, at: Timestamp) -> Incident {
         over: None,
         evidence: Vec::new(),
         entities: Vec::new(),
-        entities_omitted: 0,
+        omitted_entities: Default::default(),
         newcomers: Vec::new(),
         count: n,
         first: at,

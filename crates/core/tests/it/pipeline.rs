@@ -234,18 +234,23 @@ fn a_source_that_cannot_be_read_twice_is_told_and_nothing_is_lost() {
     assert_eq!(channel.occasions(), [Occasion::Fired, Occasion::Fired]);
 }
 
+/// Four days in which something is written every five minutes.
+fn learn(world: &World, write: impl Fn(&MemorySource, Timestamp)) {
+    for _ in 0..4 * 24 {
+        world.env.advance(Duration::from_secs(3600));
+        for beat in 0..12 {
+            write(&world.source, world.env.now().minus(Duration::from_secs(300 * beat)));
+        }
+        world.pass();
+    }
+}
+
 #[test]
 fn what_could_not_be_read_is_not_called_silent() {
     let channel = Arc::new(MemoryNotifier::new("channel", false));
     let world = world(std::slice::from_ref(&channel));
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-    for _ in 0..4 * 24 {
-        world.env.advance(minutes(60));
-        for beat in 0..12 {
-            world.source.push(world.env.now().minus(minutes(5 * beat)), "app: heartbeat");
-        }
-        world.pass();
-    }
+    learn(&world, |source, time| source.push(time, "app: heartbeat"));
     let fired = |passes: usize| {
         for _ in 0..passes {
             world.env.advance(minutes(10));
@@ -267,16 +272,12 @@ fn a_source_that_dies_is_one_message_that_lists_its_machines() {
     let channel = Arc::new(MemoryNotifier::new("channel", false));
     let world = world(std::slice::from_ref(&channel));
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-    for _ in 0..4 * 24 {
-        world.env.advance(minutes(60));
-        for beat in 0..12 {
-            for host in ["db-2", "web-1", "web-2"] {
-                world.source.push_from(host, world.env.now().minus(minutes(5 * beat)), "app: heartbeat");
-                world.source.push_from(host, world.env.now().minus(minutes(5 * beat)), "cron[9]: tick");
-            }
+    learn(&world, |source, time| {
+        for host in ["db-2", "web-1", "web-2"] {
+            source.push_from(host, time, "app: heartbeat");
+            source.push_from(host, time, "cron[9]: tick");
         }
-        world.pass();
-    }
+    });
     for _ in 0..24 {
         world.env.advance(minutes(5));
         world.pass();

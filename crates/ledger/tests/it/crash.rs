@@ -29,7 +29,7 @@ const WORKER: &str = "LEDGER_TEST_WORKER";
 
 /// Not a test: what the started processes do. Commits for ever, and prints the number of each commit once it is done.
 #[test]
-#[ignore = "started by the tests below as a process of its own"]
+#[ignore = "a process that the tests below start and kill: cargo test -p logwarden-ledger --test it crash"]
 fn worker() {
     let (Ok(dir), Ok(worker)) = (env::var(DIR), env::var(WORKER)) else { return };
     let ledger = match SqliteLedger::open(Path::new(&dir), &Options::default(), Limits::default()) {

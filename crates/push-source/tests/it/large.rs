@@ -207,7 +207,7 @@ async fn a_record_of_otlp_that_is_cut_is_still_from_its_service() {
 
 /// The receiver that is flooded, in a process of its own, so that its memory can be told from ours.
 #[tokio::test]
-#[ignore = "started by the test below"]
+#[ignore = "a process that the test below starts: cargo test -p logwarden-push-source --test it memory_stays_flat"]
 async fn flooded() {
     let dir = tempfile::tempdir().unwrap();
     let opened = logwarden_ledger::SqliteLedger::open(dir.path(), &Default::default(), Default::default());
