@@ -9,7 +9,7 @@ use std::{
     cell::OnceCell,
     collections::BTreeMap,
     fmt,
-    sync::{Arc, LazyLock, OnceLock},
+    sync::{Arc, LazyLock},
 };
 
 use crate::{
@@ -34,9 +34,18 @@ const BUILTIN: &[(&str, &str)] = &[
 const MAX_LINE: usize = 8 * 1024;
 
 /// Rules, compiled. Cheap to clone.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct RuleSet {
-    inner: Arc<Inner>,
+    /// `None`: those that come with the program. They are compiled when they are first asked, which takes longer than all
+    /// that some commands do.
+    own: Option<Arc<Inner>>,
+}
+
+impl Default for RuleSet {
+    /// No rules.
+    fn default() -> Self {
+        Self { own: Some(Arc::default()) }
+    }
 }
 
 #[derive(Default)]
@@ -47,6 +56,42 @@ struct Inner {
     texts: Texts,
     /// Rules for requests that only ask for a status.
     by_status: Vec<u32>,
+}
+
+impl Inner {
+    fn compile(files: impl IntoIterator<Item = Parsed>) -> Self {
+        let mut rules: BTreeMap<String, Rule> = BTreeMap::new();
+        let mut classes: BTreeMap<String, Class> = BTreeMap::new();
+        for file in files {
+            for id in &file.off {
+                rules.remove(id);
+            }
+            rules.extend(file.rules.into_iter().map(|r| (r.id.clone(), r)));
+            classes.extend(file.classes.into_iter().map(|c| (c.id.clone(), c)));
+        }
+        let rules: Vec<Rule> = rules.into_values().collect();
+        let mut literals: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+        let mut by_status = Vec::new();
+        for (number, rule) in (0_u32..).zip(&rules) {
+            let longest = rule.all.iter().max_by_key(|l| l.text.len()).map(std::slice::from_ref).unwrap_or_default();
+            let keys = if rule.any.is_empty() { longest } else { &rule.any[..] };
+            if keys.is_empty() {
+                by_status.push(number);
+            }
+            for literal in keys {
+                let owners = literals.entry(literal.text.clone()).or_default();
+                if owners.last() != Some(&number) {
+                    owners.push(number);
+                }
+            }
+        }
+        for text in OF_REQUESTS {
+            literals.entry(text.to_owned()).or_default().push(REQUEST);
+        }
+        let texts = Texts::new(literals);
+        let classes = classes.into_values().collect();
+        Self { rules, classes, texts, by_status }
+    }
 }
 
 /// The owner of texts one of which is in every line that tells about a request; it is no rule.
@@ -73,7 +118,7 @@ const OF_REQUESTS: [&str; 15] = [
 
 impl fmt::Debug for RuleSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RuleSet").field("rules", &self.inner.rules.len()).finish_non_exhaustive()
+        f.debug_struct("RuleSet").field("rules", &self.inner().rules.len()).finish_non_exhaustive()
     }
 }
 
@@ -144,11 +189,15 @@ pub(crate) fn readable(line: &[u8]) -> Cow<'_, str> {
 impl RuleSet {
     /// The rules that come with the program.
     pub fn builtin() -> Self {
-        static BUILT: OnceLock<RuleSet> = OnceLock::new();
-        // The files are part of the program and tested; should one be broken all the same, the others still work.
-        BUILT
-            .get_or_init(|| Self::compile(BUILTIN.iter().filter_map(|(file, text)| rulefile::parse(file, text).ok())))
-            .clone()
+        Self { own: None }
+    }
+
+    fn inner(&self) -> &Inner {
+        static BUILTIN_RULES: LazyLock<Inner> = LazyLock::new(|| {
+            // The files are part of the program and tested; should one be broken all the same, the others still work.
+            Inner::compile(BUILTIN.iter().filter_map(|(file, text)| rulefile::parse(file, text).ok()))
+        });
+        self.own.as_deref().unwrap_or(&BUILTIN_RULES)
     }
 
     /// The rules that come with the program, extended and overridden by files (name and text), in order: a rule with a
@@ -168,8 +217,8 @@ impl RuleSet {
         }
         let users: Vec<String> =
             parsed[builtin_files..].iter().flat_map(|p| p.rules.iter().map(|r| r.id.clone())).collect();
-        let set = Self::compile(parsed);
-        for rule in &set.inner.rules {
+        let set = Self { own: Some(Arc::new(Inner::compile(parsed))) };
+        for rule in &set.inner().rules {
             set.check_class_of(rule)?;
             if users.contains(&rule.id) {
                 set.check_examples(rule)?;
@@ -180,7 +229,7 @@ impl RuleSet {
 
     /// All rules.
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
-        self.inner.rules.iter()
+        self.inner().rules.iter()
     }
 
     /// What the rules say about one line, for trying them out.
@@ -188,23 +237,23 @@ impl RuleSet {
         let hits = self.hits(&Prepared::new(line), "");
         hits.into_iter()
             .map(|(rule, captures)| {
-                let rule = &self.inner.rules[rule];
+                let rule = &self.inner().rules[rule];
                 LineMatch { rule, effect: effect(rule), captures: captures.into_pairs() }
             })
             .collect()
     }
 
     pub(crate) fn rule(&self, number: usize) -> &Rule {
-        &self.inner.rules[number]
+        &self.inner().rules[number]
     }
 
     pub(crate) fn class(&self, id: &str) -> Option<&Class> {
-        self.inner.classes.iter().find(|class| class.id == id)
+        self.inner().classes.iter().find(|class| class.id == id)
     }
 
     /// The rules that match a line of `service`, by number, ascending, with what they captured.
     pub(crate) fn hits(&self, line: &Prepared<'_>, service: &str) -> Vec<(usize, Captures)> {
-        let inner = &*self.inner;
+        let inner = self.inner();
         let (mut room, mut candidates) = (Vec::new(), Vec::new());
         let mut look = |text: &str| inner.texts.find(text.as_bytes(), &mut room, &mut candidates);
         match &line.request {
@@ -228,7 +277,7 @@ impl RuleSet {
     ///
     /// What a request says only when its parts are put together is not found.
     pub(crate) fn candidates(&self, line: &[u8], room: &mut Vec<u8>, found: &mut Vec<u32>) {
-        let inner = &*self.inner;
+        let inner = self.inner();
         let begin = found.len();
         inner.texts.find(line, room, found);
         if memchr::memchr2(b'%', b'\\', line).is_some() {
@@ -258,18 +307,18 @@ impl RuleSet {
     /// Whether [`RuleSet::hits`] may find anything in a line.
     pub(crate) fn may_hit(&self, line: &[u8], room: &mut Vec<u8>, found: &mut Vec<u32>) -> bool {
         found.clear();
-        self.inner.texts.find(line, room, found);
+        self.inner().texts.find(line, room, found);
         !found.is_empty() || memchr::memchr2(b'%', b'\\', line).is_some()
     }
 
     /// Whether a rule asks for a status.
     pub(crate) fn is_of_status(&self, rule: usize) -> bool {
-        self.inner.rules.get(rule).is_some_and(|rule| !rule.status.is_empty())
+        self.inner().rules.get(rule).is_some_and(|rule| !rule.status.is_empty())
     }
 
     /// Whether every value of a capture must be counted: rules that make a finding by themselves only show a few.
     pub(crate) fn counts(&self, rule: usize, capture: &str) -> bool {
-        let Some(rule) = self.inner.rules.get(rule) else { return false };
+        let Some(rule) = self.inner().rules.get(rule) else { return false };
         let of_act = match &rule.act {
             Act::Count(class) => match self.class(class).map(|class| class.per) {
                 Some(Per::Ip) => capture == "ip",
@@ -285,41 +334,7 @@ impl RuleSet {
 
     /// Whether a rule matches a line in all that it asks for.
     pub(crate) fn judge(&self, rule: usize, line: &Prepared<'_>, service: &str) -> Option<Captures> {
-        judge(self.inner.rules.get(rule)?, line, service)
-    }
-
-    fn compile(files: impl IntoIterator<Item = Parsed>) -> Self {
-        let mut rules: BTreeMap<String, Rule> = BTreeMap::new();
-        let mut classes: BTreeMap<String, Class> = BTreeMap::new();
-        for file in files {
-            for id in &file.off {
-                rules.remove(id);
-            }
-            rules.extend(file.rules.into_iter().map(|r| (r.id.clone(), r)));
-            classes.extend(file.classes.into_iter().map(|c| (c.id.clone(), c)));
-        }
-        let rules: Vec<Rule> = rules.into_values().collect();
-        let mut literals: BTreeMap<String, Vec<u32>> = BTreeMap::new();
-        let mut by_status = Vec::new();
-        for (number, rule) in (0_u32..).zip(&rules) {
-            let longest = rule.all.iter().max_by_key(|l| l.text.len()).map(std::slice::from_ref).unwrap_or_default();
-            let keys = if rule.any.is_empty() { longest } else { &rule.any[..] };
-            if keys.is_empty() {
-                by_status.push(number);
-            }
-            for literal in keys {
-                let owners = literals.entry(literal.text.clone()).or_default();
-                if owners.last() != Some(&number) {
-                    owners.push(number);
-                }
-            }
-        }
-        for text in OF_REQUESTS {
-            literals.entry(text.to_owned()).or_default().push(REQUEST);
-        }
-        let texts = Texts::new(literals);
-        let classes = classes.into_values().collect();
-        Self { inner: Arc::new(Inner { rules, classes, texts, by_status }) }
+        judge(self.inner().rules.get(rule)?, line, service)
     }
 
     fn check_class_of(&self, rule: &Rule) -> Result<(), RuleError> {
@@ -327,7 +342,7 @@ impl RuleSet {
         if self.class(class).is_some() {
             return Ok(());
         }
-        let known: Vec<&str> = self.inner.classes.iter().map(|c| c.id.as_str()).collect();
+        let known: Vec<&str> = self.inner().classes.iter().map(|c| c.id.as_str()).collect();
         Err(RuleError {
             file: rule.file.clone(),
             line: rule.line,
