@@ -52,6 +52,8 @@ struct Held {
     channel: ChannelHash,
     keys: Vec<(Key, Rank)>,
     at: Timestamp,
+    /// When its hold began: with the reservation, or when it became unclear.
+    since: Timestamp,
     until: Timestamp,
     /// It may be on its way now; otherwise it waits to be tried again.
     sending: bool,
@@ -92,10 +94,10 @@ pub fn is_from_before(at: Timestamp, now: Timestamp) -> bool {
     at > now.plus(CLOCK_TOLERANCE)
 }
 
-/// How long a claim made at `at` still holds: nothing when it is over, or was made by a clock that has been set back since.
-/// `until` is when its lease ends, or [`HOLD`] after that.
-pub fn lease_left(at: Timestamp, until: Timestamp, now: Timestamp) -> Duration {
-    if is_from_before(at, now) { Duration::ZERO } else { until.since(now) }
+/// How long a claim that is held since `since` still holds: nothing when it is over, or when the clock has been set back to
+/// before that. `until` is when its lease ends, or [`HOLD`] after that.
+pub fn lease_left(since: Timestamp, until: Timestamp, now: Timestamp) -> Duration {
+    if is_from_before(since, now) { Duration::ZERO } else { until.since(now) }
 }
 
 /// Whether something told at `at` counts as told for an event `age` ago, by the clock that says `now`.
@@ -117,15 +119,15 @@ impl State {
         let busy = self.claims.iter().filter_map(|(id, other)| {
             if *id == claim.id {
                 // Our own earlier attempt counts while it may still be sending. The same attempt asking again does not.
-                (other.epoch != claim.epoch && other.sending).then_some((other.at, other.until))
+                (other.epoch != claim.epoch && other.sending).then_some((other.since, other.until))
             } else {
                 let about = |key: &Key| claim.keys.iter().any(|(ours, _)| ours == key);
                 let overlaps = other.channel == claim.channel && other.keys.iter().any(|(key, _)| about(key));
                 let hold = if other.sending { HOLD } else { Duration::ZERO };
-                overlaps.then_some((other.at, other.until.plus(hold)))
+                overlaps.then_some((other.since, other.until.plus(hold)))
             }
         });
-        let wait = busy.map(|(at, until)| lease_left(at, until, now)).max().unwrap_or_default();
+        let wait = busy.map(|(since, until)| lease_left(since, until, now)).max().unwrap_or_default();
         if !wait.is_zero() {
             return Standing::Pending { wait };
         }
@@ -134,6 +136,7 @@ impl State {
             channel: claim.channel,
             keys: claim.keys.to_vec(),
             at: now,
+            since: now,
             until: now.plus(claim.lease),
             sending: true,
         };
@@ -164,7 +167,7 @@ impl State {
             Outcome::Failed if ours => drop(self.claims.remove(&claim.id)),
             Outcome::Unclear { hold } if ours => {
                 if let Some(reserved) = self.claims.get_mut(&claim.id) {
-                    (reserved.until, reserved.sending) = (now.plus(*hold), false);
+                    (reserved.since, reserved.until, reserved.sending) = (now, now.plus(*hold), false);
                 }
             }
             Outcome::Failed | Outcome::Unclear { .. } => {}

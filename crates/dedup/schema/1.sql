@@ -15,12 +15,13 @@ CREATE TABLE told (
 CREATE INDEX told_at ON told (at);
 
 -- Claims that are not settled, also those whose lease is over: what arrives late has arrived. `sending` is 0 when the
--- message may have arrived and waits to be tried again.
+-- message may have arrived and waits to be tried again. `at` is when it was reserved, `since` when it became what it is.
 CREATE TABLE claim (
   id      BLOB    PRIMARY KEY,
   epoch   INTEGER NOT NULL,
   channel BLOB    NOT NULL,
   at      INTEGER NOT NULL,
+  since   INTEGER NOT NULL,
   until   INTEGER NOT NULL,
   sending INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;

@@ -185,17 +185,17 @@ impl Asked {
         let mut wait = Duration::ZERO;
         let mut longest = |mut rows: logwarden_sqlite::rusqlite::Rows<'_>| -> Result<(), Error> {
             while let Some(row) = rows.next()? {
-                let (at, until) = (Timestamp::from_nanos(row.get(0)?), Timestamp::from_nanos(row.get(1)?));
+                let (since, until) = (Timestamp::from_nanos(row.get(0)?), Timestamp::from_nanos(row.get(1)?));
                 let hold = if row.get(2)? { HOLD } else { Duration::ZERO };
-                wait = wait.max(lease_left(at, until.plus(hold), now));
+                wait = wait.max(lease_left(since, until.plus(hold), now));
             }
             Ok(())
         };
         let mut own =
-            connection.prepare_cached("SELECT at, until, 0 FROM claim WHERE id = ?1 AND epoch <> ?2 AND sending")?;
+            connection.prepare_cached("SELECT since, until, 0 FROM claim WHERE id = ?1 AND epoch <> ?2 AND sending")?;
         longest(own.query(params![self.id(), self.epoch()])?)?;
         let mut others = connection.prepare_cached(
-            "SELECT claim.at, claim.until, claim.sending FROM claim_key JOIN claim ON claim.id = claim_key.claim
+            "SELECT claim.since, claim.until, claim.sending FROM claim_key JOIN claim ON claim.id = claim_key.claim
              WHERE claim_key.channel = ?1 AND claim_key.key = ?2 AND claim.id <> ?3",
         )?;
         for (key, _) in self.keys.iter() {
@@ -208,7 +208,7 @@ impl Asked {
         connection.prepare_cached("DELETE FROM claim WHERE id = ?1")?.execute([self.id()])?;
         connection
             .prepare_cached(
-                "INSERT INTO claim (id, epoch, channel, at, until, sending) VALUES (?1, ?2, ?3, ?4, ?5, 1)",
+                "INSERT INTO claim (id, epoch, channel, at, since, until, sending) VALUES (?1, ?2, ?3, ?4, ?4, ?5, 1)",
             )?
             .execute(params![self.id(), self.epoch(), self.channel(), now.nanos(), now.plus(self.lease).nanos()])?;
         let mut insert = connection.prepare_cached(
@@ -236,8 +236,8 @@ impl Asked {
             }
             Outcome::Unclear { hold } if ours => {
                 connection
-                    .prepare_cached("UPDATE claim SET until = ?2, sending = 0 WHERE id = ?1")?
-                    .execute(params![self.id(), now.plus(*hold).nanos()])?;
+                    .prepare_cached("UPDATE claim SET since = ?2, until = ?3, sending = 0 WHERE id = ?1")?
+                    .execute(params![self.id(), now.nanos(), now.plus(*hold).nanos()])?;
             }
             Outcome::Failed | Outcome::Unclear { .. } => {}
             Outcome::Delivered { receipt, reserved } => {

@@ -540,6 +540,15 @@ impl<'a> Book<'a> {
         }
     }
 
+    /// Tells of an incident that was held back by a mute, if none holds it any more.
+    pub fn tell_if_unmuted(&mut self, id: IncidentId) {
+        self.check_mute(id);
+        let unmuted = self.incident(id).filter(|incident| incident.muted_by.is_none());
+        if let Some(last) = unmuted.map(|incident| incident.last) {
+            self.tell_missing(id, last);
+        }
+    }
+
     fn eligible(&self, incident: &Incident) -> impl Iterator<Item = Arc<str>> + use<'_> {
         let told = incident.route == Route::Alert && mutes::holding(incident, &self.mutes, self.now).is_none();
         let severity = incident.rank.severity;

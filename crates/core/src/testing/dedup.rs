@@ -43,6 +43,9 @@ pub const PROMISES: &[Promise] = &[
     ("a clock set back repeats and never swallows", |store, env| {
         Box::pin(a_clock_set_back_repeats_and_never_swallows(store, env))
     }),
+    ("a clock set back keeps no claim longer", |store, env| {
+        Box::pin(a_clock_set_back_keeps_no_claim_longer(store, env))
+    }),
     ("random histories match the model", |store, env| Box::pin(random_histories_match_the_model(store, env))),
 ];
 
@@ -331,6 +334,16 @@ pub async fn a_clock_set_back_repeats_and_never_swallows(store: &dyn DedupStore,
     assert_eq!(reserve(store, &claim(7, 1, &high(&[7]))).await, first(env), "told a day and a second ago");
     assert_eq!(reserve(store, &claim(8, 1, &high(&[2]))).await, first(env), "nobody knows when that was");
     assert_eq!(reserve(store, &claim(2, 2, &high(&[2]))).await, Standing::Delivered { receipt: Receipt("r3".into()) });
+}
+
+/// A claim holds others up for as long as was asked, also when its sender was stalled and the clock is set back by as much.
+pub async fn a_clock_set_back_keeps_no_claim_longer(store: &dyn DedupStore, env: &FakeEnv) {
+    let began = env.now();
+    assert_eq!(reserve(store, &claim(1, 1, &high(&[1]))).await, first(env));
+    env.advance(HOUR);
+    settle(store, &claim(1, 1, &high(&[1])), &Outcome::Unclear { hold: LEASE }).await;
+    env.set(began.plus(SECOND));
+    assert_eq!(reserve(store, &claim(2, 1, &high(&[1]))).await, first(env), "not an hour and a lease later");
 }
 
 /// A claim as the model of random histories remembers it.

@@ -79,12 +79,16 @@ impl World {
     }
 
     fn mute(&self, matches: MuteMatch) {
+        self.mute_for(matches, "m1", Duration::from_secs(86_400));
+    }
+
+    fn mute_for(&self, matches: MuteMatch, id: &str, long: Duration) {
         let query = Query { incidents: Incidents::Latest { limit: 100 }, ..Query::default() };
         let snapshot = block_on(self.ledger.read(&query)).unwrap();
         let mute = Mute {
-            id: "m1".into(),
+            id: id.into(),
             matches,
-            until: Some(self.env.now().plus(Duration::from_secs(86_400))),
+            until: Some(self.env.now().plus(long)),
             reason: "known".into(),
             author: "anna".into(),
             created: self.env.now(),
@@ -213,6 +217,43 @@ fn a_mute_by_label_holds_back_whatever_address_it_is() {
     world.pass(&["sshd[7]: Failed password for anna from 198.51.100.9 port 22 ssh2"; 6]);
     assert_eq!(world.told(), [], "another address is what such attacks have");
     assert_eq!(world.mutes(), 1);
+}
+
+#[test]
+fn what_goes_on_is_told_when_its_mute_ends() {
+    let minutes = |n: u64| Duration::from_secs(60 * n);
+    let rule = |name: &str| MuteMatch { rule: Some(name.into()), ..MuteMatch::default() };
+    let world = World::new(Policy::default());
+    world.pass(&[OOM]);
+    assert_eq!(world.told(), [(Occasion::Fired, Severity::Critical)]);
+    world.mute_for(rule("oom-kill"), "known", minutes(20));
+    world.mute_for(rule("db-deadlock"), "new", minutes(20));
+    world.env.advance(minutes(1));
+    world.pass(&[OOM, DEADLOCK]);
+    assert_eq!(world.told().len(), 1);
+    world.env.advance(minutes(18));
+    world.pass(&[]);
+    assert_eq!(world.told().len(), 1, "a minute is left");
+    world.env.advance(minutes(1));
+    world.pass(&[]);
+    assert_eq!(world.told().last(), Some(&(Occasion::Fired, Severity::Medium)), "although nothing more occurred");
+    assert_eq!(world.told().len(), 2, "what was told before it was muted is not news");
+    assert!(world.incidents().iter().all(|incident| incident.muted_by.is_none()));
+    world.env.advance(minutes(1));
+    world.pass(&[]);
+    assert_eq!(world.told().len(), 2);
+}
+
+#[test]
+fn what_ended_while_it_was_muted_is_not_told() {
+    let world = World::new(Policy::default());
+    let day = Duration::from_secs(86_400);
+    world.mute_for(MuteMatch { rule: Some("oom-kill".into()), ..MuteMatch::default() }, "known", day);
+    world.pass(&[OOM]);
+    world.env.advance(day);
+    world.pass(&[]);
+    assert_eq!(world.told(), []);
+    assert_eq!(world.incidents()[0].muted_by.as_deref(), Some("known"), "the list says why");
 }
 
 #[test]

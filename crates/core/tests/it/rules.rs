@@ -561,13 +561,12 @@ fn an_incident_reminds_goes_quiet_and_begins_anew() {
          0:15 edits edit #1 more high",
     );
     check(
-        "a muted machine says nothing; afterwards it is told",
+        "a muted machine says nothing; what goes on is told when the mute ends",
         "0:00 mute web-1
          0:05 rule high oom
-         0:10 unmute
-         0:15 line oom",
-        "0:15 edits #1 fired high
-         0:15 posts #1 fired high",
+         0:10 unmute",
+        "0:10 edits #1 fired high
+         0:10 posts #1 fired high",
     );
 }
 
