@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     By, Category, Entity, EntityKind, Finding, ProfileName, Route, Severity, SourceRow, address, claim,
-    detect::{Baseline, Settings},
     failures::key,
     look::{Hit, values},
     rule::Act,
     rules::RuleSet,
+    settings::{Baseline, Settings},
 };
 
 /// Contacts that make a beacon: so many gaps are hardly even by chance.

@@ -1,77 +1,17 @@
 //! The detection itself.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use logwarden_templates::{Delta, Timestamp};
 
 use crate::{
-    By, Finding, Learned, Memory, Route, RuleSet, Severity, Signal, SignalKind, bursts, contacts, look, normal, places,
+    By, Finding, Learned, Memory, Route, RuleSet, Severity, Signal, SignalKind, bursts, contacts, normal, places,
     recall::Recall,
     rule::Act,
     screen::{self, Screened},
+    settings::{Baseline, Read, Settings},
     signatures, silence,
 };
-
-/// How much is known about what is normal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Baseline {
-    /// Enough to tell new from normal.
-    Learned,
-    /// A young source: novelty and silence page nobody yet.
-    Warming,
-    /// There is no memory and there will be none: the input itself is all there is (`scan`).
-    SelfRelative,
-}
-
-/// What a detection may be tuned by.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// No memory is kept: compare the input with itself.
-    pub self_relative: bool,
-    /// A source younger than this and with fewer lines than `warm_up_lines` is still warming up.
-    pub warm_up: Duration,
-    /// See `warm_up`.
-    pub warm_up_lines: u64,
-    /// Signals older than this alert only from high up, and say so.
-    pub stale_after: Duration,
-    /// False alarms per day that the rate detector may cost; with the number of tests it gives the threshold.
-    pub false_alarms_per_day: f64,
-    /// Rows of the memory; the least recently seen make room and are counted.
-    pub max_rows: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            self_relative: false,
-            warm_up: Duration::from_secs(24 * 3600),
-            warm_up_lines: 50_000,
-            stale_after: Duration::from_secs(3600),
-            false_alarms_per_day: 1.0,
-            max_rows: 20_000,
-        }
-    }
-}
-
-/// How far a read went: what is not there may be silent, or not read yet.
-#[derive(Clone, Copy, Debug)]
-pub struct Read {
-    /// The wall clock, for the age of signals.
-    pub now: Timestamp,
-    /// Everything before this time has been read, of all parts of the source. `None` when that cannot be said: then nothing
-    /// is called silent.
-    pub whole_to: Option<Timestamp>,
-    /// So long before this read nobody who writes could be heard: the source was down, or, where lines are pushed, we were.
-    /// What did not come then is not missed.
-    pub unheard: Duration,
-}
-
-impl From<Timestamp> for Read {
-    /// A read of everything up to now.
-    fn from(now: Timestamp) -> Self {
-        Self { now, whole_to: Some(now), unheard: Duration::ZERO }
-    }
-}
 
 /// What [`detect`] answers.
 #[derive(Clone, Debug, Default)]
@@ -125,8 +65,8 @@ fn look(
     settings: &Settings,
     read: &Read,
 ) -> Detection {
-    let baseline = baseline(memory, settings, read.now);
-    let hits = look::hits(delta, rules, screened);
+    let baseline = settings.baseline(memory, read.now);
+    let hits = screened.hits(delta, rules);
     let recall = Recall::new(delta, memory);
     let bursts = bursts::look(delta, rules, &hits, &memory.source().failures);
     // Rules that only watch have not spoken.
@@ -167,16 +107,6 @@ fn look(
     debug_assert!(findings.iter().all(|finding| rules.knows_speaker_of(finding)), "mutes must know who speaks");
     route(&mut findings, settings, read.now);
     Detection { signals, findings, learned }
-}
-
-fn baseline(memory: &Memory, settings: &Settings, now: Timestamp) -> Baseline {
-    let source = memory.source();
-    let old_enough = source.first.is_some_and(|first| now.since(first) >= settings.warm_up);
-    match () {
-        () if settings.self_relative => Baseline::SelfRelative,
-        () if source.backfilled || old_enough || source.lines >= settings.warm_up_lines => Baseline::Learned,
-        () => Baseline::Warming,
-    }
 }
 
 /// What is old alerts only from high up and says so. (The day's budget of alerts is kept where incidents are known: what

@@ -1,18 +1,17 @@
 //! Which rules match which rows.
 //!
 //! Rules look at the few samples of a row. When all samples match, the row is meant as a whole and its slots tell who was
-//! involved, how often and when. What only some lines of a row say is told by [`Screened`], if whoever calls has the
-//! lines; without them only the samples count.
+//! involved, how often and when. What only some lines of a row say is told by [`Screened`](crate::screen::Screened),
+//! if whoever calls has the lines; without them only the samples count.
 
 use std::collections::HashSet;
 
-use logwarden_templates::{Delta, Histogram, Row, SlotKind, Timestamp};
+use logwarden_templates::{Histogram, Row, SlotKind, Timestamp};
 
 use crate::{
     address,
     rule::Captures,
     rules::{Prepared, RuleSet, readable},
-    screen::Screened,
 };
 
 /// Captures that name who or what a line is about, with the slots that hold such values.
@@ -51,41 +50,6 @@ pub(crate) enum Known {
     Some(Vec<Timestamp>),
     /// Every single one was looked at: these are the values of each capture.
     Each(Vec<(&'static str, Vec<Seen>)>),
-}
-
-/// All hits, by row.
-pub(crate) fn hits(delta: &Delta, rules: &RuleSet, screened: &Screened) -> Vec<Hit> {
-    let mut hits: Vec<Hit> = Vec::new();
-    for (number, row) in delta.rows.iter().enumerate() {
-        let from = hits.len();
-        // As they were before lines were added to them.
-        let (found, samples) = screened.samples_of(number, row, rules);
-        for (rule, captures, times) in found {
-            let hit = match times.len() == samples {
-                true => Hit {
-                    row: number,
-                    rule,
-                    captures,
-                    count: row.count,
-                    minutes: row.minutes.clone(),
-                    known: Known::All(times),
-                },
-                false => {
-                    let mut minutes = Histogram::default();
-                    times.iter().for_each(|time| minutes.add(*time, 1));
-                    Hit { row: number, rule, count: times.len() as u64, captures, minutes, known: Known::Some(times) }
-                }
-            };
-            hits.push(hit);
-        }
-        for exact in screened.of_row(number) {
-            match hits[from..].iter_mut().find(|hit| hit.rule == exact.rule) {
-                Some(hit) => *hit = exact.clone(),
-                None => hits.push(exact.clone()),
-            }
-        }
-    }
-    hits
 }
 
 /// A rule that matches samples of a row, with what it captured and the times of those samples.

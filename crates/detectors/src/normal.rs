@@ -13,10 +13,10 @@ use crate::{
     By, Category, Entity, EntityKind, Finding, Learned, Memory, MemoryKey, MemoryRow, ProfileName, Read, Route,
     RuleSet, Settings, Severity, Signal, SignalKind, Subject,
     claim::{self, Cited, busiest_first, number},
-    detect::Baseline,
     look::{Hit, values},
     memory::{HOST, ORIGIN},
     recall::Recall,
+    settings::Baseline,
     stats::{Levels, Rate},
 };
 

@@ -54,8 +54,50 @@ pub(crate) struct Screened {
 }
 
 impl Screened {
+    /// All hits, by row.
+    pub(crate) fn hits(&self, delta: &Delta, rules: &RuleSet) -> Vec<Hit> {
+        let mut hits: Vec<Hit> = Vec::new();
+        for (number, row) in delta.rows.iter().enumerate() {
+            let from = hits.len();
+            // As they were before lines were added to them.
+            let (found, samples) = self.samples_of(number, row, rules);
+            for (rule, captures, times) in found {
+                let hit = match times.len() == samples {
+                    true => Hit {
+                        row: number,
+                        rule,
+                        captures,
+                        count: row.count,
+                        minutes: row.minutes.clone(),
+                        known: Known::All(times),
+                    },
+                    false => {
+                        let mut minutes = Histogram::default();
+                        times.iter().for_each(|time| minutes.add(*time, 1));
+                        Hit {
+                            row: number,
+                            rule,
+                            count: times.len() as u64,
+                            captures,
+                            minutes,
+                            known: Known::Some(times),
+                        }
+                    }
+                };
+                hits.push(hit);
+            }
+            for exact in self.of_row(number) {
+                match hits[from..].iter_mut().find(|hit| hit.rule == exact.rule) {
+                    Some(hit) => *hit = exact.clone(),
+                    None => hits.push(exact.clone()),
+                }
+            }
+        }
+        hits
+    }
+
     /// Which rules match the samples of a row, and how many samples it had when they were tried.
-    pub(crate) fn samples_of(&self, number: usize, row: &Row, rules: &RuleSet) -> (Vec<Matched>, usize) {
+    fn samples_of(&self, number: usize, row: &Row, rules: &RuleSet) -> (Vec<Matched>, usize) {
         match self.samples.get(&number) {
             Some(known) => known.clone(),
             None if self.silent.get(number) == Some(&true) => (Vec::new(), row.samples.len()),
@@ -63,7 +105,7 @@ impl Screened {
         }
     }
 
-    pub(crate) fn of_row(&self, row: usize) -> &[Hit] {
+    fn of_row(&self, row: usize) -> &[Hit] {
         self.hits.get(&row).map(Vec::as_slice).unwrap_or_default()
     }
 }

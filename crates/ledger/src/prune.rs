@@ -9,7 +9,7 @@ use logwarden_sqlite::{
     rusqlite::{Connection, params},
 };
 
-use crate::{row::signed, write::forget_memory};
+use crate::row::signed;
 
 /// Pages that are given back to the file system per prune; the rest is used again or comes next time.
 const VACUUM_PAGES: u32 = 1_024;
@@ -81,6 +81,14 @@ fn oldest_memory(connection: &Connection, limit: usize) -> Result<(), Error> {
         for (.., n) in by_age.into_iter().take(excess) {
             forget_memory(connection, n)?;
         }
+    }
+    Ok(())
+}
+
+/// Removes one row of the memory of normal.
+pub(crate) fn forget_memory(connection: &Connection, n: i64) -> Result<(), Error> {
+    for sql in ["DELETE FROM memory WHERE n = ?1", "DELETE FROM memory_hot WHERE n = ?1"] {
+        connection.prepare_cached(sql)?.execute([n])?;
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use logwarden_sqlite::{
 use logwarden_templates::NewLeaf;
 
 use crate::{
-    prune::prune,
+    prune::{forget_memory, prune},
     read::{read_seen_minute, seen_blobs},
     row::{Conflict, number_of_source, one, pack_segment, signed, to_json},
 };
@@ -374,11 +374,6 @@ fn learn(connection: &Connection, source: &SourceId, learned: &Learned) -> Resul
         "INSERT INTO memory_source (source, row) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET row = excluded.row",
         params![source, learned.source.encode()],
     )
-}
-
-pub(crate) fn forget_memory(connection: &Connection, n: i64) -> Result<(), Error> {
-    execute(connection, "DELETE FROM memory WHERE n = ?1", [n])?;
-    execute(connection, "DELETE FROM memory_hot WHERE n = ?1", [n])
 }
 
 fn forget(connection: &Connection, leaf: LeafId) -> Result<(), Error> {
