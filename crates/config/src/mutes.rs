@@ -52,12 +52,23 @@ pub fn read_mutes(path: &Path) -> Result<Vec<(String, Mute)>, WireError> {
 
 fn parse(name: &str, text: &str) -> Result<Vec<(String, Mute)>, WireError> {
     let line_at = |at: usize| 1 + text.get(..at).map_or(0, |before| before.matches('\n').count());
-    let refused = |at: Option<usize>, why: &str| {
+    let with_hint = |at: Option<usize>, why: &str, hint: String| {
         let place = at.map_or_else(String::new, |at| format!(":{}", line_at(at)));
-        WireError::usage(format!("{name}{place}: {why}"), Some(EXAMPLE.to_owned()), None)
+        WireError::usage(format!("{name}{place}: {why}"), Some(hint), None)
     };
-    let file: File = toml::from_str(text)
-        .map_err(|error| refused(error.span().map(|span| span.start), error.message().lines().next().unwrap_or("?")))?;
+    let refused = |at: Option<usize>, why: &str| with_hint(at, why, EXAMPLE.to_owned());
+    let file: File = toml::from_str(text).map_err(|error| {
+        let (at, why) = (error.span().map(|span| span.start), error.message().lines().next().unwrap_or("?"));
+        // "unknown field `hst`, expected one of `template`, …": not all of them, the one that is meant.
+        let mut words = why.split('`').skip(1).step_by(2);
+        match words.next().filter(|_| why.starts_with("unknown field")) {
+            Some(key) => {
+                let meant = nearest(key, words).map(|meant| format!("did you mean `{meant}`?"));
+                with_hint(at, &format!("`{key}` is not known here"), meant.unwrap_or_else(|| EXAMPLE.to_owned()))
+            }
+            None => refused(at, why),
+        }
+    })?;
     let mut mutes = Vec::new();
     for entry in file.mute {
         let at = Some(entry.span().start);
@@ -206,7 +217,8 @@ mod tests {
     use super::*;
 
     fn refused(text: &str) -> String {
-        parse("mutes.toml", text).unwrap_err().to_string()
+        let error = parse("mutes.toml", text).unwrap_err();
+        format!("{error} ({})", error.hint().unwrap_or("no hint"))
     }
 
     #[test]
@@ -229,7 +241,15 @@ mod tests {
         for (text, wanted) in [
             (format!("[[mute]]\n{tail}"), "mutes.toml:1: a mute must say what it holds back"),
             (format!("\n[[mute]]\nhost = \" \"\n{tail}"), "mutes.toml:2: an empty value fits everything or nothing"),
-            (format!("[[mute]]\nhst = \"x\"\n{tail}"), "mutes.toml:2: unknown field `hst`"),
+            (format!("[[mute]]\nhst = \"x\"\n{tail}"), "mutes.toml:2: `hst` is not known here (did you mean `host`?)"),
+            (
+                format!("[[mute]]\nwhatever = \"x\"\n{tail}"),
+                "mutes.toml:2: `whatever` is not known here ([[mute]] with one or more of",
+            ),
+            (
+                format!("[[mutes]]\nhost = \"x\"\n{tail}"),
+                "mutes.toml:1: `mutes` is not known here (did you mean `mute`?)",
+            ),
             (format!("[[mute]]\ntemplate = \"xyz\"\n{tail}"), "mutes.toml:1: a template's id has at least 8"),
             (format!("[[mute]]\nlabel = \"env\"\n{tail}"), "mutes.toml:1: a label is written with its value"),
             ("[[mute]]\nhost = \"x\"\nauthor = \"a\"\n".to_owned(), "missing field `reason`"),
