@@ -135,6 +135,8 @@ struct State {
     faults: Faults,
     requests: Vec<Request>,
     cached: Vec<(String, String, i64, i64)>,
+    under_way: usize,
+    most_at_once: usize,
     started: Instant,
     clock: i64,
     random: u64,
@@ -189,6 +191,8 @@ impl FakeLoki {
             faults: Faults::default(),
             requests: Vec::new(),
             cached: Vec::new(),
+            under_way: 0,
+            most_at_once: 0,
             started: Instant::now(),
             clock: now,
             random: 0x9e37_79b9_7f4a_7c15,
@@ -239,6 +243,11 @@ impl FakeLoki {
     /// The requests since the last call.
     pub fn requests(&self) -> Vec<Request> {
         std::mem::take(&mut self.lock().requests)
+    }
+
+    /// How many requests were under way at once, at most.
+    pub fn most_at_once(&self) -> usize {
+        self.lock().most_at_once
     }
 
     /// Waits until the server ends, which it does only when it is dropped.

@@ -648,7 +648,7 @@ pub const SECTIONS: &[Section] = &[
                 "240",
                 "",
                 "240",
-                "How long a pass judges and delivers; what is not done by then waits for the next one.",
+                "How long a pass reads, judges and delivers; what is not done by then waits for the next one.",
             ),
             key("every_seconds", "seconds", "60", "", "60", "How often `watch` reads."),
             key("max_templates", "number", "10000", "", "10000", "Templates kept in memory; 10,000 take about 24 MiB."),

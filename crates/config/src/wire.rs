@@ -184,9 +184,10 @@ pub async fn wire(config: &Config, around: Surroundings<'_>) -> Result<Wired, Wi
         builder = builder.source(push.clone()).limits(limits);
     }
     let loki = match &config.loki {
-        Some(loki) if around.sources => Some(Arc::new(self::loki(loki)?)),
+        Some(loki) if around.sources => Some(Arc::new(self::loki(loki, config.pass_budget)?)),
         _ => None,
     };
+    warnings.extend(loki.iter().flat_map(|loki| loki.remarks()));
     let files = if around.sources && !config.files.is_empty() {
         Some(Arc::new(self::files(config, &around.host)?))
     } else {
@@ -394,8 +395,13 @@ pub fn past_of_loki(config: &crate::config::Loki, id: SourceId, lookback: Durati
     past.build().map_err(|error| unusable_loki(error.hint().map(str::to_owned), error))
 }
 
-fn loki(config: &crate::config::Loki) -> Result<Loki, WireError> {
-    loki_builder(config)?.build().map_err(|error| unusable_loki(error.hint().map(str::to_owned), error))
+fn loki(config: &crate::config::Loki, budget: Duration) -> Result<Loki, WireError> {
+    // A pass has something else to do, too.
+    let patience = budget.saturating_sub(Duration::from_secs(10)).max(Duration::from_secs(10));
+    loki_builder(config)?
+        .patience(patience)
+        .build()
+        .map_err(|error| unusable_loki(error.hint().map(str::to_owned), error))
 }
 
 fn unusable_loki(hint: Option<String>, error: impl Into<BoxError>) -> WireError {

@@ -3,7 +3,7 @@
 use logwarden_core::{
     Timestamp,
     error::chain,
-    source::{LogSource as _, SourceError},
+    source::{LogSource as _, QueryInfo, SourceError},
 };
 
 use crate::{
@@ -43,6 +43,21 @@ struct Build {
 }
 
 impl Loki {
+    /// What should be changed in the queries, in sentences for people; without asking Loki.
+    pub fn remarks(&self) -> Vec<String> {
+        let of_query = |query: &QueryInfo| {
+            let stages = logql::rewriting(&query.text).join("` and `");
+            (!stages.is_empty()).then(|| {
+                format!(
+                    "the query `{}` changes lines or labels inside Loki, by `{stages}`: different lines can become the same \
+                     one there; leave that out, it is done here",
+                    query.text
+                )
+            })
+        };
+        self.queries().iter().filter_map(of_query).collect()
+    }
+
     /// Asks for readiness, version, labels of the tenant, and every query's syntax and one line of the last hour.
     pub async fn check(&self, now: Timestamp) -> Vec<Check> {
         let mut checks = Vec::new();
@@ -113,12 +128,6 @@ impl Loki {
             let hint = "correct the query; Grafana's Explore shows where LogQL is wrong";
             checks.push(Check { standing: Standing::Bad, text, hint: Some(hint.into()) });
             return checks;
-        }
-        for stage in logql::rewriting(query) {
-            checks.push(warning(
-                format!("the query `{query}` has the stage `{stage}`, which changes lines or labels inside Loki"),
-                "different lines can become the same one there; leave the stage out, what it does is done here",
-            ));
         }
         let (start, end) = ((now.nanos() - HOUR).to_string(), now.nanos().to_string());
         let params =

@@ -63,6 +63,7 @@ pub(crate) struct Reading {
     pub(crate) page_lines: usize,
     pub(crate) sweep: Option<(Duration, Duration)>,
     pub(crate) deep_sweep: Option<(Duration, Duration)>,
+    pub(crate) patience: Duration,
 }
 
 /// Without the URL, which may hold a password.
@@ -99,6 +100,7 @@ impl Builder {
                 page_lines: 100,
                 sweep: Some((Duration::from_secs(300), Duration::from_secs(75 * 60))),
                 deep_sweep: Some((Duration::from_secs(3600), Duration::from_secs(24 * 3600))),
+                patience: Duration::from_secs(230),
             },
         }
     }
@@ -223,6 +225,14 @@ impl Builder {
     #[must_use]
     pub fn deep_sweep(mut self, every_and_range: Option<(Duration, Duration)>) -> Self {
         self.reading.deep_sweep = every_and_range;
+        self
+    }
+
+    /// How long one read may wait in vain for a Loki that does not answer, and after which it hands out what it has
+    /// although there is more; default 230 s, a little less than a pass.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.reading.patience = patience;
         self
     }
 

@@ -11,6 +11,7 @@ use logwarden_core::source::SourceError;
 use reqwest::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 use url::Url;
 
 use crate::{
@@ -93,10 +94,12 @@ impl Http {
             headers.insert(name, value);
         }
 
+        // One that is not answered leaves something for the others.
+        let timeout = builder.timeout.min(builder.reading.patience / 4 * 3);
         let mut client = reqwest::Client::builder()
             .user_agent(concat!("logwarden/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
-            .timeout(builder.timeout)
+            .timeout(timeout)
             .connect_timeout(builder.connect_timeout)
             .no_proxy();
         if base.scheme() == "http" && builder.proxy.is_none() {
@@ -129,7 +132,7 @@ impl Http {
             headers,
             auth,
             secret: Mutex::new(None),
-            timeout: builder.timeout,
+            timeout,
             max_body: builder.max_body_bytes,
             retries: builder.retries,
             backoff: builder.backoff,
@@ -158,9 +161,11 @@ impl Http {
         params: &[(&str, &str)],
     ) -> Result<Reply<T>, Failure> {
         let mut wait = self.backoff;
+        let asked = Instant::now();
         for _ in 0..self.retries {
             match self.json_once(path, params).await {
-                Err(Failure { kind: Kind::Later | Kind::Busy, .. }) => {}
+                // Who fails slowly is not asked again: that would take as long.
+                Err(Failure { kind: Kind::Later | Kind::Busy, .. }) if asked.elapsed() < self.timeout / 2 => {}
                 answer => return answer,
             }
             tokio::time::sleep(wait + jitter(wait)).await;
@@ -256,10 +261,17 @@ impl Http {
     fn unreachable(&self, error: reqwest::Error) -> Failure {
         // A connection that was made and then broke may mean that the page was too large.
         let kind = if error.is_connect() { Kind::Later } else { Kind::Smaller };
-        let timeout = error.is_timeout() && !error.is_connect();
-        let cause = if timeout { format!("no answer within {:?}", self.timeout) } else { root(&error.without_url()) };
-        let cause = cause.into();
+        if error.is_timeout() && !error.is_connect() {
+            return self.silent();
+        }
+        let cause = root(&error.without_url()).into();
         Failure { kind, error: SourceError::Unreachable { origin: self.origin.clone(), cause } }
+    }
+
+    /// No answer came: it may have been too large.
+    pub(crate) fn silent(&self) -> Failure {
+        let cause = format!("no answer within {:?}", self.timeout).into();
+        Failure { kind: Kind::Smaller, error: SourceError::Unreachable { origin: self.origin.clone(), cause } }
     }
 
     /// The beginning of an error's text in one line, without our own credentials should the server repeat them.

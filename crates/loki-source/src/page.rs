@@ -7,11 +7,12 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use logwarden_core::{Line, LineId, Stream, Timestamp, source::SourceError, templates::Clock};
-use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::time::{Instant, timeout};
 
 use crate::{
     answer::{Answer, Data, Labels, Listing, Summary, Time},
@@ -98,8 +99,10 @@ pub(crate) struct Reader<'a> {
     pub(crate) streams: &'a mut Streams,
     /// A page need not be larger.
     pub(crate) wanted: usize,
-    /// Something has timed out already in this read: no patience.
+    /// Something has timed out already in this read: one slow failure is enough.
     pub(crate) hurried: bool,
+    /// How long requests may still fail.
+    pub(crate) patience: Duration,
 }
 
 /// What one request brought.
@@ -144,7 +147,6 @@ fn complete(lines: usize, limit: usize, summary: Option<Summary>) -> Proof {
 impl Reader<'_> {
     /// Reads `[from, until)` for some `until <= to`, completely.
     pub(crate) async fn fetch(&mut self, pace: &mut Pace, from: i64, to: i64) -> Result<Fetched, Failure> {
-        let started = Instant::now();
         let mut failures = 0;
         let mut to = to.min(from.saturating_add(pace.span));
         loop {
@@ -156,8 +158,7 @@ impl Reader<'_> {
                     failures += 1;
                     // Where every try costs a time-out there can be few of them.
                     let slow = asked.elapsed() > self.http.timeout / 2;
-                    let patient =
-                        failures < 16 && started.elapsed() < self.http.timeout * 5 / 2 && !(slow && self.hurried);
+                    let patient = failures < 16 && !self.patience.is_zero() && !(slow && self.hurried);
                     let shorter = to.saturating_sub(from) > MIN_SPAN;
                     match failure.kind {
                         Kind::Limit(max) if max < limit => pace.learn_max(max),
@@ -270,7 +271,9 @@ impl Reader<'_> {
                     pace.learn_max(max);
                     *limit = max;
                 }
-                Err(Failure { kind: Kind::Smaller, .. }) if *limit > MIN_LINES => *limit = (*limit / 2).max(MIN_LINES),
+                Err(Failure { kind: Kind::Smaller, .. }) if *limit > MIN_LINES && !self.patience.is_zero() => {
+                    *limit = (*limit / 2).max(MIN_LINES);
+                }
                 page => return page,
             }
         }
@@ -280,7 +283,7 @@ impl Reader<'_> {
         let (start, end, lines) = (from.to_string(), to.to_string(), limit.to_string());
         let direction = if backward { "backward" } else { "forward" };
         let params = [("query", query), ("start", &start), ("end", &end), ("limit", &lines), ("direction", direction)];
-        let Reply { value, bytes } = self.http.json::<Answer>("loki/api/v1/query_range", &params).await?;
+        let Reply { value, bytes } = self.ask::<Answer>("loki/api/v1/query_range", &params).await?;
         for warning in value.warnings.iter().flatten() {
             let warning: String = warning.chars().take(200).collect();
             tracing::warn!(query, warning, "Loki warns about a query");
@@ -304,12 +307,22 @@ impl Reader<'_> {
     }
 
     /// The streams of a window.
-    async fn series(&self, from: i64, to: i64) -> Result<Vec<Labels>, Failure> {
+    async fn series(&mut self, from: i64, to: i64) -> Result<Vec<Labels>, Failure> {
         let selector = logql::split(self.query).map_or(self.query, |(selector, _)| selector);
         let (start, end) = (from.to_string(), to.to_string());
         let params = [("match[]", selector), ("start", &start), ("end", &end)];
-        let listing = self.http.json::<Listing<Vec<Labels>>>("loki/api/v1/series", &params).await?;
+        let listing = self.ask::<Listing<Vec<Labels>>>("loki/api/v1/series", &params).await?;
         Ok(listing.value.data.unwrap_or_default())
+    }
+
+    /// Asks; what fails costs patience, and takes no more of it than there is.
+    async fn ask<T: DeserializeOwned>(&mut self, path: &str, params: &[(&str, &str)]) -> Result<Reply<T>, Failure> {
+        let (asked, most) = (Instant::now(), self.patience);
+        let answer = timeout(most, self.http.json(path, params)).await.unwrap_or_else(|_| Err(self.http.silent()));
+        if answer.is_err() {
+            self.patience = most.saturating_sub(asked.elapsed());
+        }
+        answer
     }
 }
 

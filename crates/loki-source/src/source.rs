@@ -15,6 +15,7 @@ use logwarden_core::{
     error::chain,
     source::{Budget, Cursor, LogSource, Page, Problem, ProblemKind, QueryInfo, Seen, SourceError, SourceId},
 };
+use tokio::time::{Instant, timeout};
 
 use crate::{
     config::{Builder, Reading},
@@ -79,7 +80,13 @@ impl Loki {
             q.settled = q.settled.split_off(&oldest);
             q.edges.forget_before(oldest);
             let behind = end.saturating_sub(q.pos) > 10 * MINUTE;
-            match sweep::sweep(&self.http, q, bit, seen, range, behind).await {
+            let asked = Instant::now();
+            let swept = timeout(pass.patience, sweep::sweep(&self.http, q, bit, seen, range, behind)).await;
+            let swept = swept.unwrap_or_else(|_| Err(self.http.silent()));
+            if swept.is_err() {
+                pass.patience = pass.patience.saturating_sub(asked.elapsed());
+            }
+            match swept {
                 Ok(None) => {}
                 Ok(Some((kind, error))) => pass.problems.push(Problem { subject: q.query.clone(), kind, error }),
                 Err(failure) if pass.is_everywhere(&failure) => pass.fail(bit, failure),
@@ -95,9 +102,15 @@ impl Loki {
     /// Reads on until the budget is full or nothing is left.
     async fn collect(&self, state: &mut State, seen: &Seen, budget: Budget, pass: &mut Pass) {
         let mut streams = Streams::default();
+        let (began, mut first) = (Instant::now(), None);
         loop {
             let Some((i, window)) = pass.furthest_behind(state) else { return };
             if pass.is_full(budget, window.from) {
+                return;
+            }
+            // A slow Loki, too, brings something before the time is up.
+            let first = *first.get_or_insert(window.from);
+            if began.elapsed() > self.reading.patience && first < window.from {
                 return;
             }
             // Nobody overtakes the one that is ahead, so that what waits for the others stays small.
@@ -106,14 +119,19 @@ impl Loki {
             });
             let ahead = ahead.filter(|from| *from > window.from).max().unwrap_or(i64::MAX);
             let q = &mut state.queries[i];
+            // The others' queries want some of it, too.
+            let patience = (self.http.timeout.saturating_mul(5) / 2).min(pass.patience / 4 * 3);
             let mut reader = Reader {
                 http: &self.http,
                 query: &self.queries[i].text,
                 streams: &mut streams,
                 wanted: budget.lines.saturating_mul(2),
                 hurried: pass.slow,
+                patience,
             };
-            match reader.fetch(&mut q.pace, window.from, window.to.min(ahead)).await {
+            let fetched = reader.fetch(&mut q.pace, window.from, window.to.min(ahead)).await;
+            pass.patience -= patience - reader.patience;
+            match fetched {
                 Err(failure) => pass.fail(i, failure),
                 Ok(fetched) => {
                     let late = window.from < q.pos;
@@ -149,7 +167,7 @@ impl LogSource for Loki {
         let texts: Vec<&str> = self.queries.iter().map(|query| query.text.as_str()).collect();
         let start = now.saturating_sub(nanos(self.reading.lookback));
         let mut state = State::parse(cursor, &texts, start, &Pace::new(self.reading.page_lines))?;
-        let mut pass = Pass::new(texts.len());
+        let mut pass = Pass::new(texts.len(), self.reading.patience);
         for (bit, q) in state.queries.iter_mut().enumerate() {
             sweep::drop_forgotten(q, bit, seen);
         }
@@ -169,6 +187,8 @@ struct Pass {
     failures: Vec<Option<Failure>>,
     /// A request has timed out, or its connection broke.
     slow: bool,
+    /// How long requests may still fail.
+    patience: Duration,
     /// What makes every further request pointless.
     down: Option<SourceError>,
     lines: Vec<Taken>,
@@ -187,8 +207,9 @@ struct Taken {
 }
 
 impl Pass {
-    fn new(queries: usize) -> Self {
+    fn new(queries: usize, patience: Duration) -> Self {
         Self {
+            patience,
             frontier: vec![i64::MIN; queries],
             failures: std::iter::repeat_with(|| None).take(queries).collect(),
             slow: false,

@@ -43,7 +43,27 @@ pub(super) async fn serve(listener: TcpListener, state: Shared) {
     let _ = axum::serve(CuttableListener(listener), app.into_make_service_with_connect_info::<Connection>()).await;
 }
 
+/// A request that is under way until it is dropped.
+struct UnderWay(Shared);
+
+impl UnderWay {
+    fn new(state: Shared) -> Self {
+        let mut locked = state.lock().unwrap_or_else(PoisonError::into_inner);
+        locked.under_way += 1;
+        locked.most_at_once = locked.most_at_once.max(locked.under_way);
+        drop(locked);
+        Self(state)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).under_way -= 1;
+    }
+}
+
 async fn handle(state: Shared, connection: Connection, request: axum::extract::Request) -> Response<Body> {
+    let _under_way = UnderWay::new(state.clone());
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 100 << 20).await.unwrap_or_default();
     let path = parts.uri.path();

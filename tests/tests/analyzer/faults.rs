@@ -38,6 +38,7 @@ async fn whatever_is_wrong_with_loki_is_said_and_made_good() {
     let page = "<html><head><title>Sign in</title></head></html>";
     let cases = [
         ("hangs", Fault::Hang),
+        ("hangs for longer than a pass may take", Fault::Hang),
         ("fails", Fault::Status(500, "rpc error: code = Unavailable desc = the store is away".to_owned())),
         ("starts", Fault::Status(503, "Ingester not ready: waiting for 15s after being ready".to_owned())),
         ("is overloaded", Fault::Status(429, "too many outstanding requests".to_owned())),
@@ -52,8 +53,12 @@ async fn whatever_is_wrong_with_loki_is_said_and_made_good() {
     let of_one = async |what: &str, fault: Fault| {
         let world = World::new().await;
         world.log(60, OOM);
-        if matches!(fault, Fault::Hang) {
-            world.configure("[loki]\ntimeout_seconds = 1\n");
+        match what {
+            "hangs" => world.configure("[loki]\ntimeout_seconds = 1\n"),
+            "hangs for longer than a pass may take" => {
+                world.configure("[loki]\ntimeout_seconds = 300\n[run]\nbudget_seconds = 12\n");
+            }
+            _ => {}
         }
         world.loki.faults(|faults| faults.always = vec![(String::new(), fault)]);
         let down = world.run().await;
@@ -82,6 +87,25 @@ async fn one_bad_query_is_named_and_the_others_go_on() {
     assert_eq!(output.status.code(), Some(1));
     insta::assert_snapshot!(complaints(&err(&output)));
     assert!(world.told().iter().any(|told| told.contains("java")), "{:#?}", world.told());
+}
+
+#[tokio::test]
+async fn a_query_that_changes_lines_inside_loki_is_warned_about_at_the_start_and_read() {
+    let world = World::new().await;
+    world.log(60, OOM);
+    let mut command = world.command(&["run"]);
+    let output = command.env("LOG_QUERIES", r#"{job="syslog"} | drop filename"#).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let warning = "by `drop`: different lines can become the same one there";
+    assert!(complaints(&err(&output)).contains(warning), "{}", err(&output));
+    assert_eq!(world.told().len(), 1, "{:#?}", world.told());
+    let doctor = out(&world
+        .command(&["doctor", "--offline"])
+        .env("LOG_QUERIES", r#"{job="a"} | unpack"#)
+        .output()
+        .await
+        .unwrap());
+    assert!(doctor.contains("by `unpack`"), "{doctor}");
 }
 
 /// A model that is away or useless: the detectors' alert is there all the same, and the run is complete.

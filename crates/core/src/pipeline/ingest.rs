@@ -27,6 +27,9 @@ use crate::{
 /// Whoever pushes is not missed for a shorter pause in which nobody listened.
 const PAUSE: Duration = Duration::from_secs(120);
 
+/// A source has so long to answer, however late it is.
+const LEAST_READ: Duration = Duration::from_secs(30);
+
 /// Reads in a row that must fail before it is told.
 const TELL_AFTER: u32 = 2;
 
@@ -143,7 +146,8 @@ impl IngestReport {
 }
 
 impl Pipeline {
-    /// Reads all there is of the source with that number, page by page, until `deadline`.
+    /// Reads all there is of the source with that number, page by page, until `deadline`. A page that takes longer is given
+    /// up, and nothing of it is lost.
     ///
     /// # Errors
     ///
@@ -157,6 +161,7 @@ impl Pipeline {
         let mut report = IngestReport::new(slot.source.id().clone());
         report.per_query = slot.source.queries().iter().map(|query| (query.text.clone(), 0)).collect();
         let mut cache = slot.cache.lock().await;
+        let mut any = false;
         loop {
             match self.own_source(slot, &mut cache).await? {
                 Ok(()) => {}
@@ -168,9 +173,21 @@ impl Pipeline {
             let Some(known) = cache.as_mut() else { return Ok(report) };
             let now = self.env.now();
             let budget = Budget { lines: self.limits.lines, bytes: self.limits.bytes, now };
-            let page = match slot.source.read(known.cursor.as_ref(), &known.seen, budget).await {
-                Ok(page) => page,
-                Err(error) => {
+            // Whoever comes last has some time, too.
+            let until = deadline.max(now.plus(LEAST_READ));
+            let page = match self.before(until, slot.source.read(known.cursor.as_ref(), &known.seen, budget)).await {
+                Some(Ok(page)) => page,
+                None if any => {
+                    report.outcome = SourceOutcome::OutOfTime;
+                    return Ok(report);
+                }
+                None => {
+                    let reason = "the source did not answer in the time that there was".to_owned();
+                    self.note_failure(slot, &reason).await?;
+                    report.outcome = SourceOutcome::Failed { reason, hint: None };
+                    return Ok(report);
+                }
+                Some(Err(error)) => {
                     self.note_failure(slot, &chain(&error)).await?;
                     let hint = error.hint().map(str::to_owned);
                     report.outcome = SourceOutcome::Failed { reason: chain(&error), hint };
@@ -197,6 +214,7 @@ impl Pipeline {
                 *cache = None;
                 continue;
             }
+            any = true;
             if finished {
                 report.outcome = SourceOutcome::Finished;
                 return Ok(report);

@@ -1,6 +1,6 @@
 use std::{
-    future::Future as _,
-    pin::pin,
+    future::Future,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -18,7 +18,7 @@ use logwarden_core::{
     ledger::{Incidents, Jobs, Query},
     message::{Body, Message, Occasion},
     notifier::{NotifyError, Receipt},
-    pipeline::Pipeline,
+    pipeline::{PassReport, Pipeline, SourceOutcome},
     source::{Budget, Cursor, LogSource, Page, QueryInfo, Seen, SourceError, SourceId},
     testing::{FakeEnv, MemoryClassifier, MemoryNotifier, MemorySource},
 };
@@ -81,9 +81,9 @@ fn an_incident_fires_once_is_amended_goes_quiet_and_fires_anew() {
     assert_eq!(incidents[0].seen_before, Some(Timestamp::from_secs(1_795_233_900)));
 }
 
-/// Answers nothing for five minutes.
+/// Answers nothing for five minutes, from its second page on or from the first.
 #[derive(Debug)]
-struct Hanging(FakeEnv, SourceId);
+struct Hanging(FakeEnv, SourceId, bool);
 
 #[async_trait]
 impl LogSource for Hanging {
@@ -95,7 +95,10 @@ impl LogSource for Hanging {
         &[]
     }
 
-    async fn read(&self, _: Option<&Cursor>, _: &Seen, _: Budget) -> Result<Page, SourceError> {
+    async fn read(&self, cursor: Option<&Cursor>, _: &Seen, _: Budget) -> Result<Page, SourceError> {
+        if self.2 && cursor.is_none() {
+            return Ok(Page { next: Cursor("second".to_owned()), more: true, ..Page::default() });
+        }
         self.0.sleep_until(self.0.now().plus(Duration::from_secs(300))).await;
         Err(SourceError::Unreachable { origin: "it".to_owned(), cause: "no answer".into() })
     }
@@ -105,7 +108,7 @@ impl LogSource for Hanging {
 fn a_source_that_hangs_holds_up_no_alert_of_another() {
     let env = FakeEnv::new(Timestamp::from_secs(1_795_233_600), 1);
     let (source, discord) = (Arc::new(MemorySource::new("files")), Arc::new(MemoryNotifier::new("discord", true)));
-    let hanging = Arc::new(Hanging(env.clone(), SourceId("loki".to_owned())));
+    let hanging = Arc::new(Hanging(env.clone(), SourceId("loki".to_owned()), false));
     let builder = Pipeline::builder().env(Arc::new(env.clone())).source(source.clone()).source(hanging).host("web-1");
     let pipeline = builder.notifier(discord.clone()).build().unwrap();
     source.push(env.now(), OOM);
@@ -116,14 +119,43 @@ fn a_source_that_hangs_holds_up_no_alert_of_another() {
     env.advance(Duration::from_secs(10));
     assert!(pass.as_mut().poll(&mut context).is_pending());
     assert_eq!(discord.occasions(), [Occasion::Fired], "while the other still hangs");
-    env.advance(Duration::from_secs(290));
-    let report = loop {
+    let report = finished(&env, pass);
+    assert_eq!((report.deliver.sent, report.is_incomplete()), (1, true));
+}
+
+/// Lets time pass until the pass is over.
+fn finished<E: std::fmt::Debug>(
+    env: &FakeEnv,
+    mut pass: Pin<&mut impl Future<Output = Result<PassReport, E>>>,
+) -> PassReport {
+    let waker = noop_waker();
+    let mut context = Context::from_waker(&waker);
+    loop {
         match pass.as_mut().poll(&mut context) {
             Poll::Ready(report) => break report.unwrap(),
             Poll::Pending => assert!(env.advance_to_next().is_some()),
         }
-    };
-    assert_eq!((report.deliver.sent, report.is_incomplete()), (1, true));
+    }
+}
+
+#[test]
+fn a_source_that_hangs_ends_with_the_pass_and_is_tried_again() {
+    let budget = Duration::from_secs(240);
+    for (brings_a_page, wanted) in [(false, None), (true, Some(SourceOutcome::OutOfTime))] {
+        let env = FakeEnv::new(Timestamp::from_secs(1_795_233_600), 1);
+        let hanging = Arc::new(Hanging(env.clone(), SourceId("loki".to_owned()), brings_a_page));
+        let pipeline = Pipeline::builder().env(Arc::new(env.clone())).source(hanging).host("web-1").build().unwrap();
+        let began = env.now();
+        let report = finished(&env, pin!(pipeline.pass(began.plus(budget))));
+        assert!(env.now().since(began) < budget + Duration::from_secs(30), "{:?}", env.now().since(began));
+        match (&report.ingest[0].outcome, wanted) {
+            (SourceOutcome::Failed { reason, .. }, None) => {
+                assert_eq!(reason, "the source did not answer in the time that there was");
+            }
+            (outcome, wanted) => assert_eq!(Some(outcome), wanted.as_ref()),
+        }
+        assert_eq!(report.is_incomplete(), !brings_a_page);
+    }
 }
 
 #[test]

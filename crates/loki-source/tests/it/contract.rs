@@ -380,3 +380,79 @@ async fn one_query_that_always_times_out_does_not_keep_the_others_from_being_rea
     reader.drain(&source, &[budget(10)]).await.expect("a read");
     assert_eq!((reader.lines.len(), reader.problems.len()), (1, 1));
 }
+
+/// Loki's own notion of one line: labels without the shard that it happened to land in, time, text and metadata.
+#[tokio::test]
+async fn a_line_that_is_sent_again_into_another_shard_is_the_same_line_and_other_metadata_make_another() {
+    let loki = fake().await;
+    let source = builder(&loki.url(), &QUERIES[..1]).build().expect("a source");
+    let mut reader = Reader::default();
+    for (stream, time, id) in [("1", "1", "a"), ("2", "1", "a"), ("1", "2", "a"), ("1", "1", "b")] {
+        let labels = [("job", "app"), ("__stream_shard__", stream), ("__time_shard__", time)];
+        loki.push_with("fake", &labels, NOW - MINUTE, "same text", &[("trace_id", id)]);
+        reader.drain(&source, &[budget(10)]).await.expect("a read");
+    }
+    assert_eq!(reader.lines.len(), 2, "{:?}", reader.lines);
+}
+
+#[tokio::test]
+async fn streams_are_merged_by_time_and_whatever_is_in_a_line_stays_in_it() {
+    let loki = fake().await;
+    let texts = ["", "a\nb\tc\r\n", "\u{1b}[31mred\u{1b}[0m", "caf\u{fffd} \0 <b>&amp;", "  blanks  ", "last"];
+    let second = |i: usize| NOW - MINUTE + i as i64 * SECOND;
+    for (i, text) in texts.iter().enumerate() {
+        loki.push("fake", &[("job", "app"), ("host", ["a", "b"][i % 2])], second(i), text);
+    }
+    let source = builder(&loki.url(), &QUERIES[..1]).build().expect("a source");
+    let page = source.read(None, &Default::default(), budget(100)).await.expect("a page");
+    let read: Vec<_> = page.lines.iter().map(|line| String::from_utf8_lossy(&line.text).into_owned()).collect();
+    assert_eq!(read, texts);
+}
+
+#[tokio::test]
+async fn a_loki_that_hangs_costs_one_patience_however_many_queries_there_are() {
+    let loki = fake().await;
+    let second = Duration::from_secs(1);
+    let queries = [QUERIES[0], QUERIES[1], r#"{job="db"}"#, r#"{job="nginx"}"#];
+    let source = builder(&loki.url(), &queries).timeout(second).patience(second).build().expect("a source");
+    let mut reader = Reader::default();
+    reader.drain(&source, &[budget(10)]).await.expect("a read");
+    loki.faults(|faults| faults.always.push((String::new(), Fault::Hang)));
+    // The first time after a sweep that hangs, too.
+    for late in [10 * MINUTE, 10 * MINUTE + SECOND] {
+        let began = std::time::Instant::now();
+        let now = Timestamp::from_nanos(NOW + late);
+        reader.page(&source, Budget { now, ..budget(10) }).await.expect_err("nobody answers");
+        assert!(began.elapsed() < second * 2, "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn one_query_that_hangs_leaves_time_for_the_others() {
+    let loki = fake().await;
+    loki.faults(|faults| faults.always.push(("\"db\"".into(), Fault::Hang)));
+    loki.push("fake", &[("job", "app")], NOW - MINUTE, "one");
+    let second = Duration::from_secs(1);
+    let source = builder(&loki.url(), &[r#"{job="db"}"#, QUERIES[0]]).timeout(second * 60).patience(second).build();
+    let mut reader = Reader::default();
+    reader.drain(&source.expect("a source"), &[budget(10)]).await.expect("a read");
+    assert_eq!((reader.lines.len(), reader.problems.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_slow_loki_brings_in_time_what_it_can_and_the_rest_later() {
+    let loki = fake().await;
+    loki.faults(|faults| {
+        faults.max_entries = 10;
+        faults.always.push((String::new(), Fault::Delay(Duration::from_millis(40))));
+    });
+    for i in 0..200 {
+        loki.push("fake", &[("job", "app")], NOW - 2 * MINUTE + i, &format!("{i}"));
+    }
+    let source = builder(&loki.url(), &QUERIES[..1]).patience(Duration::from_millis(400)).build().expect("a source");
+    let mut reader = Reader::default();
+    assert!(reader.page(&source, budget(1000)).await.expect("a page"), "there is more");
+    assert!((1..200).contains(&reader.lines.len()), "{}", reader.lines.len());
+    reader.drain(&source, &[budget(1000)]).await.expect("the rest");
+    assert_eq!(reader.lines.len(), 200);
+}

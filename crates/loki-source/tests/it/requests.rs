@@ -2,6 +2,7 @@
 
 use logwarden_core::source::LogSource as _;
 use logwarden_loki_source::{Auth, Credential, Standing};
+use logwarden_tests::loki::Fault;
 
 use crate::{MINUTE, NOW, SECOND, budget, builder, fake};
 
@@ -100,19 +101,51 @@ async fn a_long_query_goes_in_a_form() {
 }
 
 #[tokio::test]
+async fn one_request_is_under_way_at_a_time_and_who_is_briefly_in_trouble_is_asked_again() {
+    let loki = fake().await;
+    let busy = Fault::Status(429, "too many outstanding requests".into());
+    let down = Fault::Status(503, "Service Unavailable".into());
+    loki.faults(|faults| faults.next = [busy.clone(), down.clone()].into());
+    loki.push("fake", &[("job", "app")], NOW - MINUTE, "x");
+    let source = builder(&loki.url(), &[QUERY, r#"{job=~".+"}"#, r#"{job="db"}"#]).build().expect("a source");
+    let page = source.read(None, &Default::default(), budget(100)).await.expect("a page");
+    assert_eq!((page.lines.len(), page.problems.len(), loki.requests().len()), (1, 0, 5));
+    assert_eq!(loki.most_at_once(), 1);
+    // Not for ever.
+    loki.faults(|faults| faults.next = [busy.clone(), down.clone(), busy, down].into());
+    let source = builder(&loki.url(), &[QUERY]).build().expect("a source");
+    source.read(None, &Default::default(), budget(100)).await.expect_err("it stays in trouble");
+    assert_eq!(loki.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn a_proxy_is_asked_for_what_lies_behind_it() {
+    let loki = fake().await;
+    loki.push("fake", &[("job", "app")], NOW - MINUTE, "x");
+    let source = builder("http://loki.example:3100", &[QUERY]).proxy(loki.url().into()).build().expect("a source");
+    let page = source.read(None, &Default::default(), budget(100)).await.expect("a page");
+    assert_eq!(page.lines.len(), 1);
+    assert_eq!(loki.requests()[0].header("host"), Some("loki.example:3100"));
+}
+
+#[test]
+fn what_a_query_does_that_it_should_not_is_known_without_asking() {
+    let queries = [QUERY, r#"{job="app"} | json | line_format "{{.msg}}" | drop host"#];
+    let source = builder("http://127.0.0.1:9", &queries).build().expect("a source");
+    insta::assert_snapshot!(source.remarks().join("\n"), @r#"the query `{job="app"} | json | line_format "{{.msg}}" | drop host` changes lines or labels inside Loki, by `line_format` and `drop`: different lines can become the same one there; leave that out, it is done here"#);
+}
+
+#[tokio::test]
 async fn doctor_says_what_is_there() {
     let loki = fake().await;
     loki.push("fake", &[("job", "app")], NOW - MINUTE, "x");
-    let queries = [QUERY, r#"{job="app"} | drop host"#, r#"{job="quiet"}"#, r#"{job="app"} |= nothing"#];
+    let queries = [QUERY, r#"{job="quiet"}"#, r#"{job="app"} |= nothing"#];
     let source = builder(&loki.url(), &queries).build().expect("a source");
     insta::assert_snapshot!(checks(&source, &loki.url()).await, @r#"
     ok: Loki at LOKI is ready
     ok: it is Loki 3.8.0
     ok: labels without a tenant: job, service_name
     ok: the query `{job="app"}` matches lines of the last hour
-    warning: the query `{job="app"} | drop host` has the stage `drop`, which changes lines or labels inside Loki
-      hint: different lines can become the same one there; leave the stage out, what it does is done here
-    ok: the query `{job="app"} | drop host` matches lines of the last hour
     warning: the query `{job="quiet"}` matches no line of the last hour
       hint: a quiet system, or a label that is spelt otherwise: compare with the labels above
     bad: the query `{job="app"} |= nothing`: parse error at line 1, col 16: syntax error: unexpected IDENTIFIER, expecting STRING
