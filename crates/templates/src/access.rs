@@ -7,8 +7,9 @@
 use std::borrow::Cow;
 
 use crate::{
+    clock::{self, Moment},
     fields::{Key, Object, Value},
-    header::{Moment, is_address, read_moment},
+    steps::is_address,
 };
 
 /// One request.
@@ -47,7 +48,7 @@ pub(crate) fn read(text: &[u8]) -> Option<(Access<'_>, Option<Moment>)> {
     let mut words = Words::of(text);
     let (first, second) = (words.next()?, words.next()?);
     if matches!(first, b"http" | b"https" | b"h2" | b"grpcs" | b"ws" | b"wss") {
-        let (moment, _) = read_moment(second)?;
+        let (moment, _) = clock::read(second)?;
         return Some((balancer(words)?, Some(moment)));
     }
     if let Some(access) = gin(first, text) {
@@ -63,7 +64,7 @@ pub(crate) fn read(text: &[u8]) -> Option<(Access<'_>, Option<Moment>)> {
         (is_address(client) && words.all(|word| word == b"-")).then_some(())?;
         return Some((common(text, quote_or_bracket, client)?, None));
     }
-    let (moment, end) = read_moment(&text[quote_or_bracket + 1..])?;
+    let (moment, end) = clock::read(&text[quote_or_bracket + 1..])?;
     let close = quote_or_bracket + 1 + end;
     (moment.has_date() && text.get(close..close + 2) == Some(b"] ")).then_some(())?;
     let before = &text[..quote_or_bracket];

@@ -16,10 +16,7 @@ pub(crate) use self::{
     logfmt::logfmt,
     windows::windows_event,
 };
-use crate::{
-    Level, Timestamp,
-    header::{letter_level, level_word},
-};
+use crate::{Level, Timestamp, clock, level};
 
 /// A message with named values.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -215,7 +212,7 @@ impl<'a> Object<'a> {
             let partial =
                 whole.is_none() && log.len() >= 16 * 1024 - 1 || self.get(b"_p") == Some(Value::Escaped(b"P"));
             return Ok(Wrapped {
-                time: time.and_then(crate::header::instant),
+                time: time.and_then(clock::instant),
                 level: None,
                 host: verbatim(b"kubernetes.host"),
                 program: verbatim(b"kubernetes.container_name").or(verbatim(b"attrs.tag")),
@@ -352,7 +349,7 @@ pub(crate) fn status_class(status: &[u8]) -> Option<&'static [u8]> {
 /// The level that a field states: a word, a letter, or a number of pino's and bunyan's scale.
 fn level(value: &[u8]) -> Option<Level> {
     if let [letter] = value {
-        return letter_level(*letter);
+        return level::letter(*letter);
     }
     if let Some(number) = integer(value) {
         return Some(match number {
@@ -365,7 +362,7 @@ fn level(value: &[u8]) -> Option<Level> {
             _ => return None,
         });
     }
-    level_word(value)
+    level::word(value)
 }
 
 fn integer(text: &[u8]) -> Option<i64> {
@@ -383,7 +380,7 @@ mod tests {
     use super::*;
 
     fn show(mut object: Object<'_>) -> String {
-        let known = object.take_header(crate::header::instant);
+        let known = object.take_header(clock::instant);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let fields = object.into_fields();
         let mut out = format!("{:?}", text(&fields.message));

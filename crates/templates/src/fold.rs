@@ -30,7 +30,28 @@ const EXAMPLE_BYTES: usize = scan::MAX_BYTES + 1024;
 /// Keys that a fold remembers the row of; when there are more it forgets all and looks them up again.
 const HOT: usize = 1 << 16;
 
-pub(crate) struct Fold<'m, 'a> {
+impl Miner {
+    /// Folds `records`, which follow those that `carry` is from.
+    pub fn fold<'a>(&self, carry: Carry, records: impl IntoIterator<Item = Record<'a>>, options: FoldOptions) -> Delta {
+        self.folded(carry, records, options).into_delta()
+    }
+
+    /// The same, but for making the rows.
+    pub(crate) fn folded<'a>(
+        &self,
+        carry: Carry,
+        records: impl IntoIterator<Item = Record<'a>>,
+        options: FoldOptions,
+    ) -> Folded<'_, 'a> {
+        let mut fold = Fold::new(self, options, &carry);
+        for record in records {
+            fold.push(record);
+        }
+        fold.finish()
+    }
+}
+
+struct Fold<'m, 'a> {
     miner: &'m Miner,
     closure: Cow<'m, Closure>,
     options: FoldOptions,

@@ -7,25 +7,18 @@
 //! not depend on the order of lines or on a restart. What cannot be told from the line alone stays in the text.
 
 mod app;
-mod clock;
-mod level;
-mod scan;
 mod syslog;
 
 use std::borrow::Cow;
 
-use self::scan::skip_blanks;
 use crate::{
     Level, Record, Stream, Timestamp, Zone,
     access::{self, Access},
+    clock::{self, Moment},
     fields::{self, Fields},
-    join,
-};
-
-pub(crate) use self::{
-    clock::{Moment, read as read_moment},
-    level::{letter as letter_level, word as level_word},
-    scan::is_address,
+    level,
+    steps::{self, skip_blanks},
+    trace,
 };
 
 /// A line taken apart. Everything borrows from the line; only what had to be unescaped is owned.
@@ -141,12 +134,6 @@ pub fn inspect<'a>(record: &Record<'a>) -> Header<'a> {
     Header { time, host, program, pid, thread, logger, level }
 }
 
-/// The time that a whole value is, when it says everything itself.
-pub(crate) fn instant(text: &[u8]) -> Option<Timestamp> {
-    let (moment, end) = clock::read(text)?;
-    (end == text.len() && moment.has_year()).then(|| moment.resolve(Timestamp::default(), &Zone::UTC))?
-}
-
 /// Takes the lines of one stream apart. Holds nothing that could change an outcome.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HeaderState {}
@@ -159,7 +146,7 @@ impl HeaderState {
         if memchr::memchr(0x1b, text).is_none() {
             return context.event(text);
         }
-        let clean = scan::strip_escapes(text);
+        let clean = steps::strip_escapes(text);
         context.event(&clean).rebase(text)
     }
 }
@@ -203,9 +190,9 @@ impl Context<'_> {
         let second = rest.split(|b| *b == b'\n').next().and_then(level::at_front);
         let messages: Vec<_> = rest.split(|b| *b == b'\n').take(MAX_JOINED).map(|line| self.message_of(line)).collect();
         let messages = messages.join(&b'\n');
-        let trace = || join::is_trace(body, &messages).then_some(Level::Error);
+        let trace = || trace::is_trace(body, &messages).then_some(Level::Error);
         parsed.level = parsed.level.or(second).or_else(trace);
-        let summary = join::summary(body, &messages);
+        let summary = trace::summary(body, &messages);
         parsed.body = Body::Text(Cow::Owned(summary));
         parsed
     }
@@ -261,9 +248,9 @@ impl Context<'_> {
             parsed.frame = Frame::Carrier;
             return self.unwrapped(&rest[at..], parsed, layers);
         }
-        if let Some(at) = scan::uptime(rest) {
+        if let Some(at) = steps::uptime(rest) {
             // Six digits: the kernel's own clock, with nothing but a time before each physical line.
-            let fraction = rest.iter().position(|b| *b == b'.').map_or(0, |dot| scan::digits_end(rest, dot + 1) - dot);
+            let fraction = rest.iter().position(|b| *b == b'.').map_or(0, |dot| steps::digits_end(rest, dot + 1) - dot);
             parsed.frame = if fraction == 7 { Frame::Carrier } else { Frame::Own };
             parsed.program = (fraction == 7).then_some(&b"kernel"[..]);
             return self.finish(&rest[at + usize::from(rest.get(at) == Some(&b' '))..], parsed);
@@ -307,7 +294,7 @@ impl Context<'_> {
             parsed.pid = tail.pid;
             return self.carried(&text[at..], parsed, layers);
         }
-        if let Some(at) = scan::uptime(&text[start..]) {
+        if let Some(at) = steps::uptime(&text[start..]) {
             return self.finish(text[start + at..].trim_ascii_start(), parsed);
         }
         if let Some((name, pid, at)) = syslog::program(text, start) {
@@ -337,7 +324,7 @@ impl Context<'_> {
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         let text = text.strip_prefix(b"@cee:").map_or(text, <[u8]>::trim_ascii_start);
         if parsed.program == Some(b"kernel")
-            && let Some(at) = scan::uptime(text)
+            && let Some(at) = steps::uptime(text)
         {
             return self.finish(&text[at + usize::from(text.get(at) == Some(&b' '))..], parsed);
         }
@@ -410,7 +397,7 @@ impl Context<'_> {
                     Cow::Owned(line) => {
                         let line = line.strip_suffix(b"\n").unwrap_or(&line);
                         let line = if memchr::memchr(0x1b, line).is_some() {
-                            Cow::Owned(scan::strip_escapes(line))
+                            Cow::Owned(steps::strip_escapes(line))
                         } else {
                             Cow::Borrowed(line)
                         };
@@ -540,7 +527,7 @@ impl<'a> Parsed<'a> {
                             duration: find(access.duration),
                             size: find(access.size),
                         }),
-                        _ => Body::Text(Cow::Owned(scan::strip_escapes(text))),
+                        _ => Body::Text(Cow::Owned(steps::strip_escapes(text))),
                     }
                 }
             },

@@ -8,20 +8,15 @@
 //! An event is bounded: what is too long keeps its head and its tail, and the lines between them are counted.
 
 mod text;
-mod trace;
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
-use self::{
-    text::Text,
-    trace::{Place, Trace},
-};
+use self::text::Text;
 use crate::{
     Clock, OpenEvent, Record, Stream, Timestamp,
     header::{Body, Frame, Parsed},
+    trace::{self, Place, Trace},
 };
-
-pub(crate) use self::trace::{is_trace, summary};
 
 /// How far a multi-line event may grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 
 mod access;
 mod bytes;
+mod clock;
 mod closure;
 mod delta;
 mod fields;
@@ -15,6 +16,7 @@ mod fold;
 pub mod header;
 mod id;
 mod join;
+mod level;
 mod lexicon;
 mod line;
 mod miner;
@@ -23,9 +25,11 @@ mod rows;
 mod samples;
 mod scan;
 mod slots;
+mod steps;
 mod tally;
 mod template;
 mod time;
+mod trace;
 mod values;
 mod varint;
 

@@ -13,9 +13,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Carry, Delta, LeafId, NewLeaf, Record, RootId,
+    Delta, LeafId, NewLeaf, RootId,
     closure::{Closure, Known, Named},
-    fold::{Fold, Folded},
     scan::{Keyed, Masked},
 };
 
@@ -250,25 +249,6 @@ impl Miner {
             self.forget(id);
         }
         Ok(())
-    }
-
-    /// Folds `records`, which follow those that `carry` is from.
-    pub fn fold<'a>(&self, carry: Carry, records: impl IntoIterator<Item = Record<'a>>, options: FoldOptions) -> Delta {
-        self.folded(carry, records, options).into_delta()
-    }
-
-    /// The same, but for making the rows.
-    pub(crate) fn folded<'a>(
-        &self,
-        carry: Carry,
-        records: impl IntoIterator<Item = Record<'a>>,
-        options: FoldOptions,
-    ) -> Folded<'_, 'a> {
-        let mut fold = Fold::new(self, options, &carry);
-        for record in records {
-            fold.push(record);
-        }
-        fold.finish()
     }
 
     /// Takes over what `delta` has learned. Call it once its commit has succeeded.

@@ -746,8 +746,49 @@ impl Masked {
             return None;
         }
         let before = earlier.last().map_or(&b""[..], |piece| Self::word(text, piece));
-        lexicon::number_after(before, Self::word(text, last), word)
+        number_after(before, Self::word(text, last), word)
     }
+}
+
+/// Whether a number stays in the template because of the words before it.
+fn number_after(before: &[u8], last: &[u8], number: &[u8]) -> Option<What> {
+    let is = |word: &[u8], name: &[u8]| word.eq_ignore_ascii_case(name);
+    let keep = match last.len() {
+        2 => is(last, b"id") && is(before, b"event") || is(last, b"rc") && number == b"0",
+        4 | 5 if is(last, b"code") || is(last, b"value") => is(before, b"exit") && number == b"0",
+        5 => is(last, b"errno"),
+        6 if is(last, b"signal") => number.len() <= 2,
+        6 if is(last, b"status") && (is(before, b"exit") || is(before, b"with")) => number == b"0",
+        6..=16 if is_status_key(last) => {
+            let class = number[0].wrapping_sub(b'0');
+            return (number.len() == 3 && (1..=5).contains(&class)).then_some(What::Status(class));
+        }
+        7 | 8 if is(last, b"eventid") || is(last, b"event_id") || is(last, b"sqlstate") => true,
+        8 | 9 if is(last, b"exitcode") || is(last, b"exit_code") || is(last, b"exit-code") => number == b"0",
+        9 => is(last, b"eventcode"),
+        _ => false,
+    };
+    keep.then_some(What::Word)
+}
+
+fn is_status_key(word: &[u8]) -> bool {
+    const KEYS: &[&[u8]] = &[
+        b"status",
+        b"status_code",
+        b"statuscode",
+        b"status-code",
+        b"http_status",
+        b"httpstatus",
+        b"http_code",
+        b"http.status",
+        b"http_status_code",
+        b"response_code",
+        b"responsecode",
+        b"HTTP/1.1",
+        b"HTTP/1.0",
+        b"HTTP/2.0",
+    ];
+    KEYS.iter().any(|key| word.eq_ignore_ascii_case(key))
 }
 
 const STATUS: [&[u8]; 6] = [b"0xx", b"1xx", b"2xx", b"3xx", b"4xx", b"5xx"];

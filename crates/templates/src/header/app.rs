@@ -4,14 +4,13 @@
 //! There is one grammar for all: a time, columns up to a level, and behind the level thread and logger. Columns that no
 //! level follows are part of the message, unless their separators say otherwise.
 
-use super::{
-    Parsed,
+use super::{Parsed, syslog};
+use crate::{
+    Level,
     clock::{self, Moment},
     level,
-    scan::{closing, digits_end, is_address, is_number, skip_blanks, word_end},
-    syslog,
+    steps::{closing, digits_end, is_address, is_number, skip_blanks, word_end},
 };
-use crate::Level;
 
 /// What PostgreSQL puts in place of a level.
 const DETAILS: [&[u8]; 6] = [b"DETAIL:", b"HINT:", b"STATEMENT:", b"CONTEXT:", b"QUERY:", b"LOCATION:"];

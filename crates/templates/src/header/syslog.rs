@@ -1,9 +1,9 @@
 //! Headers of syslog and the journal: RFC 5424, RFC 3164 and what rsyslog, systemd and macOS make of it.
 
-use super::{
+use crate::{
     clock::{self, Moment},
     level,
-    scan::{closing, digits_end, is_address, is_number, skip_blanks, word_end},
+    steps::{closing, digits_end, is_address, is_number, skip_blanks, word_end},
 };
 
 /// The number in `<…>` at the front, and where the bracket ends.

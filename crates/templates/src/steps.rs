@@ -1,7 +1,7 @@
-//! Small steps over bytes that the header grammars share.
+//! Small steps over bytes that grammars share.
 
 /// Where the blanks at `at` end.
-pub(super) fn skip_blanks(text: &[u8], mut at: usize) -> usize {
+pub(crate) fn skip_blanks(text: &[u8], mut at: usize) -> usize {
     while matches!(text.get(at), Some(b' ' | b'\t')) {
         at += 1;
     }
@@ -9,12 +9,12 @@ pub(super) fn skip_blanks(text: &[u8], mut at: usize) -> usize {
 }
 
 /// Where the word at `at` ends: at the next blank.
-pub(super) fn word_end(text: &[u8], at: usize) -> usize {
+pub(crate) fn word_end(text: &[u8], at: usize) -> usize {
     text.get(at..).and_then(|rest| memchr::memchr2(b' ', b'\t', rest)).map_or(text.len(), |len| at + len)
 }
 
 /// Where the bracket that opens at `at` closes, within `limit` bytes; pairs inside it are skipped.
-pub(super) fn closing(text: &[u8], at: usize, limit: usize) -> Option<usize> {
+pub(crate) fn closing(text: &[u8], at: usize, limit: usize) -> Option<usize> {
     let open = *text.get(at)?;
     let close = match open {
         b'[' => b']',
@@ -38,7 +38,7 @@ pub(super) fn closing(text: &[u8], at: usize, limit: usize) -> Option<usize> {
 }
 
 /// Where the digits at `at` end.
-pub(super) fn digits_end(text: &[u8], mut at: usize) -> usize {
+pub(crate) fn digits_end(text: &[u8], mut at: usize) -> usize {
     while text.get(at).is_some_and(u8::is_ascii_digit) {
         at += 1;
     }
@@ -46,7 +46,7 @@ pub(super) fn digits_end(text: &[u8], mut at: usize) -> usize {
 }
 
 /// Whether these bytes are digits and nothing else.
-pub(super) fn is_number(text: &[u8]) -> bool {
+pub(crate) fn is_number(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn is_address(text: &[u8]) -> bool {
 }
 
 /// Where the kernel's `[12345.678901]` at the front ends.
-pub(super) fn uptime(text: &[u8]) -> Option<usize> {
+pub(crate) fn uptime(text: &[u8]) -> Option<usize> {
     (text.first()? == &b'[').then_some(())?;
     let digits = skip_blanks(text, 1);
     let point = digits_end(text, digits);
@@ -97,7 +97,7 @@ pub(super) fn uptime(text: &[u8]) -> Option<usize> {
 }
 
 /// The text without terminal escapes (colours, cursor movements, titles).
-pub(super) fn strip_escapes(text: &[u8]) -> Vec<u8> {
+pub(crate) fn strip_escapes(text: &[u8]) -> Vec<u8> {
     let mut clean = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = memchr::memchr(0x1b, rest) {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// Where a line that may go on stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// Alone, without any header.
     Bare,
     /// Behind a transport's header that repeats on every line.
@@ -44,7 +44,7 @@ enum Kind {
 
 /// An event's progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Trace {
+pub(crate) struct Trace {
     kind: Kind,
     /// The indentation of the first line.
     indent: usize,
@@ -61,7 +61,7 @@ pub(super) struct Trace {
 impl Trace {
     /// What the message of a first line lets expect; `headed` if it has a header of its own, `timed` if that has a time
     /// and no level.
-    pub(super) fn of_first(line: &[u8], headed: bool, timed: bool) -> Self {
+    pub(crate) fn of_first(line: &[u8], headed: bool, timed: bool) -> Self {
         let text = line.trim_ascii_start();
         let end = line.trim_ascii_end();
         let kind = if text.starts_with(b"Traceback (most recent call last)") {
@@ -91,7 +91,7 @@ impl Trace {
     }
 
     /// Whether `line` goes on with the event; if so it is taken into account.
-    pub(super) fn goes_on(&mut self, line: &[u8], place: Place) -> bool {
+    pub(crate) fn goes_on(&mut self, line: &[u8], place: Place) -> bool {
         let text = unescape_tabs(line);
         let indent = indent(&text);
         let text = text.trim_ascii();
@@ -189,7 +189,7 @@ impl Trace {
     }
 
     /// A word for each part, to be stored.
-    pub(super) fn save(&self) -> String {
+    pub(crate) fn save(&self) -> String {
         let kind = match self.kind {
             Kind::Plain => "plain",
             Kind::Frames => "frames",
@@ -208,7 +208,7 @@ impl Trace {
     }
 
     /// What [`save`](Self::save) wrote; a plain event if it did not.
-    pub(super) fn restore(text: &str) -> Self {
+    pub(crate) fn restore(text: &str) -> Self {
         let mut words = text.split(' ');
         let kind = match words.next() {
             Some("frames") => Kind::Frames,
@@ -237,7 +237,7 @@ impl Trace {
 }
 
 /// Whether a line with a header of its own could go on with another one at all: a quick answer for almost all lines.
-pub(super) fn may_repeat_header(text: &[u8]) -> bool {
+pub(crate) fn may_repeat_header(text: &[u8]) -> bool {
     matches!(text.first(), Some(b'D' | b'H' | b'S' | b'C' | b'Q' | b'L' | b'P'))
         && contains(&text[..text.len().min(12)], b"  ")
         || text.starts_with(b"PHP ")
@@ -350,7 +350,7 @@ fn is_exception(text: &[u8]) -> bool {
 fn starts_something(text: &[u8]) -> bool {
     is_exception(text) || starts_go(text) || text.starts_with(b"thread '") || {
         let letters = text.iter().take_while(|b| b.is_ascii_alphabetic()).count();
-        letters <= 9 && matches!(text.get(letters), Some(b':')) && crate::header::level_word(&text[..letters]).is_some()
+        letters <= 9 && matches!(text.get(letters), Some(b':')) && crate::level::word(&text[..letters]).is_some()
     }
 }
 

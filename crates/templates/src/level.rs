@@ -58,7 +58,7 @@ pub(crate) fn of_priority(priority: u32) -> Option<Level> {
 
 /// The level that a message states in its first word: `error: …`, `[warn] …`, `WARNING …`,
 /// `%LINK-3-UPDOWN: …`.
-pub(super) fn at_front(text: &[u8]) -> Option<Level> {
+pub(crate) fn at_front(text: &[u8]) -> Option<Level> {
     if text.first() == Some(&b'%') {
         return severity_of_message_id(text);
     }

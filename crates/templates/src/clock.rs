@@ -159,6 +159,12 @@ pub(crate) fn read(text: &[u8]) -> Option<(Moment, usize)> {
     }
 }
 
+/// The time that a whole value is, when it says everything itself.
+pub(crate) fn instant(text: &[u8]) -> Option<Timestamp> {
+    let (moment, end) = read(text)?;
+    (end == text.len() && moment.has_year()).then(|| moment.resolve(Timestamp::default(), &Zone::UTC))?
+}
+
 /// Reads a date without a time (`2005.06.03`) at the start of `text`: how many bytes it takes.
 pub(crate) fn read_date(text: &[u8]) -> Option<usize> {
     let (_, at) = year_first(text)?;
