@@ -198,9 +198,20 @@ fn signal(kind: SignalKind, row: u32, score: f64) -> Signal {
     Signal { kind, rows: vec![row], score, entities: Vec::new() }
 }
 
-pub(crate) fn excerpt(text: &str) -> String {
+/// How a template begins, as people read it: for what varies stands `…`.
+pub(crate) fn excerpt(template: &str) -> String {
+    let mut text = String::with_capacity(template.len());
+    for (number, part) in template.split("<*").enumerate() {
+        // Behind each but the first stands what kind of variable it is: `>` or `:path>`.
+        let kind = part.split_once('>').filter(|(kind, _)| kind.is_empty() || kind.starts_with(':'));
+        match kind.filter(|_| number > 0) {
+            Some((_, rest)) => text.extend(["…", rest]),
+            None if number > 0 => text.extend(["<*", part]),
+            None => text.push_str(part),
+        }
+    }
     let mut short: String = text.chars().take(100).collect();
-    if short.len() < text.len() {
+    if short.len() < text.len() && !short.ends_with('…') {
         short.push('…');
     }
     short
@@ -627,5 +638,24 @@ fn new_user(row: &Row, number: u32, user: &str, entities: Vec<Entity>) -> Findin
         count: row.count,
         first: row.first,
         last: row.last,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_is_for_people() {
+        let cases = [
+            ("write failed on <*:path>: error <*>", "write failed on …: error …"),
+            ("a <* b> and a <*", "a <* b> and a <*"),
+            ("<*:ip> <*:num>", "… …"),
+        ];
+        for (template, text) in cases {
+            assert_eq!(excerpt(template), text);
+        }
+        assert_eq!(excerpt(&"é".repeat(101)), "é".repeat(100) + "…");
+        assert_eq!(excerpt(&format!("{}<*:num> more", "a".repeat(99))), "a".repeat(99) + "…");
     }
 }
