@@ -144,37 +144,102 @@ pub(crate) struct Prepared<'a> {
     /// The text of the line, and of the request, in lower case.
     lower: OnceCell<String>,
     lower_request: OnceCell<String>,
+    /// See [`Form::Unquoted`].
+    unquoted: OnceCell<Option<String>>,
+    lower_unquoted: OnceCell<String>,
+}
+
+/// What of a line a rule looks at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As it was written.
+    Written,
+    /// As a program said it before it was put into quotes, such as journald's in JSON: `"Probe failed" pod="a"` is written
+    /// there with a backslash before each quote. Only looked at where the other form says nothing: what stands behind a
+    /// quote that is no end may be a stranger's.
+    Unquoted,
+    /// The request in it.
+    Request,
 }
 
 impl<'a> Prepared<'a> {
     pub(crate) fn new(line: &'a str) -> Self {
         let raw = &line[..line.floor_char_boundary(MAX_LINE)];
         let request = if http::may_be_request(raw.as_bytes()) { http::request(raw) } else { None };
-        Self { raw, request, sure: false, lower: OnceCell::new(), lower_request: OnceCell::new() }
+        Self::with(raw, request)
+    }
+
+    fn with(raw: &'a str, request: Option<Request>) -> Self {
+        let (lower, lower_request, lower_unquoted) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Self { raw, request, sure: false, lower, lower_request, unquoted: OnceCell::new(), lower_unquoted }
     }
 
     /// A line in which [`RuleSet::candidates`] were looked for.
     pub(crate) fn of_candidates(line: &'a str, candidates: &[u32]) -> Self {
         let mut prepared = match candidates.contains(&REQUEST) {
             true => Self::new(line),
-            false => {
-                let raw = &line[..line.floor_char_boundary(MAX_LINE)];
-                Self { raw, request: None, sure: false, lower: OnceCell::new(), lower_request: OnceCell::new() }
-            }
+            false => Self::with(&line[..line.floor_char_boundary(MAX_LINE)], None),
         };
         // Otherwise they were looked for in another form of the line, too.
         prepared.sure = memchr::memchr2(b'%', b'\\', line.as_bytes()).is_none();
         prepared
     }
 
-    /// Whether a text is in what rules for lines, or for requests, look at.
-    fn has(&self, literal: &Literal, in_request: bool) -> bool {
-        let lower = match &self.request {
-            Some(request) if in_request => self.lower_request.get_or_init(|| request.text.to_ascii_lowercase()),
-            _ => self.lower.get_or_init(|| self.raw.to_ascii_lowercase()),
-        };
-        literal.is_in(lower)
+    /// The text of a form, if the line has it.
+    fn text(&self, form: Form) -> Option<&str> {
+        match form {
+            Form::Written => Some(self.raw),
+            Form::Unquoted => self.unquoted.get_or_init(|| unquoted(self.raw)).as_deref(),
+            Form::Request => self.request.as_ref().map(|request| request.text.as_str()),
+        }
     }
+
+    /// The same in lower case.
+    fn lower(&self, form: Form) -> &str {
+        let lower = match form {
+            Form::Written => &self.lower,
+            Form::Unquoted => &self.lower_unquoted,
+            Form::Request => &self.lower_request,
+        };
+        lower.get_or_init(|| self.text(form).unwrap_or_default().to_ascii_lowercase())
+    }
+}
+
+/// Quotes within quotes within quotes: a container's log of a program that writes JSON.
+const QUOTED: usize = 3;
+
+/// A line without the backslashes that quotes have put into it; `None` if there are none.
+fn unquoted(line: &str) -> Option<String> {
+    let mut text = line.to_owned();
+    for _ in 0..QUOTED {
+        if !text.contains("\\\"") {
+            break;
+        }
+        text = unquoted_once(&text);
+    }
+    (text.len() < line.len()).then_some(text)
+}
+
+fn unquoted_once(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, escaped)) = rest.split_once('\\') {
+        out.push_str(before);
+        // Go writes these three so.
+        let angle = |code: &str| escaped.get(..5).is_some_and(|head| head.eq_ignore_ascii_case(code));
+        let (said, taken) = match escaped.as_bytes().first() {
+            Some(quote @ (b'"' | b'\\' | b'/')) => (char::from(*quote), 1),
+            Some(b'n' | b't' | b'r') => (' ', 1),
+            _ if angle("u003c") => ('<', 5),
+            _ if angle("u003e") => ('>', 5),
+            _ if angle("u0026") => ('&', 5),
+            _ => ('\\', 0),
+        };
+        out.push(said);
+        rest = &escaped[taken..];
+    }
+    out.push_str(rest);
+    out
 }
 
 /// A line as text; what is no UTF-8 is replaced.
@@ -262,9 +327,14 @@ impl RuleSet {
                 if !request.classic {
                     look(line.raw);
                 }
-                candidates.extend_from_slice(&inner.by_status);
             }
             None => look(line.raw),
+        }
+        if let Some(text) = line.text(Form::Unquoted) {
+            look(text);
+        }
+        if line.request.is_some() {
+            candidates.extend_from_slice(&inner.by_status);
         }
         candidates.sort_unstable();
         candidates.dedup();
@@ -397,7 +467,7 @@ static STATUS: LazyLock<Arc<str>> = LazyLock::new(|| "status".into());
 
 /// Whether a rule matches a line in all that it asks for.
 fn judge(rule: &Rule, line: &Prepared<'_>, service: &str) -> Option<Captures> {
-    let text = match (rule.on, &line.request) {
+    match (rule.on, &line.request) {
         (On::Http | On::Proxy, Some(request)) => {
             if request.proxied != (rule.on == On::Proxy) {
                 return None;
@@ -405,19 +475,25 @@ fn judge(rule: &Rule, line: &Prepared<'_>, service: &str) -> Option<Captures> {
             if !rule.status.is_empty() && !within(&rule.status, request.status) {
                 return None;
             }
-            request.text.as_str()
+            judge_form(rule, line, service, Form::Request)
         }
-        (On::Line, None) => line.raw,
-        (On::Line, Some(request)) if !request.classic => line.raw,
-        _ => return None,
-    };
+        (On::Line, Some(request)) if request.classic => None,
+        (On::Line, _) => {
+            judge_form(rule, line, service, Form::Written).or_else(|| judge_form(rule, line, service, Form::Unquoted))
+        }
+        _ => None,
+    }
+}
+
+fn judge_form(rule: &Rule, line: &Prepared<'_>, service: &str, form: Form) -> Option<Captures> {
     if !rule.programs.is_empty() && !rule.programs.iter().any(|p| program::may_have_written(p, service, line.raw)) {
         return None;
     }
     if rule.not_programs.iter().any(|p| program::wrote(p, service, line.raw)) {
         return None;
     }
-    let has = |literal: &Literal| line.has(literal, rule.on != On::Line);
+    let text = line.text(form)?;
+    let has = |literal: &Literal| literal.is_in(line.lower(form));
     let any = || rule.any.is_empty() || (line.sure && rule.on == On::Line) || rule.any.iter().any(has);
     if !rule.all.iter().all(has) || rule.none.iter().any(has) || !any() {
         return None;
@@ -522,6 +598,33 @@ mod tests {
         let line = "kernel: Out of memory: Killed process 4242 (java) total-vm:1kB";
         assert!(RuleSet::builtin().matches(line).iter().any(|m| m.rule.id == "oom-kill"));
         assert!(set.matches(line).iter().all(|m| m.rule.id != "oom-kill"));
+    }
+
+    #[test]
+    fn what_was_said_is_read_through_the_quotes_around_it() {
+        let said = r#""Probe failed" probeType="Readiness" pod="a/b" probeResult="failure" output="HTTP 503""#;
+        let found = |line: &str| RuleSet::builtin().matches(line).iter().any(|m| m.rule.id == "health-check-failed");
+        let mut line = format!("kubelet[9]: {said}");
+        assert!(found(&line));
+        for _ in 0..3 {
+            line = format!(r#"{{"MESSAGE":"{}","_HOSTNAME":"n-1"}}"#, line.replace('\\', r"\\").replace('"', r#"\""#));
+            assert!(found(&line), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_stands_behind_a_quote_that_is_no_end_names_nobody() {
+        let rule = "id='x'\ncounts='login'\nany=['refused']\nregex='\"from\":\"(?<ip>[^\"]+)\"'\nsource='s'\nexamples=['refused \"from\":\"192.0.2.1\"']";
+        let set = RuleSet::with_files([("mine.toml", format!("version = 1\n[[rule]]\n{rule}").as_str())]).unwrap();
+        let line = r#"{"msg":"refused x\",\"from\":\"198.51.100.1\"","from":"203.0.113.7"}"#;
+        let found = set.matches(line).into_iter().find(|m| m.rule.id == "x").unwrap();
+        assert_eq!(found.captures, [("ip".to_owned(), "203.0.113.7".to_owned())]);
+    }
+
+    #[test]
+    fn backslashes_that_no_quote_has_put_there_stay() {
+        assert_eq!(unquoted(r"C:\new, not quoted"), None);
+        assert_eq!(unquoted(r#"a \"b\" \u003cinfo\u003e \é \"#).unwrap(), r#"a "b" <info> \é \"#);
     }
 
     #[test]
