@@ -95,6 +95,10 @@ impl Contacts {
         if changed.is_empty() {
             return;
         }
+        for contact in &mut changed {
+            // What is later than now was written by a clock that is wrong.
+            (contact.first, contact.last) = (contact.first.min(now_minute), contact.last.min(now_minute));
+        }
         changed.sort_by_key(|contact| contact.key);
         self.list.retain(|contact| {
             contact.last >= now_minute - FORGOTTEN_AFTER

@@ -74,7 +74,7 @@ fn look(
     let covered = hits.iter().filter(|hit| speaks(&rules.rule(hit.rule).act)).map(|hit| hit.row);
     let covered: BTreeSet<usize> = covered.collect();
     let mut learned = normal::learn(delta, memory, &recall, &covered, read);
-    let departures = normal::compare(delta, memory, &recall, settings, baseline, &covered);
+    let departures = normal::compare(delta, memory, &recall, settings, baseline, &covered, read);
 
     let fresh = normal::new_values(delta, rules, &hits, memory, &mut learned, baseline);
 
@@ -89,7 +89,7 @@ fn look(
         Some(Signal { kind, rows: finding.rows.clone(), score: finding.score, entities: Vec::new() })
     }));
     findings.extend(bursts.findings);
-    let (apart, places) = places::look(delta, rules, &hits, &memory.source().places);
+    let (apart, places) = places::look(delta, rules, &hits, &memory.source().places, read.now);
     findings.extend(apart);
     let (beacons, contacts) = contacts::look(delta, rules, &hits, memory.source(), settings, baseline);
     findings.extend(beacons);

@@ -60,6 +60,12 @@ impl Counter {
         self.older += self.minutes.drain(..old).map(|(_, n)| n as f32).sum::<f32>();
     }
 
+    /// Takes what is later than `now` for what has just been: a clock was wrong.
+    fn heed(&mut self, now: i64) {
+        let ahead: Vec<_> = self.minutes.drain(self.minutes.partition_point(|(minute, _)| *minute <= now)..).collect();
+        ahead.into_iter().for_each(|(_, n)| self.add(now, n));
+    }
+
     /// Remembers a partner.
     pub(crate) fn meet(&mut self, partner: u32) {
         if let Err(at) = self.partners.binary_search(&partner)
@@ -110,6 +116,7 @@ impl Failures {
 
     /// Replaces counters, forgets the idle ones, and keeps to the bound: the longest idle make room.
     pub(crate) fn take(&mut self, mut changed: Vec<Counter>, now_minute: i64) {
+        changed.iter_mut().for_each(|counter| counter.heed(now_minute));
         changed.sort_by_key(|c| c.key);
         self.counters.retain(|c| {
             c.last() >= now_minute - FORGOTTEN_AFTER_MINUTES && changed.binary_search_by_key(&c.key, |n| n.key).is_err()
@@ -145,7 +152,7 @@ mod tests {
     fn the_table_is_bounded_and_says_what_it_dropped() {
         let counter = |key: u64| Counter { key, minutes: vec![(key as i64, 1)], ..Counter::default() };
         let mut table = Failures::default();
-        table.take((0..5000).map(counter).collect(), 100);
+        table.take((0..5000).map(counter).collect(), 5000);
         assert_eq!((table.counters.len(), table.evicted), (MAX_COUNTERS, 904));
         assert!(table.get(4999).is_some() && table.get(0).is_none());
         table.take(Vec::new(), 5000 + FORGOTTEN_AFTER_MINUTES);

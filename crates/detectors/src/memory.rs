@@ -242,6 +242,13 @@ impl MemoryRow {
         Self { origin, root, template, first, last: first, count: 0, stats: Stats::default() }
     }
 
+    /// Takes back what is later than `now`: a clock was wrong, and has been set right.
+    pub(crate) fn heed(&mut self, now: Timestamp) {
+        self.last = self.last.min(now);
+        self.first = self.first.min(now);
+        self.stats.heed(now);
+    }
+
     /// Adds what another row knows: the templates of both have become one.
     fn join(&mut self, other: &Self) {
         self.first = self.first.min(other.first);
@@ -359,6 +366,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(35 * 60);
 impl SourceRow {
     /// Notes how far a read went, and that nobody could be heard before it.
     pub(crate) fn note(&mut self, read: &Read) {
+        // What is later than now was noted by a clock that was wrong.
+        for time in [&mut self.first, &mut self.last, &mut self.read_to] {
+            *time = time.map(|time| time.min(read.now));
+        }
+        self.heard_from = self.heard_from.map(|from| from.min(read.now.plus(LONGEST_WAIT)));
         if !read.unheard.is_zero() {
             // Whoever tries again and again waits about as long as it took so far.
             let back = read.whole_to.unwrap_or(read.now).plus(read.unheard.min(LONGEST_WAIT));

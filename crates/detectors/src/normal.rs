@@ -50,6 +50,7 @@ pub(crate) fn compare(
     settings: &Settings,
     baseline: Baseline,
     covered: &BTreeSet<usize>,
+    read: &Read,
 ) -> Departures {
     let mut departures = Departures { signals: Vec::new(), findings: Vec::new() };
     if baseline == Baseline::SelfRelative {
@@ -93,13 +94,19 @@ pub(crate) fn compare(
     }
     departures.findings.extend(new_errors.into_values().filter_map(|rows| novel(delta, rows)));
     if baseline == Baseline::Learned {
-        level_mix(delta, recall, covered, &mut departures);
+        level_mix(delta, recall, covered, read, &mut departures);
     }
     departures
 }
 
 /// Origins of which a far greater share than usual are warnings and errors: what many templates say together.
-fn level_mix(delta: &Delta, recall: &Recall<'_, '_>, covered: &BTreeSet<usize>, departures: &mut Departures) {
+fn level_mix(
+    delta: &Delta,
+    recall: &Recall<'_, '_>,
+    covered: &BTreeSet<usize>,
+    read: &Read,
+    departures: &mut Departures,
+) {
     let mut origins = vec![(0_u64, 0_u64, Timestamp::MIN, Vec::new()); recall.origins.len()];
     for ((number, row), origin) in delta.rows.iter().enumerate().zip(&recall.origin_of) {
         let Some((all, bad, last, rows)) = origins.get_mut(*origin) else { continue };
@@ -116,7 +123,7 @@ fn level_mix(delta: &Delta, recall: &Recall<'_, '_>, covered: &BTreeSet<usize>, 
             continue;
         };
         // With what came earlier in these five minutes: a shipper sends every second.
-        let now = levels(last, bad, all);
+        let now = levels(last.min(read.now), bad, all);
         let earlier = if profile.levels.bucket == now.bucket { profile.levels } else { Levels::default() };
         let (bad, all) = (now.bad.saturating_add(earlier.bad), now.all.saturating_add(earlier.all));
         let usual = f64::from(profile.bad_share);
@@ -393,6 +400,7 @@ pub(crate) fn learn(
     let (list, at) = (Vec::with_capacity(more), HashTable::with_capacity(more));
     let mut rows = Rows { list, at, hasher: DefaultHashBuilder::default() };
     let removed = learn_moves(delta, memory, &mut rows);
+    let mut earliest = None;
     for (at, (row, (key, known))) in delta.rows.iter().zip(&recall.rows).enumerate() {
         if at.is_multiple_of(AT_ONCE) {
             recall.fetch(at, AT_ONCE);
@@ -406,24 +414,31 @@ pub(crate) fn learn(
             }
             None => fresh,
         });
+        // Nobody has written later than now: a clock is wrong, there or here. Were it believed, all that comes until then
+        // would be too late to count.
+        known.heed(read.now);
+        let (first, last) = (row.first.min(read.now), row.last.min(read.now));
         if known.count > 0 {
             let explained = Some(known.last) < source.heard_from || away[recall.origin_of[at]];
-            known.stats.learn_gap(row.first.secs() - known.last.secs(), explained);
+            known.stats.learn_gap(first.secs() - known.last.secs(), explained);
         }
         for (minute, n) in row.minutes.iter() {
+            let minute = minute.min(read.now.minute());
             known.stats.rate.add(Rate::bucket_of_minute(minute), n);
             known.stats.hours.mark(minute.div_euclid(60));
         }
-        known.first = known.first.min(row.first);
-        known.last = known.last.max(row.last);
-        known.count += row.count;
+        known.first = known.first.min(first);
+        known.last = known.last.max(last);
+        known.count = known.count.saturating_add(row.count);
         known.stats.silent_since = None;
-        source.first = Some(source.first.map_or(row.first, |first| first.min(row.first)));
-        source.last = Some(source.last.map_or(row.last, |last| last.max(row.last)));
+        earliest = Some(earliest.map_or(first, |earliest: Timestamp| earliest.min(first)));
+        source.last = Some(source.last.map_or(last, |known| known.max(last)));
     }
+    // An old line that comes later makes nobody's acquaintance older.
+    source.first = source.first.or(earliest);
     let arrival = Arrival { after: memory.source().read_to, now: read.now, heard_from: source.heard_from };
     learn_origins(delta, memory, recall, covered, &arrival, &mut rows);
-    source.lines += delta.counts.kept;
+    source.lines = source.lines.saturating_add(delta.counts.kept);
     Learned { rows: rows.list, removed, source }
 }
 
@@ -523,13 +538,15 @@ fn learn_origins(
     for ((origin, (key, known)), doings) in recall.origins.iter().zip(origins) {
         let fresh = || MemoryRow::new((*origin).clone(), ORIGIN, "".into(), doings.first);
         let whole = rows.entry(*key, || known.cloned().unwrap_or_else(fresh));
+        whole.heed(arrival.now);
+        let last = doings.last.min(arrival.now);
         let profile = whole.stats.profile.get_or_insert_default();
         for (minute, n) in doings.minutes.iter() {
-            profile.add(minute.div_euclid(60), n);
+            profile.add(minute.min(arrival.now.minute()).div_euclid(60), n);
         }
-        profile.add_levels(levels(doings.last, doings.bad, doings.all));
-        whole.count += doings.all;
-        whole.last = whole.last.max(doings.last);
+        profile.add_levels(levels(last, doings.bad, doings.all));
+        whole.count = whole.count.saturating_add(doings.all);
+        whole.last = whole.last.max(last);
         hosts.entry(&origin.host).or_insert_with(Doings::nothing).add(&doings);
     }
     for (host, doings) in hosts {
@@ -538,6 +555,7 @@ fn learn_origins(
         let (first, last) = (arrival.of(doings.first), arrival.of(doings.last));
         let fresh = || MemoryRow::new(origin, HOST, "".into(), first);
         let whole = rows.entry(key, || memory.get(key).cloned().unwrap_or_else(fresh));
+        whole.heed(arrival.now);
         if whole.count > 0 {
             whole.stats.learn_gap(first.secs() - whole.last.secs(), Some(whole.last) < arrival.heard_from);
         }
@@ -545,7 +563,7 @@ fn learn_origins(
             whole.first = first; // what it should write has time until it is missed
         }
         for (minute, n) in doings.minutes.iter() {
-            whole.stats.hours.mark(minute.div_euclid(60));
+            whole.stats.hours.mark(minute.min(arrival.now.minute()).div_euclid(60));
             whole.count = whole.count.saturating_add(u64::from(n));
         }
         whole.last = whole.last.max(last);

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use logwarden_templates::{Delta, SlotKind};
+use logwarden_templates::{Delta, SlotKind, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -71,7 +71,13 @@ struct Logins {
 }
 
 /// Accounts that were at two places at once; and from where logins were remembered, with those that came now.
-pub(crate) fn look(delta: &Delta, rules: &RuleSet, hits: &[Hit], known: &Places) -> (Vec<Finding>, Places) {
+pub(crate) fn look(
+    delta: &Delta,
+    rules: &RuleSet,
+    hits: &[Hit],
+    known: &Places,
+    now: Timestamp,
+) -> (Vec<Finding>, Places) {
     let mut accounts: BTreeMap<(String, String), Logins> = BTreeMap::new();
     for hit in hits.iter().filter(|hit| matches!(rules.rule(hit.rule).act, Act::Success(_))) {
         let row = &delta.rows[hit.row];
@@ -103,12 +109,13 @@ pub(crate) fn look(delta: &Delta, rules: &RuleSet, hits: &[Hit], known: &Places)
         logins.seen.extend(before);
         findings.extend(finding(delta, &user, logins));
     }
-    (findings, places.recent())
+    (findings, places.recent(now.minute()))
 }
 
 impl Places {
-    /// Those that still matter, each once; of too many the latest.
-    fn recent(mut self) -> Self {
+    /// Those that still matter, each once; of too many the latest. Nobody has logged in later than `now`.
+    fn recent(mut self, now: i64) -> Self {
+        self.0.iter_mut().for_each(|place| place.minute = place.minute.min(now));
         let latest = self.0.iter().map(|place| place.minute).max().unwrap_or_default();
         self.0.retain(|place| place.minute >= latest - MINUTES);
         self.0.sort_unstable_by_key(|place| (std::cmp::Reverse(place.minute), *place));

@@ -41,6 +41,26 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Takes back what is later than `now`.
+    pub(crate) fn heed(&mut self, now: Timestamp) {
+        let (bucket, hour) = (Rate::bucket_of_minute(now.minute()), now.minute().div_euclid(60));
+        let day = hour.div_euclid(24);
+        if self.rate.bucket > bucket {
+            (self.rate.bucket, self.rate.open) = (bucket, 0);
+        }
+        if self.hours.day > day {
+            self.hours = Hours { day, ..Hours::default() };
+        }
+        self.values.day = self.values.day.min(day);
+        self.silent_since = self.silent_since.map(|since| since.min(now));
+        if let Some(profile) = &mut self.profile {
+            profile.hour = profile.hour.min(hour);
+            if profile.levels.bucket > bucket {
+                profile.levels = Levels { bucket, ..Levels::default() };
+            }
+        }
+    }
+
     /// Learns how long nothing came; what was told as silence, or is `explained` otherwise, hardly counts as usual.
     pub(crate) fn learn_gap(&mut self, seconds: i64, explained: bool) {
         match explained || self.silent_since.is_some() {

@@ -1,5 +1,6 @@
 //! Real lines, folded by the real miner, through the detectors.
 
+mod clock;
 mod gates;
 mod silence;
 
