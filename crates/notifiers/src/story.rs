@@ -6,6 +6,8 @@ use logwarden_core::{
     message::{EvidenceView, IncidentView, Occasion, ProseView},
 };
 
+use serde_json::{Map, Value};
+
 use crate::{
     text::Clean,
     words::{self, Words},
@@ -53,7 +55,7 @@ impl Evidence {
 
 /// A line with the time it was written at, unless it says so itself.
 fn stamped(time: Timestamp, raw: &str, host: Option<&Words>) -> Clean {
-    let clean = Clean::log_line(raw);
+    let clean = Clean::log_line(journal(raw).as_deref().unwrap_or(raw));
     let begin: String = clean.as_str().chars().take(40).collect();
     let mut prefix = String::new();
     if let Some(host) = host.filter(|host| !host.as_str().is_empty() && !begin.contains(host.as_str())) {
@@ -66,6 +68,28 @@ fn stamped(time: Timestamp, raw: &str, host: Option<&Words>) -> Clean {
     }
     let line = if prefix.is_empty() { clean } else { clean.after(&prefix) };
     line.elided(LONGEST_LINE)
+}
+
+/// What a record of the journal (`journalctl -o json`) says, as the journal shows it: its two dozen fields would hide it.
+fn journal(raw: &str) -> Option<String> {
+    if !raw.starts_with('{') || !raw.contains("\"MESSAGE\"") {
+        return None;
+    }
+    let record: Map<String, Value> = serde_json::from_str(raw).ok()?;
+    let is_journals = ["__REALTIME_TIMESTAMP", "_HOSTNAME", "_BOOT_ID"].iter().any(|field| record.contains_key(*field));
+    let text = |field: &str| match record.get(field)? {
+        Value::String(text) => Some(text.clone()),
+        // As the journal writes what is no text.
+        Value::Array(bytes) => {
+            let bytes = bytes.iter().map(|byte| byte.as_u64().and_then(|byte| u8::try_from(byte).ok()));
+            Some(String::from_utf8_lossy(&bytes.collect::<Option<Vec<_>>>()?).into_owned())
+        }
+        _ => None,
+    };
+    let message = text("MESSAGE").filter(|_| is_journals)?;
+    let program = text("SYSLOG_IDENTIFIER").or_else(|| text("_COMM"));
+    let process = text("SYSLOG_PID").or_else(|| text("_PID")).map(|pid| format!("[{pid}]")).unwrap_or_default();
+    Some(program.map_or_else(|| message.clone(), |program| format!("{program}{process}: {message}")))
 }
 
 /// Whether there is something like `03:12:40` in the text.

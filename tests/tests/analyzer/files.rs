@@ -88,6 +88,27 @@ async fn watch_tells_at_once_and_ends_when_asked() {
     assert!(rest.contains("watch ends"), "{rest}");
 }
 
+/// `journalctl -o json | logwarden-analyzer scan -`
+#[tokio::test]
+async fn a_record_of_the_journal_is_shown_as_the_journal_shows_it_and_printed_as_it_is() {
+    let record = format!(
+        r#"{{"__CURSOR":"s={}","__REALTIME_TIMESTAMP":"1795233600000000","_HOSTNAME":"web-1","PRIORITY":"3","SYSLOG_IDENTIFIER":"kernel","MESSAGE":"{}","_MACHINE_ID":"0f"}}"#,
+        "ab".repeat(400),
+        OOM.trim_start_matches("kernel: ")
+    );
+    let scan = async |arguments: &[&str]| {
+        let mut child = analyzer().arg("scan").args(arguments).arg("-").stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(format!("{record}\n").as_bytes()).await.unwrap();
+        out(&child.wait_with_output().await.unwrap())
+    };
+    let shown = scan(&[]).await;
+    assert!(shown.contains("04:00:00 kernel: Out of memory: Killed process 4242 (java)"), "{shown}");
+    assert!(!shown.contains("__CURSOR"), "{shown}");
+    let json = scan(&["--format", "json"]).await;
+    let finding: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+    assert_eq!(finding["log_lines"][0], record.as_str());
+}
+
 #[tokio::test]
 async fn a_closed_pipe_is_no_failure() {
     for arguments in [&["scan"][..], &["fold"], &["scan", "--format", "json"]] {

@@ -3,7 +3,7 @@
 use logwarden_core::{
     Severity,
     detectors::{Entity, EntityKind},
-    message::{Body, IncidentView, Occasion},
+    message::{Body, EvidenceView, IncidentView, Occasion, Untrusted},
     notifier::{Form, Notifier},
 };
 use logwarden_notifiers::{Ndjson, Style, Terminal, render};
@@ -109,6 +109,46 @@ fn who_came_last_is_named_beside_those_who_come_most() {
     insta::assert_snapshot!(shown(Vec::new(), 3), @"addresses  198.51.100.1 (99 times), 198.51.100.2 (98 times), 198.51.100.3 (97 times), 198.51.100.4 (96 times), 198.51.100.5 (95 times) and 7 more");
     insta::assert_snapshot!(shown(vec![address(2, 98), address(9, 91)], 3), @"addresses  198.51.100.1 (99 times), 198.51.100.2 (98 times), 198.51.100.3 (97 times), 198.51.100.4 (96 times), 198.51.100.9 (91 times) and 7 more");
     insta::assert_snapshot!(shown(vec![address(8, 92), address(9, 91)], 3), @"addresses  198.51.100.1 (99 times), 198.51.100.2 (98 times), 198.51.100.3 (97 times), 198.51.100.9 (91 times), 198.51.100.8 (92 times) and 7 more");
+}
+
+/// `journalctl -o json` is two kilobytes a line, and what it says stands anywhere in it.
+#[tokio::test]
+async fn a_record_of_the_journal_is_shown_as_the_journal_shows_it_and_kept_as_it_is() {
+    let padding = "x".repeat(900);
+    let record = |message: &str| {
+        format!(
+            r#"{{"__CURSOR":"s={padding}","__REALTIME_TIMESTAMP":"1795233600000000","SYSLOG_IDENTIFIER":"sshd","_PID":"411","_COMM":"sshd","MESSAGE":{message},"_CMDLINE":"{padding}"}}"#
+        )
+    };
+    let lines = [
+        record(r#""Failed password for root ```<!channel>""#),
+        // Bytes that are no text, and fields that are no record of the journal's.
+        record("[104,105,255,27,91,51,49,109]"),
+        r#"{"MESSAGE":"an application's own","level":"error"}"#.to_owned(),
+        r#"{"MESSAGE":7,"_HOSTNAME":"web-1"}"#.to_owned(),
+        r#"{"MESSAGE":"from a container without a name","_HOSTNAME":"web-1"}"#.to_owned(),
+        format!("{} and more", record(r#""x""#)).chars().take(40).collect(),
+    ];
+    let time = samples::NOW;
+    let evidence = lines.iter().map(|text| EvidenceView { time, text: Untrusted::new(text.clone()) }).collect();
+    let view = IncidentView { evidence, ..samples::brute_force() };
+    let message = samples::incidents(Occasion::Fired, vec![view]);
+    let page = render(&message, Form::Full, &Style { color: false, width: 200 });
+    let shown: Vec<_> =
+        page.lines().skip_while(|line| !line.contains("lines")).skip(1).take(6).map(str::trim).collect();
+    insta::assert_snapshot!(shown.join("\n"), @r#"
+    03:15:00 sshd[411]: Failed password for root ```<!channel>
+    03:15:00 sshd[411]: hi�
+    03:15:00 {"MESSAGE":"an application's own","level":"error"}
+    03:15:00 {"MESSAGE":7,"_HOSTNAME":"web-1"}
+    03:15:00 from a container without a name
+    03:15:00 {"__CURSOR":"s=xxxxxxxxxxxxxxxxxxxxxxxxx
+    "#);
+    let out = Shared::default();
+    let ndjson = Ndjson::new("lines", Box::new(out.clone()), Severity::Low);
+    ndjson.send(&message, Form::Full, None).await.unwrap();
+    let document: serde_json::Value = serde_json::from_str(&out.text()).unwrap();
+    assert_eq!(document["data"]["incidents"][0]["log_lines"][0]["text"], lines[0].as_str());
 }
 
 #[tokio::test]
