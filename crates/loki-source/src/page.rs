@@ -473,6 +473,10 @@ mod tests {
             pace.came(limit, limit, limit * 100_000, 1);
         }
         assert!(pace.limit * 100_000 <= LARGE_BYTES, "{}", pace.limit);
+        // A page that was comfortable is not followed by twice as much.
+        let mut pace = Pace::new(190);
+        pace.came(190, 190, 190 * 11_000, 1);
+        assert!(pace.limit > 190 && pace.limit * 11_000 <= LARGE_BYTES, "{}", pace.limit);
     }
 
     #[test]

@@ -128,6 +128,7 @@ mod tests {
             (&["qwen3.5:397b", "mistral:latest"], None, None),
             (&["mistral:latest"], Some("Mistral"), Some("mistral:latest")),
             (&["mistral:7b"], Some("mistral"), None),
+            (&["mistral:7b"], Some("mistral:7b:local"), Some("mistral:7b")),
         ];
         for (names, wanted, expected) in cases {
             let installed = installed(names);

@@ -248,20 +248,30 @@ async fn discord_down_is_said_and_the_next_run_makes_good() {
 }
 
 #[tokio::test]
-async fn with_a_model_its_summary_is_kept() {
+async fn with_a_model_it_is_asked_near_by_within_its_ceiling_and_no_secret_is_in_any_log() {
     let world = World::new().await;
     let ollama = FakeOllama::start(Config::with(Model::new("qwen3:4b-instruct", Behaviour::Honest))).await;
+    world.configure("[model]\ncalls_per_day = 1\n");
+    let run = async |level: &str| {
+        let mut command = world.command(&["run"]);
+        command.env("OLLAMA_HOST", ollama.url()).env("OLLAMA_MODEL", "qwen3:4b-instruct").env("LOGWARDEN_LOG", level);
+        // A proxy of the environment is for the internet, not for what is near.
+        for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"] {
+            command.env(name, NOBODY);
+        }
+        let output = command.output().await.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        err(&output)
+    };
     world.log(60, OOM);
-    let output = world
-        .command(&["run"])
-        .env("OLLAMA_HOST", ollama.url())
-        .env("OLLAMA_MODEL", "qwen3:4b-instruct")
-        .output()
-        .await
-        .unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
-    assert!(err(&output).contains("analysed=1"), "{}", err(&output));
+    let first = run("trace").await;
+    assert!(first.contains("analysed=1"), "{first}");
     assert!(!world.told().is_empty());
+    assert!(first.contains(" TRACE ") && !first.contains(discord::TOKEN), "the webhook's address is a secret: {first}");
+    // What was spent is remembered from run to run.
+    world.log(40, &OOM.replace("(java)", "(mysqld)").replace("4242", "77"));
+    let second = run("info").await;
+    assert!(second.contains("1 of 1 calls in the last 24 hours are made"), "{second}");
 }
 
 #[tokio::test]

@@ -437,6 +437,31 @@ fn a_model_that_answers_nonsense_is_not_asked_for_ever() {
 }
 
 #[test]
+fn a_table_that_is_too_large_is_split_until_it_fits_and_no_row_is_left_out() {
+    let calm = r#"{"findings":[],"summary":"Nothing is wrong.","verdict":"none"}"#;
+    let model = Arc::new(MemoryClassifier::new(move |digest| match digest.rows.len() {
+        3.. => Err(ClassifyError::TooLarge { tokens: 9000, window: 8192 }),
+        _ => Ok(calm.to_owned()),
+    }));
+    let (env, source) = (FakeEnv::new(Timestamp::from_secs(1_795_233_600), 1), Arc::new(MemorySource::new("test")));
+    let builder = Pipeline::builder().env(Arc::new(env.clone())).source(source.clone()).host("web-1");
+    let pipeline = builder.classifier(model.clone()).build().unwrap();
+    let world = World { env, source, pipeline };
+    for word in ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"] {
+        world.source.push(world.env.now(), &format!("app: {word} {word} {word} is what {word} says"));
+    }
+    let report = world.long_pass(Duration::from_secs(240));
+    assert_eq!((report.judge.analysed, report.judge.detectors_only), (1, 0), "{:?}", report.judge);
+    let shown = model.shown();
+    let rows = |digest: &Digest| digest.rows.iter().map(|row| row.segment_row).collect::<Vec<_>>();
+    let mut judged: Vec<_> = shown.iter().filter(|digest| digest.rows.len() < 3).flat_map(rows).collect();
+    let mut all = rows(&shown[0]);
+    judged.sort_unstable();
+    all.sort_unstable();
+    assert!(all.len() >= 8 && judged == all, "{judged:?} of {all:?}");
+}
+
+#[test]
 fn lines_are_remembered_only_where_the_cursor_does_not_tell_what_was_brought() {
     for exact in [false, true] {
         let world = world(&[]);

@@ -97,11 +97,13 @@ async fn trouble_that_passes_is_waited_for_and_other_trouble_is_said() {
     let mut all = String::new();
     for fault in cases {
         (0..4).for_each(|_| server.inject(fault.clone()));
+        let before = server.chats().len();
         let error = ask(&server).await.unwrap_err();
+        let times = server.chats().len() - before;
         // What the HTTP library says about a broken connection is its own affair.
         let told = told(&error);
         let told = told.split_inclusive("the connection broke").next().unwrap_or_default();
-        let _ = writeln!(all, "{told}\n");
+        let _ = writeln!(all, "{told}\n(asked {times} times)\n");
         // What was not needed is taken out of the way.
         server.take_faults();
     }
@@ -139,6 +141,23 @@ async fn an_answer_without_end_is_stopped_at_the_deadline() {
     let error = client.classify(&digest()).await.unwrap_err();
     assert!(matches!(error, ClassifyError::Unusable { .. }), "{error:?}");
     assert!(server.until(|counters| counters.cancelled == 1).await);
+}
+
+#[tokio::test]
+async fn what_loading_took_once_is_waited_for_twice() {
+    let slow = async || {
+        let mut config = Config::with(Model::new(NAME, Behaviour::Honest));
+        config.delays.load = Duration::from_millis(400);
+        FakeOllama::start(config).await
+    };
+    let first = slow().await;
+    let before = client(&first);
+    before.classify(&digest()).await.unwrap();
+    let second = slow().await;
+    let impatient = || builder(&second).load_timeout(Duration::from_millis(20));
+    let error = impatient().build().unwrap().classify(&digest()).await.unwrap_err();
+    assert!(error.is_transient(), "{error:?}");
+    impatient().calibration(before.calibration()).build().unwrap().classify(&digest()).await.unwrap();
 }
 
 #[tokio::test]

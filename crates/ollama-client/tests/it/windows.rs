@@ -56,6 +56,28 @@ async fn a_count_that_is_too_small_for_what_was_sent_is_noticed() {
     client.classify(&large(12)).await.unwrap();
 }
 
+/// What Ollama 0.30 and later evaluate of a prompt that is too long: a little more than half of the window.
+#[tokio::test]
+async fn a_count_of_half_the_window_is_noticed_once_tokens_were_measured() {
+    let server = honest().await;
+    let client = client(&server);
+    let mut long = None;
+    for rows in 10..80 {
+        let judged = client.classify(&large(rows)).await;
+        let tokens = judged.unwrap().usage.prompt_tokens;
+        // So much more than half that nobody would believe half of it, and not so much that three quarters are missing.
+        if tokens > 5600 {
+            long = Some(rows);
+            break;
+        }
+    }
+    let rows = long.expect("a long prompt fits the window");
+    server.inject(Fault::PromptCount(8192 - (8192 - 4) / 2));
+    let error = client.classify(&large(rows)).await.unwrap_err();
+    assert!(matches!(error, ClassifyError::TooLarge { window: 8192, .. }), "{error}");
+    client.classify(&large(rows)).await.unwrap();
+}
+
 #[tokio::test]
 async fn prompt_and_answer_fit_the_window_together() {
     let server = honest().await;
