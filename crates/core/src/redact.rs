@@ -8,6 +8,7 @@
 //! What it cannot know: a password typed as a user name, a secret in plain words, a key line far from its `BEGIN`.
 
 mod card;
+mod message;
 mod named;
 mod scan;
 mod token;

@@ -199,7 +199,9 @@ impl Pipeline {
     async fn send(&self, notifier: &Arc<dyn Notifier>, turn: &Turn) -> Result<Receipt, NotifyError> {
         let sending = &turn.sending.row;
         let channel = notifier.channel();
-        let send = notifier.send(&sending.message, sending.form, sending.amend.as_ref()).fuse();
+        let mut message = sending.message.clone();
+        self.redactor.redact_message(&mut message);
+        let send = notifier.send(&message, sending.form, sending.amend.as_ref()).fuse();
         let late = self.env.sleep_until(self.env.now().plus(channel.longest_send)).fuse();
         pin_mut!(send, late);
         select_biased! {

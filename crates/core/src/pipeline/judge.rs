@@ -259,6 +259,10 @@ impl Pipeline {
             benign: &benign,
         };
         let mut waiting = plan::plan(&material, classifier.capacity()).digests;
+        for row in waiting.iter_mut().flat_map(|digest| &mut digest.rows) {
+            // It may have been kept before a pattern was added.
+            self.redactor.redact_segment_row(Arc::make_mut(&mut row.row));
+        }
         waiting.reverse();
         let mut answers = Answers { fingerprint, ..Answers::default() };
         while let Some(digest) = waiting.pop() {

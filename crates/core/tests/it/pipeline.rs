@@ -19,6 +19,8 @@ use logwarden_core::{
     message::{Body, Message, Occasion},
     notifier::{NotifyError, Receipt},
     pipeline::{PassReport, Pipeline, SourceOutcome},
+    prompt,
+    redact::Redactor,
     source::{Budget, Cursor, LogSource, Page, QueryInfo, Seen, SourceError, SourceId},
     testing::{FakeEnv, MemoryClassifier, MemoryNotifier, MemorySource},
 };
@@ -379,6 +381,36 @@ fn secrets_are_nowhere_in_the_ledger_and_whoever_talks_to_the_model_is_told() {
     assert!(!String::from_utf8_lossy(&carry.open[0].text).contains(secret));
     let sent = format!("{:?}", channel.sent());
     assert!(sent.contains("Log text contains"), "{sent}");
+}
+
+/// What was kept before a pattern was added leaves without what it finds.
+#[test]
+fn what_leaves_is_redacted_once_more() {
+    let world = world(&[]);
+    let (channel, classifier) = (Arc::new(MemoryNotifier::new("channel", false)), Arc::new(MemoryClassifier::away()));
+    channel.cut(100);
+    let pipeline = |channel: &Arc<MemoryNotifier>, classifier: &Arc<MemoryClassifier>, patterns: &[String]| {
+        let redactor = Redactor::new(7, patterns).unwrap();
+        let builder = Pipeline::builder().env(Arc::new(world.env.clone())).source(world.source.clone()).host("web-1");
+        let builder = builder.ledger(world.pipeline.ledger().clone()).redactor(Arc::new(redactor));
+        builder.notifier(channel.clone()).classifier(classifier.clone()).build().unwrap()
+    };
+    let until = || world.env.now().plus(Duration::from_secs(60));
+    let oom = OOM.replace("mysqld", "CUST-4711");
+    world.source.push(world.env.now(), &oom);
+    world.source.push(world.env.now(), "app: bill of CUST-4711 not sent, again and again");
+    finished(&world.env, pin!(pipeline(&channel, &classifier, &[]).pass(until())));
+    assert_eq!(channel.occasions(), []);
+
+    channel.heal();
+    let classifier = Arc::new(MemoryClassifier::calm());
+    world.env.advance(Duration::from_secs(300));
+    let patterns = [r"CUST-\d+".to_owned()];
+    finished(&world.env, pin!(pipeline(&channel, &classifier, &patterns).pass(until())));
+    let sent = format!("{:?}", channel.sent());
+    assert!(sent.contains("[redacted pattern") && !sent.contains("CUST-4711"), "{sent}");
+    let asked: Vec<_> = classifier.shown().iter().map(|digest| prompt::user(digest, 1)).collect();
+    assert!(asked.concat().contains("[redacted pattern") && !asked.concat().contains("CUST-4711"), "{asked:?}");
 }
 
 impl World {
