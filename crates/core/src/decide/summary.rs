@@ -52,7 +52,7 @@ pub fn when() -> Query {
 /// Whether a summary is due, or the first period begins.
 pub fn due(policy: &Policy, snapshot: &Snapshot, now: Timestamp) -> bool {
     let period = policy.summary_every.unwrap_or(DAY);
-    told(snapshot).is_none_or(|told| now.since(told.row.at) >= period)
+    told(snapshot, now).is_none_or(|told| now.since(told.at) >= period)
 }
 
 /// What must be read before [`tell`].
@@ -74,11 +74,11 @@ pub fn tell(
     }
     let counter = |name: &str| snapshot.counters.get(name).copied().unwrap_or(0);
     let next = Told { at: now, lines: counter("lines_read"), over: counter(budget::OVER) };
-    let known = told(snapshot);
+    let known = told(snapshot, now);
     let note = serde_json::to_value(next).ok()?;
     let version = snapshot.values.get(NAME).map_or(0, |value| value.version);
     let mut writes = vec![Write::Value(NAME.to_owned(), Versioned { version, row: note })];
-    let Some(before) = known.map(|known| known.row) else { return Some(writes) };
+    let Some(before) = known else { return Some(writes) };
     let over = next.over.saturating_sub(before.over);
     if policy.summary_every.is_none() && over == 0 {
         return Some(writes);
@@ -168,9 +168,10 @@ pub fn scope(tenant: Arc<str>, host: Arc<str>) -> Scope {
     Scope { tenant, origin: Arc::new(Origin { host, service: "logwarden".into() }) }
 }
 
-fn told(snapshot: &Snapshot) -> Option<Versioned<Told>> {
+/// When the last one was told. What is later than now was noted by a clock that was ahead: then a period begins.
+fn told(snapshot: &Snapshot, now: Timestamp) -> Option<Told> {
     let value = snapshot.values.get(NAME)?;
-    Some(Versioned { version: value.version, row: serde_json::from_value(value.row.clone()).ok()? })
+    serde_json::from_value(value.row.clone()).ok().filter(|told: &Told| told.at <= now)
 }
 
 /// Two to six sentences, how bad the worst is, and whether there was anything.

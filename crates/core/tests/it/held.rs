@@ -163,6 +163,21 @@ fn a_summary_comes_once_a_period_whoever_runs() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_keeps_no_summary_back() {
+    let day = Duration::from_secs(86_400);
+    let world = World::new(Policy { summary_every: Some(day), ..Policy::default() });
+    let start = world.env.now();
+    world.env.advance(365 * day);
+    world.pass(&[]); // the first period begins, a year ahead
+    let world = World { env: FakeEnv::new(start, 2), ..world };
+    world.pass(&[]);
+    assert_eq!(world.summaries().len(), 0, "a period begins anew");
+    world.env.advance(day);
+    world.pass(&[]);
+    assert_eq!(world.summaries().len(), 1);
+}
+
+#[test]
 fn a_mute_holds_back_and_ends_when_it_becomes_worse() {
     let world = World::new(Policy::default());
     world.pass(&failed_logins(6));
