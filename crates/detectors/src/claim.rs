@@ -51,7 +51,7 @@ impl Cited {
             explanation.push_str(&format!(" {} more kinds of lines belong to it.", number(self.left_out as u64)));
         }
         if more > 0 {
-            explanation.push_str(&format!(" {} more addresses, users or others were involved.", number(more as u64)));
+            explanation.push_str(&format!(" {} more addresses, users or others are not listed.", number(more as u64)));
             entities.truncate(NAMED);
         }
     }

@@ -155,10 +155,12 @@ async fn admitted(
 
 /// Somebody without a credential that we know.
 fn unknown(shared: &Shared, peer: IpAddr, headers: &HeaderMap) -> Answer {
-    let known = if headers.contains_key(header::AUTHORIZATION) { "a wrong" } else { "no" };
+    let (known, why) = match headers.contains_key(header::AUTHORIZATION) {
+        true => ("a wrong", "the credential is wrong"),
+        false => ("no", "a credential is needed: Authorization: Bearer TOKEN"),
+    };
     let reason = format!("it sends {known} credential, so its lines are refused; most shippers then drop them");
     shared.tell(shared.troubles.lost("credential", &peer.to_string(), &reason));
-    let why = "a credential is needed: Authorization: Bearer TOKEN";
     Answer::Refused { status: StatusCode::UNAUTHORIZED, why }
 }
 

@@ -159,7 +159,7 @@ fn random(shared: &Shared) -> u128 {
 /// Counts and tells that a body is refused for its size.
 pub(crate) fn too_large(shared: &Shared, client: &str) -> Answer {
     shared.metrics.count(Outcome::TooLarge);
-    let reason = "a request was larger than the limits allow; its lines are lost. Send smaller batches, or raise them";
+    let reason = "a request was larger than the limits allow; its lines are lost. Send smaller batches, or raise `receiver.max_body_mib`";
     shared.tell(shared.troubles.lost("large", client, reason));
     Answer::Refused { status: StatusCode::PAYLOAD_TOO_LARGE, why: "the batch is too large" }
 }

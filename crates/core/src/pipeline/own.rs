@@ -140,7 +140,7 @@ impl Trouble {
                 sender,
                 Severity::Medium,
                 format!("input from {sender} cannot be read"),
-                format!("{reason}. It was set aside and can be looked at."),
+                format!("{reason}. It was set aside: `{program} quarantine list` shows it."),
                 "See what it sends: its own log, and its output settings.".to_owned(),
             ),
             Self::ChannelBroken { channel, reason } => (
