@@ -294,6 +294,7 @@ async fn an_outage_of_a_week_is_caught_up_in_small_pages_oldest_first() {
     let page = source.read(None, &Default::default(), Budget { lines: 50, ..budget }).await.expect("a page");
     let requests = loki.requests().len();
     assert!(page.more && requests < 40, "{requests} requests");
+    assert!(page.lines.iter().all(|line| line.tags == 0b11), "what both match is one line");
 }
 
 #[tokio::test]
@@ -439,14 +440,15 @@ async fn a_loki_that_hangs_costs_one_patience_however_many_queries_there_are() {
     let loki = fake().await;
     let patience = Duration::from_secs(2);
     let queries = [QUERIES[0], QUERIES[1], r#"{job="db"}"#, r#"{job="nginx"}"#];
-    let source = builder(&loki.url(), &queries).timeout(patience).patience(patience).build().expect("a source");
+    let sweeping = builder(&loki.url(), &queries).timeout(patience).patience(patience);
     let mut reader = Reader::default();
-    reader.drain(&source, &[budget(10)]).await.expect("a read");
+    reader.drain(&sweeping.clone().build().expect("a source"), &[budget(10)]).await.expect("a read");
     loki.faults(|faults| faults.always.push((String::new(), Fault::Hang)));
     // The first time after a sweep that hangs, too.
-    for late in [10 * MINUTE, 10 * MINUTE + SECOND] {
+    for builder in [sweeping.clone(), sweeping.sweep(None).deep_sweep(None)] {
+        let source = builder.build().expect("a source");
         let began = std::time::Instant::now();
-        let now = Timestamp::from_nanos(NOW + late);
+        let now = Timestamp::from_nanos(NOW + 10 * MINUTE);
         reader.page(&source, Budget { now, ..budget(10) }).await.expect_err("nobody answers");
         assert!(began.elapsed() < patience + Duration::from_millis(800), "{:?}", began.elapsed());
     }

@@ -66,7 +66,7 @@ async fn a_count_of_half_the_window_is_noticed_once_tokens_were_measured() {
         let judged = client.classify(&large(rows)).await;
         let tokens = judged.unwrap().usage.prompt_tokens;
         // So much more than half that nobody would believe half of it, and not so much that three quarters are missing.
-        if tokens > 5600 {
+        if tokens > 5400 {
             long = Some(rows);
             break;
         }
@@ -91,6 +91,27 @@ async fn prompt_and_answer_fit_the_window_together() {
     }
     assert_eq!(server.counters().shifted, 0);
     assert_eq!(server.counters().reloads, 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_filled_the_window_is_not_believed() {
+    let server = honest().await;
+    for _ in 0..2 {
+        server.inject(Fault::PromptCount(8180));
+    }
+    let error = ask(&server).await.unwrap_err();
+    assert!(told(&error).contains("the window was full before it was finished"), "{error}");
+}
+
+#[tokio::test]
+async fn a_window_that_a_neighbour_asked_for_is_not_ours() {
+    let server = honest().await;
+    builder(&server).num_ctx(2048).build().unwrap().warm_up().await.unwrap();
+    let client = client(&server);
+    client.warm_up().await.unwrap();
+    assert_eq!(server.counters().reloads, 1, "loaded with our window before anything is asked");
+    client.classify(&large(20)).await.unwrap();
+    assert_eq!(server.counters().reloads, 1);
 }
 
 #[tokio::test]
