@@ -151,6 +151,10 @@ fn a_process_of_the_old_version_stops_when_the_file_was_migrated() {
     let refused = block_on(old.read(|_| Ok(())));
     assert!(matches!(refused, Err(Error::Newer { found: 2, known: 1, .. })), "{refused:?}");
     block_on(new.write(insert("new"))).unwrap();
+    // Nor does it begin, and what is there stays.
+    let refused = Database::open(&path, &V1, &Options::default());
+    assert!(matches!(refused, Err(Error::Newer { found: 2, known: 1, .. })), "{refused:?}");
+    assert_eq!(texts(&new), ["new"]);
 }
 
 #[test]
