@@ -145,9 +145,9 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Parsed, RuleError> {
     let place = Place { file, text };
     let raw: RawFile = toml::from_str(text).map_err(|e| {
         let at = e.span().map_or(0, |span| span.start);
-        let (what, meant) = in_short(e.message());
+        let (what, hint) = in_short(e.message());
         let see = || "see docs/detection.md for the keys of a rule".to_owned();
-        place.error(at, "toml", what, meant.map_or_else(see, |meant| format!("did you mean `{meant}`?")))
+        place.error(at, "toml", what, hint.unwrap_or_else(see))
     })?;
     if *raw.version.get_ref() != FORMAT {
         let what = format!("this program reads version {FORMAT}, the file has {}", raw.version.get_ref());
@@ -163,13 +163,17 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Parsed, RuleError> {
     Ok(parsed)
 }
 
-/// What is wrong without all that would be right, and what was meant: `unknown field `x`, expected one of `a`, `b`…`.
-fn in_short(message: &str) -> (&str, Option<&str>) {
+/// What is wrong without all that would be right, and what was meant, or what there is: `unknown field `x`, expected one of
+/// `a`, `b`…`.
+fn in_short(message: &str) -> (&str, Option<String>) {
     let Some((what, known)) = message.split_once(", expected ").filter(|(what, _)| what.starts_with("unknown ")) else {
         return (message, None);
     };
     let written = what.split('`').nth(1).unwrap_or_default();
-    (what, nearest(written, known.split('`').skip(1).step_by(2)))
+    let known = || known.split('`').skip(1).step_by(2);
+    let meant = nearest(written, known()).map(|meant| format!("did you mean `{meant}`?"));
+    let list = || what.starts_with("unknown variant").then(|| known().collect::<Vec<_>>().join(", "));
+    (what, meant.or_else(|| list().map(|list| format!("there are {list}"))))
 }
 
 fn check_id(id: &Spanned<String>, place: &Place<'_>) -> Result<(), RuleError> {
@@ -318,11 +322,12 @@ fn check_rule(raw: RawRule, place: &Place<'_>) -> Result<Rule, RuleError> {
         _ => return Err(place.error(at, key("severity"), "missing", "use low, medium, high or critical")),
     };
     if matches!(act, Act::Find(_)) {
+        let says = |text: Option<&String>| text.is_some_and(|text| !text.trim().is_empty());
         let absent = [
-            ("title", raw.title.is_none()),
+            ("title", !says(raw.title.as_ref())),
             ("category", raw.category.is_none()),
-            ("explanation", raw.explanation.is_none()),
-            ("next", raw.next.is_none()),
+            ("explanation", !says(raw.explanation.as_ref())),
+            ("next", !says(raw.next.as_ref().map(Spanned::get_ref))),
         ];
         if let Some((name, _)) = absent.iter().find(|(_, absent)| *absent) {
             return Err(place.error(
@@ -395,6 +400,14 @@ mod tests {
             (
                 "category = 'memroy'",
                 "own.toml:3: `toml`: unknown variant `memroy` (hint: did you mean `memory`?)".to_owned(),
+            ),
+            (
+                "severity = 'urgent'",
+                "own.toml:3: `toml`: unknown variant `urgent` (hint: there are low, medium, high, critical)".to_owned(),
+            ),
+            (
+                "id = 'x'\ntitle = ' '\nseverity = 'low'\ncategory = 'disk'\nexplanation = 'e'\nnext = 'n'\nsource = 's'\nany = ['boom']\nexamples = ['boom']",
+                "own.toml:3: `x.title`: missing (hint: a rule that finds says what, of which kind, why it matters and what to do)".to_owned(),
             ),
             ("id = 'x'\nexamples = []", format!("own.toml:2: `toml`: missing field `source` {see}")),
         ] {
