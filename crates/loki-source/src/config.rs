@@ -6,7 +6,7 @@ use logwarden_core::source::{MAX_QUERIES, QueryInfo, SourceError, SourceId};
 use secrecy::SecretString;
 use url::Url;
 
-use crate::{http::Http, logql, source::Loki};
+use crate::logql;
 
 /// A secret, or the file that holds it.
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ pub enum Auth {
     Bearer(Credential),
 }
 
-/// Puts a [`Loki`] together.
+/// Puts a [`Loki`](crate::Loki) together.
 #[derive(Clone)]
 pub struct Builder {
     pub(crate) url: String,
@@ -236,12 +236,8 @@ impl Builder {
         self
     }
 
-    /// Builds the source; no request is made.
-    ///
-    /// # Errors
-    ///
-    /// [`SourceError::Unusable`] for a URL, query, tenant, header or certificate that can never work.
-    pub fn build(self) -> Result<Loki, SourceError> {
+    /// Checks what has been given, and answers with the address of Loki.
+    pub(crate) fn checked(&self) -> Result<Url, SourceError> {
         if self.queries.is_empty() || self.queries.len() > MAX_QUERIES {
             let reason = format!("there are {} of them, and 1 to {MAX_QUERIES} are possible", self.queries.len());
             return Err(unusable(
@@ -271,9 +267,7 @@ impl Builder {
                 return Err(unusable(&format!("the tenant `{tenant}`"), "Loki would refuse it", hint));
             }
         }
-        let url = base_url(&self.url)?;
-        let http = Http::new(&self, url)?;
-        Ok(Loki::assemble(self, http))
+        base_url(&self.url)
     }
 }
 

@@ -38,18 +38,28 @@ pub struct Loki {
     reading: Reading,
 }
 
-impl Loki {
-    /// Begins with the URL (a base path is kept) and the queries.
-    pub fn builder(url: &str, queries: Vec<QueryInfo>) -> Builder {
-        Builder::new(url, queries)
-    }
-
-    pub(crate) fn assemble(builder: Builder, http: Http) -> Self {
+impl Builder {
+    /// Builds the source; no request is made.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::Unusable`] for a URL, query, tenant, header or certificate that can never work.
+    pub fn build(self) -> Result<Loki, SourceError> {
+        let url = self.checked()?;
+        let http = Http::new(&self, url)?;
         let of_url = || {
             let tenants = if http.tenants().is_empty() { String::new() } else { format!(" {}", http.tenants()) };
             SourceId(format!("loki {}{tenants}", http.base()))
         };
-        Self { id: builder.id.unwrap_or_else(of_url), queries: builder.queries, http, reading: builder.reading }
+        let id = self.id.clone().unwrap_or_else(of_url);
+        Ok(Loki { id, queries: self.queries, http, reading: self.reading })
+    }
+}
+
+impl Loki {
+    /// Begins with the URL (a base path is kept) and the queries.
+    pub fn builder(url: &str, queries: Vec<QueryInfo>) -> Builder {
+        Builder::new(url, queries)
     }
 
     /// Plans a new pass: how far it goes, and what is read again.
