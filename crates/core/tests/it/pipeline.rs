@@ -21,7 +21,7 @@ use logwarden_core::{
     pipeline::{PassReport, Pipeline, SourceOutcome},
     prompt,
     redact::Redactor,
-    source::{Budget, Cursor, LogSource, Page, QueryInfo, Seen, SourceError, SourceId},
+    source::{Budget, Cursor, LogSource, Page, Problem, ProblemKind, QueryInfo, Seen, SourceError, SourceId},
     testing::{FakeEnv, MemoryClassifier, MemoryNotifier, MemorySource},
 };
 
@@ -158,6 +158,43 @@ fn a_source_that_hangs_ends_with_the_pass_and_is_tried_again() {
         }
         assert_eq!(report.is_incomplete(), !brings_a_page);
     }
+}
+
+/// Says that lines of it are lost.
+#[derive(Debug)]
+struct Gappy(SourceId);
+
+#[async_trait]
+impl LogSource for Gappy {
+    fn id(&self) -> &SourceId {
+        &self.0
+    }
+
+    fn queries(&self) -> &[QueryInfo] {
+        &[]
+    }
+
+    async fn read(&self, _: Option<&Cursor>, _: &Seen, _: Budget) -> Result<Page, SourceError> {
+        let (subject, kind) = ("{job=\"app\"}".to_owned(), ProblemKind::Gap { lines: Some(20) });
+        let error = SourceError::Gap { subject: "the query".to_owned(), reason: "retention hides them".to_owned() };
+        Ok(Page { problems: vec![Problem { subject, kind, error }], ..Page::default() })
+    }
+}
+
+#[test]
+fn lines_that_can_never_be_had_are_told_once() {
+    let env = FakeEnv::new(Timestamp::from_secs(1_795_233_600), 1);
+    let channel = Arc::new(MemoryNotifier::new("channel", false));
+    let source = Arc::new(Gappy(SourceId("loki".to_owned())));
+    let builder = Pipeline::builder().env(Arc::new(env.clone())).source(source).host("web-1");
+    let pipeline = builder.notifier(channel.clone()).build().unwrap();
+    for _ in 0..2 {
+        let report = block_on(pipeline.pass(env.now())).unwrap();
+        assert!(report.is_incomplete() && report.ingest[0].problems[0].contains("retention hides them"));
+        env.advance(Duration::from_secs(300));
+    }
+    let sent = format!("{:?}", channel.sent());
+    assert!(channel.sent().len() == 1 && sent.contains("retention hides them"), "{sent}");
 }
 
 #[test]
