@@ -396,7 +396,13 @@ pub(crate) struct Mute {
     #[arg(long, group = "what")]
     pub(crate) text: Option<String>,
     /// Show what is muted
-    #[arg(long, group = "what")]
+    #[arg(
+        long,
+        group = "what",
+        conflicts_with_all = [
+            "incident", "template", "rule", "host", "service", "label", "text", "time", "reason", "author"
+        ]
+    )]
     pub(crate) list: bool,
     /// For how long: 30m, 12h, 7d; default: until unmuted
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
@@ -442,12 +448,12 @@ pub(crate) enum Color {
     Never,
 }
 
-/// `90`, `30m`, `12h`, `7d`.
+/// `30m`, `12h`, `7d`. A number alone says nothing: five of what?
 fn duration(text: &str) -> Result<std::time::Duration, String> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let factor = match unit.trim() {
-        "" | "s" => 1,
+        "s" => 1,
         "m" | "min" => 60,
         "h" => 3600,
         "d" => 86_400,
@@ -476,6 +482,7 @@ mod tests {
     #[test]
     fn durations() {
         assert_eq!(duration("12h"), Ok(std::time::Duration::from_secs(43_200)));
+        assert!(duration("5").is_err_and(|why| why.contains("12h")), "five of what?");
         assert!(duration("soon").is_err() && duration("0").is_err() && duration("99999999999d").is_err());
     }
 }

@@ -1,10 +1,15 @@
 //! Lists, mutes, and forgetting: commands that look into the ledger and note something there.
 
-use std::{cmp::Reverse, collections::BTreeSet, fmt::Write as _, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    sync::Arc,
+};
 
-use logwarden_config::SystemEnv;
+use logwarden_config::{ChannelConfig, SystemEnv};
 use logwarden_core::{
-    Severity,
+    Severity, Timestamp,
     decide::{Policy, mutes, summary},
     detectors::RuleSet,
     env::Env,
@@ -29,6 +34,8 @@ use crate::{
 
 /// Incidents that are read at most.
 const MOST: usize = 1_000;
+/// Reasons why nobody was told that a list names at most.
+const MOST_REASONS: usize = 8;
 
 async fn snapshot(ledger: &Arc<dyn Ledger>, query: Query) -> Result<Snapshot, Failure> {
     ledger.read(&query).await.map_err(|error| Failure::failed("cannot read the state").because(&error))
@@ -49,11 +56,23 @@ fn named<'a>(snapshot: &'a Snapshot, id: &str) -> Result<Option<&'a Incident>, F
     if id.len() < 4 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Ok(None);
     }
-    let mut found = snapshot.incidents.values().filter(|incident| incident.row.id.to_string().starts_with(&id));
+    let all = || snapshot.incidents.values().map(|incident| &incident.row);
+    let mut found = all().filter(|incident| incident.id.to_string().starts_with(&id));
     match (found.next(), found.next()) {
-        (Some(_), Some(_)) => Err(Failure::usage(format!("several incidents begin with {id}")).hint("type more of it")),
-        (found, _) => Ok(found.map(|incident| &incident.row)),
+        (Some(_), Some(_)) => {
+            return Err(Failure::usage(format!("several incidents begin with {id}")).hint("type more of it"));
+        }
+        (Some(found), None) => return Ok(Some(found)),
+        (None, _) => {}
     }
+    // The `id` of a finding: the same in every run, so that the latest incident with it is meant.
+    let mut found: Vec<(&Incident, String)> =
+        all().filter_map(|incident| Some((incident, FindingReport::of_incident(incident)?.id))).collect();
+    found.retain(|(_, finding)| finding.starts_with(&id));
+    if found.iter().any(|(_, finding)| *finding != found[0].1) {
+        return Err(Failure::usage(format!("several findings begin with {id}")).hint("type more of it"));
+    }
+    Ok(found.into_iter().map(|(incident, _)| incident).max_by_key(|incident| (incident.opened, incident.id)))
 }
 
 fn unknown(id: &str) -> Failure {
@@ -61,16 +80,16 @@ fn unknown(id: &str) -> Failure {
         .hint(format!("`{}` lists them", program::command("incidents --all")))
 }
 
-/// How incidents live, as far as it is configured.
-fn policy(common: &Common) -> Policy {
+/// How incidents live and which channels there are, as far as that is configured.
+fn configured(common: &Common) -> (Policy, Option<Vec<ChannelConfig>>) {
     let usual = Policy { program: program::name().to_owned(), ..Policy::default() };
     match setup::read(common) {
         Ok(setup::Read::Good(setup)) => {
             let alerts = &setup.config.alerts;
             let (remind_urgent, remind_other) = (alerts.remind_urgent, alerts.remind_other);
-            Policy { window: alerts.window, remind_urgent, remind_other, ..usual }
+            (Policy { window: alerts.window, remind_urgent, remind_other, ..usual }, Some(setup.config.channels))
         }
-        _ => usual,
+        _ => (usual, None),
     }
 }
 
@@ -81,8 +100,8 @@ pub(crate) async fn list(common: &Common, args: &Args) -> Result<u8, Failure> {
         incidents: Incidents::Latest { limit: MOST },
         summaries: if args.summaries { 24 } else { 0 },
         mutes: true,
-        outbox: if args.id.is_some() { Outbox::Open } else { Outbox::None },
-        channels: args.id.is_some(),
+        outbox: Outbox::Open,
+        channels: true,
         ..Query::default()
     };
     let mut snapshot = snapshot(&ledger, query).await?;
@@ -96,17 +115,22 @@ pub(crate) async fn list(common: &Common, args: &Args) -> Result<u8, Failure> {
         Some(mute) => mutes::is_active(mute, SystemEnv.now()),
         None => incident.muted_by.is_some() && !all_mutes,
     };
+    let (policy, channels) = configured(common);
+    let now = SystemEnv.now();
+    let untold = |incident: &Incident| {
+        let concerned = incident.status == Status::Firing && incident.told.is_empty() && !is_held(incident);
+        concerned.then(|| why::untold(channels.as_deref(), incident, &why::waiting(&snapshot, incident, now)))
+    };
     if let Some(id) = &args.id {
         let incident = named(&snapshot, id)?.ok_or_else(|| unknown(id))?;
         let text = match args.format {
-            Format::Json => json(&[incident], &is_held),
+            Format::Json => json(&[incident], &is_held, &untold),
             Format::Text => {
-                let policy = policy(common);
-                let message = scan::message(&policy, incident, SystemEnv.now(), false);
+                let message = scan::message(&policy, incident, now, false);
                 let text = render(&message, Form::Full, &output::style(Color::Auto));
-                let waiting = why::waiting(&snapshot, incident, SystemEnv.now());
-                let mut text =
-                    format!("{text}\n{}", why::no_new_message(&policy, incident, is_held(incident), &waiting));
+                let waiting = why::waiting(&snapshot, incident, now);
+                let why = why::no_new_message(&policy, channels.as_deref(), incident, is_held(incident), &waiting);
+                let mut text = format!("{text}\n{why}");
                 if let Some(mute) = hiding(&snapshot, incident) {
                     let _ = writeln!(text, "Muted: {}", mute_line(mute, &snapshot));
                 }
@@ -120,7 +144,7 @@ pub(crate) async fn list(common: &Common, args: &Args) -> Result<u8, Failure> {
     let mut incidents: Vec<&Incident> = all.filter(|incident| args.all || incident.status == Status::Firing).collect();
     incidents.sort_by_key(|incident| (Reverse(incident.touched), incident.id));
     let mut text = match args.format {
-        Format::Json => json(&incidents, &is_held),
+        Format::Json => json(&incidents, &is_held, &untold),
         Format::Text => {
             let mut text = table(&incidents, args.all, &is_held);
             let held = incidents.iter().filter(|incident| is_held(incident));
@@ -128,16 +152,19 @@ pub(crate) async fn list(common: &Common, args: &Args) -> Result<u8, Failure> {
             for mute in snapshot.mutes.iter().filter(|mute| hidden.iter().any(|one| one.id == mute.id)) {
                 let _ = writeln!(text, "muted by {}", mute_line(mute, &snapshot));
             }
-            let over = incidents.iter().filter(|incident| incident.over_budget).count() as u64;
-            if over > 0 {
-                let over = output::amount(over, "incident is", "incidents are");
-                let _ = writeln!(text, "{over} only listed: the day's budget of alerts is spent (alerts.per_day)");
+            let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
+            for why in incidents.iter().filter_map(|incident| untold(incident)) {
+                *reasons.entry(why).or_default() += 1;
+            }
+            for (why, n) in reasons.into_iter().take(MOST_REASONS) {
+                let _ = writeln!(text, "{} {why}", output::amount(n, "incident is", "incidents are"));
             }
             text
         }
     };
-    if args.format == Format::Text && incidents.iter().any(|incident| incident.status == Status::Firing) {
-        text.push_str(&why::below_the_list(&policy(common)));
+    let mut firing = incidents.iter().filter(|incident| incident.status == Status::Firing).peekable();
+    if args.format == Format::Text && firing.peek().is_some() {
+        text.push_str(&why::below_the_list(&policy, firing.any(|incident| !incident.told.is_empty())));
     }
     for summary in &snapshot.summaries {
         match args.format {
@@ -191,12 +218,20 @@ struct Listed<'a> {
     status: &'static str,
     /// What `mute --template` takes.
     template_ids: BTreeSet<String>,
+    /// When each channel was told last.
+    told: BTreeMap<&'a str, String>,
+    /// Why no channel was, of one that goes on and is not muted.
+    untold: Option<String>,
     /// The mute that holds its messages back.
     muted_by: Option<&'a str>,
     over_budget: bool,
 }
 
-fn json(incidents: &[&Incident], is_held: &dyn Fn(&Incident) -> bool) -> String {
+fn json(
+    incidents: &[&Incident],
+    is_held: &dyn Fn(&Incident) -> bool,
+    untold: &dyn Fn(&Incident) -> Option<String>,
+) -> String {
     let mut text = String::new();
     for incident in incidents {
         let Some(finding) = FindingReport::of_incident(incident) else { continue };
@@ -205,6 +240,8 @@ fn json(incidents: &[&Incident], is_held: &dyn Fn(&Incident) -> bool) -> String 
             incident: incident.id.to_string(),
             status: status(incident, false),
             template_ids: incident.cited.iter().map(|cited| cited.root.to_string()).collect(),
+            told: incident.told.iter().map(|(channel, told)| (&**channel, whole_seconds(told.at))).collect(),
+            untold: untold(incident),
             muted_by: incident.muted_by.as_deref().filter(|_| is_held(incident)),
             over_budget: incident.over_budget,
         };
@@ -230,25 +267,43 @@ fn table(incidents: &[&Incident], all: bool, is_held: &dyn Fn(&Incident) -> bool
         let more = if all { "" } else { "; `--all` also shows what is over" };
         return format!("no incidents{more}\n");
     }
+    let told: Vec<String> = incidents.iter().map(|incident| told(incident)).collect();
+    let told_width = told.iter().map(|told| told.chars().count()).max().unwrap_or(0).max(4);
     let width = output::columns().unwrap_or(240).clamp(100, 240);
-    let mut text =
-        format!("{:<9} {:<9} {:<7} {:<17} {:>8}  {}\n", "id", "severity", "status", "last", "events", "what");
-    for incident in incidents {
+    let mut text = format!(
+        "{:<9} {:<9} {:<7} {:<17} {:>8}  {:<told_width$}  {}\n",
+        "id", "severity", "status", "last", "events", "told", "what"
+    );
+    for (incident, told) in incidents.iter().zip(told) {
         let status = status(incident, is_held(incident));
         let host = incident.cited.first().map(|cited| cited.scope.origin.host.to_string()).unwrap_or_default();
         let what = if host.is_empty() { incident.title.clone() } else { format!("{host}: {}", incident.title) };
         let last = incident.last.to_string().replace('T', " ");
         let _ = writeln!(
             text,
-            "{:<9} {:<9} {status:<7} {:<17} {:>8}  {}",
+            "{:<9} {:<9} {status:<7} {:<17} {:>8}  {told:<told_width$}  {}",
             incident.id.short(),
             incident.rank.severity.as_str(),
             format!("{}Z", last.get(..16).unwrap_or(&last)),
             grouped(incident.count),
-            Clean::line(&what).elided(width - 56).as_str()
+            Clean::line(&what).elided(width - 58 - told_width).as_str()
         );
     }
     text
+}
+
+/// The channels that know of an incident: `discord, slack`.
+fn told(incident: &Incident) -> String {
+    let names: Vec<&str> = incident.told.keys().map(|channel| &**channel).collect();
+    match names.is_empty() {
+        true => "nobody".to_owned(),
+        false => Clean::line(&names.join(", ")).elided(18).as_str().to_owned(),
+    }
+}
+
+/// `2026-11-21T23:27:18Z`
+fn whole_seconds(time: Timestamp) -> String {
+    Timestamp::from_secs(time.secs()).to_string()
 }
 
 /// `mute`
@@ -298,11 +353,9 @@ pub(crate) async fn mute(common: &Common, args: &Mute) -> Result<u8, Failure> {
         author: args.author.clone().unwrap_or_else(user),
         created: now,
     };
-    let mut held = 0;
+    let query = Query { mutes: true, ..query };
     for attempt in 0.. {
-        let snapshot = snapshot(&ledger, query.clone()).await?;
-        let writes = mutes::begin(&snapshot, &muted);
-        held = writes.len() as u64 - 1;
+        let writes = mutes::begin(&snapshot(&ledger, query.clone()).await?, &muted);
         match note(&ledger, writes).await {
             Ok(()) => break,
             // A pass is under way and changes the same incidents.
@@ -310,11 +363,17 @@ pub(crate) async fn mute(common: &Common, args: &Mute) -> Result<u8, Failure> {
             Err(failure) => return Err(failure),
         }
     }
-    let until = muted.until.map_or_else(|| "until it is ended".to_owned(), |until| format!("until {until}"));
+    let until =
+        muted.until.map_or_else(|| "until it is ended".to_owned(), |until| format!("until {}", whole_seconds(until)));
     let unmute = program::command("unmute");
-    let held = output::amount(held, "incident that goes on is", "incidents that go on are");
+    let after = snapshot(&ledger, query).await?;
+    let incidents = after.incidents.values().map(|incident| &incident.row);
+    let held = incidents.filter(|incident| {
+        incident.status == Status::Firing && incident.muted_by.is_some() && mutes::matches(&muted.matches, incident)
+    });
+    let held = output::amount(held.count() as u64, "incident that goes on is", "incidents that go on are");
     let mut text = format!("muted as {id} {until}; `{unmute} {id}` ends it\n{held} held back\n");
-    let warnings = warnings(&rules, &snapshot(&ledger, query).await?, &muted);
+    let warnings = warnings(&rules, &after, &muted);
     for why in unheard.into_iter().chain(warnings) {
         let _ = writeln!(text, "warning: {}", Clean::line(&why).elided(300).as_str());
     }
@@ -327,11 +386,13 @@ fn warnings(rules: &RuleSet, snapshot: &Snapshot, mute: &Muted) -> Vec<String> {
     let mut warnings: Vec<String> = logwarden_config::grave_mute(&mute.matches, rules).into_iter().collect();
     let incidents = snapshot.incidents.values().map(|incident| &incident.row);
     let grave = incidents.filter(|incident| mutes::matches(&mute.matches, incident) && mutes::is_grave(incident));
-    warnings.extend(
-        grave
-            .take(5)
-            .map(|incident| format!("it hides {} {}: {}", incident.rank.severity, incident.id.short(), incident.title)),
-    );
+    let hides = |incident: &Incident| match incident.status {
+        Status::Firing => "it hides",
+        Status::Quiet { .. } | Status::Merged { .. } => "it hides what is like",
+    };
+    warnings.extend(grave.take(5).map(|incident| {
+        format!("{} {} {}: {}", hides(incident), incident.rank.severity, incident.id.short(), incident.title)
+    }));
     if !warnings.is_empty() {
         warnings.push("a muted incident is told all the same when it becomes worse or changes".to_owned());
     }
@@ -362,8 +423,8 @@ fn mute_line(mute: &Muted, snapshot: &Snapshot) -> String {
         snapshot.incidents.values().filter(|incident| incident.row.muted_by.as_ref() == Some(&mute.id)).count();
     let until = match mute.until {
         None => "for ever".to_owned(),
-        Some(until) if until > SystemEnv.now() => format!("until {until}"),
-        Some(until) => format!("ended {until}"),
+        Some(until) if until > SystemEnv.now() => format!("until {}", whole_seconds(until)),
+        Some(until) => format!("ended {}", whole_seconds(until)),
     };
     let hides = output::amount(hidden as u64, "incident", "incidents");
     let what = logwarden_config::describe_mute(&mute.matches);
@@ -374,12 +435,23 @@ fn mute_line(mute: &Muted, snapshot: &Snapshot) -> String {
 /// `unmute`
 pub(crate) async fn unmute(common: &Common, id: &str) -> Result<u8, Failure> {
     let ledger = setup::ledger(common)?;
-    let known = snapshot(&ledger, Query { mutes: true, ..Query::default() }).await?.mutes;
+    let query = Query { mutes: true, incidents: Incidents::Latest { limit: MOST }, ..Query::default() };
+    let known = snapshot(&ledger, query).await?;
     // The incident's id works, too: it is what one has at hand.
-    let of = |mute: &&Muted| {
-        mute.id == id || (id.len() >= 8 && mute.matches.incident.as_ref().is_some_and(|full| full.starts_with(id)))
+    let incident = match known.mutes.iter().any(|mute| mute.id == id) {
+        true => None,
+        false => named(&known, id)?,
     };
-    let writes: Vec<Write> = known.iter().filter(of).map(|mute| Write::Unmute(mute.id.clone())).collect();
+    let of = |mute: &&Muted| {
+        let of_incident = |incident: &Incident| {
+            mute.matches
+                .incident
+                .as_ref()
+                .is_some_and(|of| *of == incident.id.to_string() || incident.muted_by.as_ref() == Some(&mute.id))
+        };
+        mute.id == id || incident.is_some_and(of_incident)
+    };
+    let writes: Vec<Write> = known.mutes.iter().filter(of).map(|mute| Write::Unmute(mute.id.clone())).collect();
     if writes.is_empty() {
         return Err(Failure::usage(format!("there is no mute {id:?}"))
             .hint(format!("`{}` shows them", program::command("mute --list"))));

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use logwarden_config::SystemEnv;
-use logwarden_core::ledger::LedgerError;
+use logwarden_core::{Timestamp, ledger::LedgerError};
 use logwarden_notifiers::text::Clean;
 use logwarden_push_source::{Kept, Quarantine, Replayed};
 use serde::Serialize;
@@ -122,7 +122,7 @@ async fn show(quarantine: &Quarantine, number: u64, raw: bool) -> Result<u8, Fai
     let bytes = amount(kept.bytes, "byte", "bytes");
     for (name, value) in [
         ("from", Clean::line(&kept.sender).elided(200).as_str()),
-        ("came", &kept.at.to_string()),
+        ("came", &Timestamp::from_secs(kept.at.secs()).to_string()),
         ("as", &format!("{}, {bytes}", Clean::line(&kept.sent_as).elided(200).as_str())),
         ("wrong", Clean::line(&kept.reason).elided(1_000).as_str()),
     ] {

@@ -8,7 +8,7 @@ use logwarden_core::{
     decide::view::view,
     detectors::{Route, Settings},
     env::Env,
-    incident::Incident,
+    incident::{Incident, Status},
     ledger::{Incidents, Query, Summary},
     message::{Body, Message, Occasion, SendId},
     notifier::Form,
@@ -186,7 +186,12 @@ pub(crate) fn message(
         view.mute = String::new();
         view.late_by_seconds = None;
     }
-    let body = Body::Incidents { occasion: Occasion::Fired, incidents: vec![view], summary: None };
+    let occasion = match incident.status {
+        Status::Quiet { .. } if !stateless => Occasion::Quiet,
+        Status::Merged { .. } if !stateless => Occasion::Merged,
+        _ => Occasion::Fired,
+    };
+    let body = Body::Incidents { occasion, incidents: vec![view], summary: None };
     Message { id: SendId(0), at: now, body, possible_repeat: false }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
+use logwarden_config::ChannelConfig;
 use logwarden_core::{
     Timestamp,
     decide::Policy,
@@ -44,8 +45,58 @@ pub(crate) fn waiting(snapshot: &Snapshot, incident: &Incident, now: Timestamp) 
     lines
 }
 
+/// Why nobody is told of an incident that nothing holds back but itself: it is only listed.
+fn only_listed(incident: &Incident) -> Option<&'static str> {
+    const OLD: Duration = Duration::from_secs(3600);
+    match incident.route {
+        Route::Alert => None,
+        Route::Digest if incident.over_budget => {
+            Some("only listed: the day's budget of alerts is spent (alerts.per_day)")
+        }
+        Route::Digest if incident.touched.since(incident.last) >= OLD => {
+            Some("only listed: its lines were over an hour old when they were read, and it is below high")
+        }
+        Route::Digest => Some("only listed: nothing tells yet that it is unusual"),
+    }
+}
+
+/// Why no channel knows of an incident, to complete `it is …`; `channels` are those that are configured, where that is
+/// known.
+pub(crate) fn untold(channels: Option<&[ChannelConfig]>, incident: &Incident, waiting: &[String]) -> String {
+    if let Some(listed) = only_listed(incident) {
+        return listed.to_owned();
+    }
+    if !waiting.is_empty() {
+        return format!("told to nobody yet: {}", waiting.join("; "));
+    }
+    let takes = |channel: &ChannelConfig| channel.min_severity <= incident.rank.severity;
+    match channels {
+        Some([]) => "told to nobody: no channel is configured, as far as this command sees".to_owned(),
+        Some(channels) if !channels.iter().any(takes) => {
+            let all: Vec<_> = channels
+                .iter()
+                .map(|channel| {
+                    format!(
+                        "{} takes {} and above",
+                        Clean::line(&channel.name).elided(40).as_str(),
+                        channel.min_severity
+                    )
+                })
+                .collect();
+            format!("told to nobody: {} (min_severity)", all.join(", "))
+        }
+        _ => "told to nobody yet: it is when it goes on".to_owned(),
+    }
+}
+
 /// About one incident, which a mute holds back or not, and for which a message is `waiting` in some channels.
-pub(crate) fn no_new_message(policy: &Policy, incident: &Incident, held: bool, waiting: &[String]) -> String {
+pub(crate) fn no_new_message(
+    policy: &Policy,
+    channels: Option<&[ChannelConfig]>,
+    incident: &Incident,
+    held: bool,
+    waiting: &[String],
+) -> String {
     let mut text = String::from("why no new message\n");
     if let Some(mute) = &incident.muted_by {
         let mute = Clean::line(mute).elided(40);
@@ -53,38 +104,36 @@ pub(crate) fn no_new_message(policy: &Policy, incident: &Incident, held: bool, w
             true => writeln!(text, "  it is muted by {}", mute.as_str()),
             false => writeln!(text, "  its mute {} has ended: it is told when it goes on", mute.as_str()),
         };
+    } else if incident.told.is_empty() && !matches!(incident.status, Status::Merged { .. }) {
+        let _ = writeln!(text, "  it is {}", untold(channels, incident, waiting));
+    }
+    for (channel, told) in &incident.told {
+        let how = if told.own { "told" } else { "told by another host" };
+        let channel = Clean::line(channel);
+        let _ = writeln!(text, "  {}: {how} at {}", channel.elided(40).as_str(), minute(told.at));
+    }
+    if !incident.told.is_empty() || incident.muted_by.is_some() {
+        for line in waiting {
+            let _ = writeln!(text, "  {line}");
+        }
     }
     match incident.status {
-        Status::Quiet { .. } => {
-            text.push_str("  it is over; when it comes again, that is a new incident and a new message\n")
+        Status::Quiet { since } => {
+            let quiet = match &incident.over {
+                Some(how) => format!("it is over since {}: {}", minute(since), Clean::line(how).elided(200).as_str()),
+                None => format!("it is quiet: nothing of it was seen after {}", minute(incident.last)),
+            };
+            let _ = writeln!(text, "  {quiet}; when it comes again, that is a new incident and a new message");
         }
         Status::Merged { into } => {
             let _ = writeln!(text, "  it is part of {}, whose message tells of both", into.short());
         }
-        Status::Firing if incident.over_budget => {
-            text.push_str(
-                "  it is only listed: the day's budget of alerts is spent (alerts.per_day). It is told when it becomes high, or \
-                 goes\n  on tomorrow, and the day's summary names it\n",
-            );
+        Status::Firing if only_listed(incident).is_some() && incident.told.is_empty() => {
+            let today = if incident.over_budget { ", or goes on tomorrow, and the day's summary names it" } else { "" };
+            let _ = writeln!(text, "  it is told when it becomes high{today}");
         }
-        Status::Firing if incident.route == Route::Digest => {
-            text.push_str("  it is only listed: nothing tells yet that it is unusual\n");
-        }
+        Status::Firing if incident.told.is_empty() => {}
         Status::Firing => {
-            for (channel, told) in &incident.told {
-                let how = if told.own { "told" } else { "told by another host" };
-                let channel = Clean::line(channel);
-                let _ = writeln!(text, "  {}: {how} at {}", channel.elided(40).as_str(), minute(told.at));
-            }
-            for line in waiting {
-                let _ = writeln!(text, "  {line}");
-            }
-            if incident.told.is_empty() {
-                if waiting.is_empty() && incident.muted_by.is_none() {
-                    text.push_str("  no channel was there to take it\n");
-                }
-                return text;
-            }
             let _ = writeln!(
                 text,
                 "  it goes on: what repeats is counted in that message ({} so far). A new one comes when it gets worse, as a\n  \
@@ -98,11 +147,14 @@ pub(crate) fn no_new_message(policy: &Policy, incident: &Incident, held: bool, w
     text
 }
 
-/// Below a list with something that goes on.
-pub(crate) fn below_the_list(policy: &Policy) -> String {
+/// Below a list with something that goes on; `told` says whether somebody was told of it.
+pub(crate) fn below_the_list(policy: &Policy, told: bool) -> String {
+    if !told {
+        return "\n`incidents ID` says more.\n".to_owned();
+    }
     format!(
-        "\nfiring: told once; what repeats is counted in the same message. A new one comes when it gets worse, or comes again\n\
-         after {} of quiet. `incidents ID` says more.\n",
+        "\ntold: once, in these channels; what repeats is counted in the same message. A new one comes when it gets worse, or\n\
+         comes again after {} of quiet. `incidents ID` says more.\n",
         hours(policy.window)
     )
 }

@@ -232,7 +232,7 @@ impl Page {
             let more = words::amount(chosen.omitted, "more event", "more events");
             let _ = writeln!(self.out, "{:LINES_INDENT$}… and {}", "", more.as_str());
         }
-        if !matches!(occasion, Occasion::Quiet | Occasion::Merged) {
+        if words::needs_advice(occasion, incidents) {
             self.prose("next", worst.recommendation.as_ref());
         }
         if let Some(link) = worst.link.as_deref().and_then(Link::new) {

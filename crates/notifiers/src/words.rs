@@ -132,7 +132,7 @@ pub(crate) fn shout(severity: Severity) -> &'static str {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
     Severity(Severity),
-    /// It is quiet, or nothing is wrong.
+    /// It is over, or quiet and was not grave, or nothing is wrong.
     Calm,
     /// It is part of something else now.
     Gone,
@@ -141,7 +141,13 @@ pub(crate) enum Tone {
 impl Tone {
     pub(crate) fn of(message: &Message) -> Self {
         match (&message.body, message.severity()) {
-            (Body::Incidents { occasion: Occasion::Quiet, .. }, _) | (_, None) => Self::Calm,
+            (_, None) => Self::Calm,
+            (Body::Incidents { occasion, incidents, .. }, Some(severity))
+                if is_unsolved(*occasion, severity, incidents) =>
+            {
+                Self::Severity(severity)
+            }
+            (Body::Incidents { occasion: Occasion::Quiet, .. }, _) => Self::Calm,
             (Body::Incidents { occasion: Occasion::Merged, .. }, _) => Self::Gone,
             (_, Some(severity)) => Self::Severity(severity),
         }
@@ -170,7 +176,7 @@ impl Tone {
     }
 }
 
-/// What stands before everything: `CRITICAL`, `HIGH (worse now)`, `QUIET (was high)`, `OVER (was high)`.
+/// What stands before everything: `CRITICAL`, `HIGH (worse now)`, `HIGH (quiet now)`, `QUIET (was low)`, `OVER (was high)`.
 fn standing(occasion: Occasion, severity: Severity, is_over: bool) -> Words {
     let word = shout(severity);
     Words(match occasion {
@@ -182,6 +188,7 @@ fn standing(occasion: Occasion, severity: Severity, is_over: bool) -> Words {
         Occasion::Escalated => format!("{word} (worse now)"),
         Occasion::Reminded => format!("{word} (still going on)"),
         Occasion::Explained => format!("{word} (explained)"),
+        Occasion::Quiet if severity >= Severity::High => format!("{word} (quiet now)"),
         Occasion::Quiet => format!("QUIET (was {})", word.to_lowercase()),
         Occasion::Merged => format!("MERGED (was {})", word.to_lowercase()),
     })
@@ -200,6 +207,30 @@ pub(crate) fn word(severity: Severity) -> Words {
 /// Whether all of it is known to be over.
 fn are_over(incidents: &[IncidentView]) -> bool {
     incidents.iter().all(|incident| incident.over.is_some())
+}
+
+/// Whether something grave has only become quiet: whoever got in, or was killed, is not well again for that, and whoever
+/// looks later must see it as it was.
+pub(crate) fn is_unsolved(occasion: Occasion, severity: Severity, incidents: &[IncidentView]) -> bool {
+    occasion == Occasion::Quiet && severity >= Severity::High && !are_over(incidents)
+}
+
+/// Whether there is something to do about it here and now.
+pub(crate) fn needs_advice(occasion: Occasion, incidents: &[IncidentView]) -> bool {
+    match occasion {
+        Occasion::Merged => false,
+        Occasion::Quiet => !are_over(incidents),
+        _ => true,
+    }
+}
+
+/// What stands behind the time of the last event, where it matters that quiet is not solved.
+pub(crate) fn unsolved(occasion: Occasion, incidents: &[IncidentView]) -> &'static str {
+    let severity = incidents.iter().map(|incident| incident.severity).max();
+    match severity.is_some_and(|severity| is_unsolved(occasion, severity, incidents)) {
+        true => ", and nobody has said that it is solved",
+        false => "",
+    }
 }
 
 /// A sentence of ours that may hold names of units and hosts: each of its words as [`name`] shows it.
@@ -384,7 +415,8 @@ pub(crate) fn course(occasion: Occasion, incidents: &[IncidentView], now: Timest
             format!("It lasted {lasted}, from {} until {}.", clock(first, now).0, clock(ended, now).0)
         }
         (Occasion::Quiet, None) => {
-            format!("No new events since {}. {events}{over}, the first at {}.", clock(last, now).0, clock(first, now).0)
+            let (unsolved, last, first) = (unsolved(occasion, incidents), clock(last, now).0, clock(first, now).0);
+            format!("No new events since {last}{unsolved}. {events}{over}, the first at {first}.")
         }
         _ if over.is_empty() => format!("{events} at {}{going_on}.", clock(last, now).0),
         _ => format!("{events}{over}: first {}, last {}{going_on}.", clock(first, now).0, clock(last, now).0),

@@ -145,8 +145,22 @@ async fn incidents_are_listed_shown_muted_and_forgotten() {
     let by_template = ask(&["mute", "--template", template]).await;
     ask(&["unmute", by_template.split(' ').nth(2).unwrap()]).await;
 
+    let finding = json["id"].as_str().unwrap();
+    assert_ne!(finding, json["incident"].as_str().unwrap());
+    assert!(ask(&["incidents", finding]).await.contains("CRITICAL kernel on web-1"), "what the JSON shows is taken");
+    for time in ["1h", "2h"] {
+        let muted = ask(&["mute", finding, "--for", time]).await;
+        assert!(muted.contains("1 incident that goes on is held back"), "{muted}");
+    }
+    assert_eq!(ask(&["mute", "--list"]).await.lines().count(), 1, "the same again takes the place of the first");
+    ask(&["unmute", finding]).await;
+    assert_eq!(ask(&["mute", "--list"]).await, "nothing is muted\n");
+    let both = world.command(&["mute", "--list", "--rule", "oom-kill"]).output().await.unwrap();
+    assert_eq!(both.status.code(), Some(2));
+
     let muted = ask(&["mute", &id, "--for", "12h", "--reason", "known, being repaired"]).await;
     let mutes = ask(&["mute", "--list"]).await;
+    assert!(mutes.contains("until 20") && !(mutes.clone() + &muted).contains('.'), "whole seconds: {mutes}");
     world.log(40, &OOM.replace("4242", "4243"));
     assert_eq!(world.run().await.status.code(), Some(0));
     assert_eq!(world.told().len(), 1, "muted: {:#?}", world.told());

@@ -713,6 +713,71 @@ async fn the_days_budget_holds_back_what_is_below_high() {
 }
 
 #[tokio::test]
+async fn the_list_says_who_was_told_and_why_nobody_was() {
+    const MINUTE: i64 = 60;
+    let nowhere = format!("{NOBODY}/api/webhooks/1/x");
+    for (age, config, webhook, told, why) in [
+        (1, "", None, "discord", "discord: told at 20"),
+        (
+            90,
+            "",
+            None,
+            "nobody",
+            "only listed: its lines were over an hour old when they were read, and it is below high",
+        ),
+        (1, "", Some(""), "nobody", "told to nobody: no channel is configured"),
+        (1, "[discord]\nmin_severity = \"high\"\n", None, "nobody", "told to nobody: discord takes high and above"),
+        (1, "[run]\nbudget_seconds = 1\n", Some(&*nowhere), "nobody", "told to nobody yet: discord: waits"),
+    ] {
+        let world = World::new().await;
+        world.configure(config);
+        world.log(age * MINUTE, "postgres: ERROR:  deadlock detected");
+        let command = |arguments: &[&str]| {
+            let mut command = world.command(arguments);
+            command.env("QUERY_WINDOW_MINUTES", "180").env("MODEL_ENABLED", "false");
+            webhook.iter().for_each(|url| {
+                command.env("DISCORD_WEBHOOK_URL", url);
+            });
+            command
+        };
+        command(&["run"]).output().await.unwrap();
+        let list = out(&command(&["incidents"]).output().await.unwrap());
+        let line = list.lines().find(|line| line.contains(" medium ")).unwrap_or_else(|| panic!("{list}"));
+        assert!(line.contains(&format!(" {told} ")), "{list}");
+        let full = out(&command(&["incidents", line.split(' ').next().unwrap()]).output().await.unwrap());
+        assert!(full.contains(why), "{full}");
+        assert_eq!(list.contains("told: once, in these channels"), told == "discord", "{list}");
+        assert_eq!(list.contains(&format!("1 incident is {why}")), told == "nobody", "{list}");
+    }
+}
+
+#[tokio::test]
+async fn a_quiet_incident_is_neither_going_on_nor_over() {
+    let world = World::new().await;
+    world.log(60, OOM);
+    let mut full = String::new();
+    for _ in 0..30 {
+        let run =
+            world.command(&["run"]).env("DEDUP_WINDOW", "1").env("MODEL_ENABLED", "false").output().await.unwrap();
+        assert_eq!(run.status.code(), Some(0), "{}", err(&run));
+        let list = out(&world.command(&["incidents", "--all"]).output().await.unwrap());
+        let line = list.lines().find(|line| line.contains("java")).unwrap().to_owned();
+        full = out(&world.command(&["incidents", line.split(' ').next().unwrap()]).output().await.unwrap());
+        if line.contains(" quiet ") {
+            break;
+        }
+    }
+    for words in
+        ["CRITICAL (quiet now)", "nobody has said that it is solved", "it is quiet: nothing of it was seen after"]
+    {
+        assert!(full.contains(words), "{full}");
+    }
+    assert!(!full.contains("still going on") && !full.contains("it is over"), "{full}");
+    let told = world.told();
+    assert!(told.len() == 1 && told[0].contains("🔴 CRITICAL (quiet now)"), "{told:#?}");
+}
+
+#[tokio::test]
 async fn damaged_state_is_an_alert_of_its_own() {
     let world = World::new().await;
     world.log(60, "a line");

@@ -28,12 +28,20 @@ pub fn is_active(mute: &Mute, now: Timestamp) -> bool {
     mute.until.is_none_or(|until| until > now)
 }
 
-/// What a new mute changes: it is kept, and the incidents that go on are held back from now on.
+/// What a new mute changes: it is kept in the place of those for the very same, and the incidents that go on are held back
+/// from now on.
 pub fn begin(snapshot: &Snapshot, mute: &Mute) -> Vec<Write> {
+    let same = snapshot.mutes.iter().filter(|known| known.matches == mute.matches && known.id != mute.id);
+    let replaced: Vec<&String> = same.map(|known| &known.id).collect();
     let mut writes = vec![Write::Mute(mute.clone())];
+    writes.extend(replaced.iter().map(|id| Write::Unmute((*id).clone())));
     let held = snapshot.incidents.values().filter(|incident| {
         let row = &incident.row;
-        row.status == Status::Firing && row.muted_by.is_none() && matches(&mute.matches, row)
+        row.status == Status::Firing
+            && match &row.muted_by {
+                Some(by) => replaced.contains(&by),
+                None => matches(&mute.matches, row),
+            }
     });
     writes.extend(held.map(|incident| {
         let row = Incident { muted_by: Some(mute.id.clone()), ..incident.row.clone() };

@@ -178,7 +178,7 @@ fn description(
     prose(&mut text, "\n**Also:** ", worst.comment.as_ref(), 600);
 
     let mut after = Text::new();
-    if !matches!(occasion, Occasion::Quiet | Occasion::Merged) {
+    if words::needs_advice(occasion, incidents) {
         prose(&mut after, "\n**Do this first:** ", worst.recommendation.as_ref(), 300);
     }
     if let Some(link) = link.filter(|link| link.as_str().len() <= LONGEST_INLINE_LINK) {
@@ -211,7 +211,8 @@ fn course(text: &mut Text, message: &Message, occasion: Occasion, incidents: &[I
         return;
     }
     if occasion == Occasion::Quiet {
-        text.ours("No new events since ").words(&words::discord_time(last, 'F')).ours(". ");
+        text.ours("No new events since ").words(&words::discord_time(last, 'F'));
+        text.ours(words::unsolved(occasion, incidents)).ours(". ");
     }
     text.ours("**").words(&events).ours("**");
     if last.since(first).as_secs() >= 2 {

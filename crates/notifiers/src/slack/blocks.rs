@@ -209,7 +209,7 @@ impl Page<'_> {
         if !brief {
             evidence(&mut rich, incidents);
         }
-        if !matches!(occasion, Occasion::Quiet | Occasion::Merged) {
+        if words::needs_advice(occasion, incidents) {
             prose(&mut rich, "Do this first: ", worst.recommendation.as_ref(), 400);
         }
         if let Some(url) = link(incidents) {

@@ -183,12 +183,40 @@ async fn an_amended_message_is_changed_in_place_and_mentions_nobody() {
     assert_eq!(amended, receipt);
     let messages = server.with(|discord| discord.messages.clone());
     assert_eq!((messages.len(), messages[0].edits), (1, 1));
-    assert!(messages[0].payload["content"].as_str().unwrap().contains("QUIET"));
+    assert!(messages[0].payload["content"].as_str().unwrap().contains("CRITICAL (quiet now)"));
     for request in server.requests() {
         assert_eq!(request.json().unwrap()["allowed_mentions"], serde_json::json!({ "parse": [] }));
         assert_eq!(request.parameter("wait"), (request.method == "POST").then_some("true"));
     }
     assert_eq!(channel.check().await.unwrap().name, "alerts");
+}
+
+/// Whoever wakes up later sees what it was, and what to do.
+#[tokio::test]
+async fn what_is_grave_keeps_its_colour_when_it_is_quiet_and_nothing_loses_its_advice() {
+    let discord: FakeDiscord = Server::start(discord::Discord::default()).await.unwrap();
+    let slack: FakeSlack = Server::start(slack::Slack::default()).await.unwrap();
+    let over = samples::all().into_iter().find(|(name, _)| *name == "over").unwrap().1;
+    let quiet =
+        |severity| samples::incidents(Occasion::Quiet, vec![IncidentView { severity, ..samples::brute_force() }]);
+    for (message, begins, advises) in [
+        (quiet(Severity::Critical), "🔴 CRITICAL (quiet now) sshd", true),
+        (quiet(Severity::High), "🟠 HIGH (quiet now) sshd", true),
+        (quiet(Severity::Medium), "🟢 QUIET (was medium) sshd", true),
+        (over, "🟢 OVER (was high)", false),
+    ] {
+        samples::discord_at(&discord).send(&message, Form::Full, None).await.unwrap();
+        samples::slack_at(&slack).send(&message, Form::Full, None).await.unwrap();
+        let told = discord.with(|discord| discord.messages.last().unwrap().payload.clone());
+        let color = told["embeds"][0]["color"].as_u64().unwrap();
+        let pages = [discord::readable(&told), slack.with(|slack| slack::readable(slack.messages.last().unwrap()))];
+        for page in pages {
+            assert!(page.contains(begins), "{page}");
+            assert_eq!(page.contains("Do this first"), advises, "{page}");
+            assert_eq!(page.contains("nobody has said that it is solved"), !begins.starts_with('🟢'), "{page}");
+        }
+        assert_eq!(color == 0x2E_CC71, begins.starts_with('🟢'), "{begins}");
+    }
 }
 
 #[tokio::test]
