@@ -56,7 +56,8 @@ pub(crate) enum Command {
 Example:
   logwarden-analyzer run --config /etc/logwarden/logwarden.toml
 
-Exits 1 when a source could not be read or a message waits: the next pass makes good.")]
+Exits 1 when a source could not be read or a message waits. The last line says whether the next
+pass makes good, or whether somebody has to act.")]
     Run,
     /// Passes until stopped
     Watch,

@@ -2,7 +2,8 @@
 
 use std::{fmt::Write as _, fs, io, path::Path, process::Stdio, sync::Arc, time::Duration};
 
-use logwarden_core::{error::chain, ledger::Ledger, memory_ledger::MemoryLedger, templates::Zone};
+use logwarden_core::{error::chain, ledger::Ledger, memory_ledger::MemoryLedger, source::SourceError, templates::Zone};
+use logwarden_file_source::look;
 use logwarden_loki_source::Standing;
 use logwarden_ollama_client::check::{Level, Machine};
 use logwarden_push_source::{BuildError, Builder, PushSource, Receiver};
@@ -252,6 +253,9 @@ fn state(common: &Common, setup: &Setup, found: &mut Findings) {
         }
     };
     let shown = directory.display().to_string();
+    if let Some(hint) = logwarden_config::others_state(&directory) {
+        return found.add(Mark::Bad, "state", &format!("{shown} is there and may not be used"), Some(&hint));
+    }
     if !directory.exists() {
         // The nearest one that is there must let us make the rest.
         let parent = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
@@ -275,57 +279,36 @@ fn state(common: &Common, setup: &Setup, found: &mut Findings) {
     }
 }
 
-/// Files that were named and are not there, or cannot be read.
+/// Files that were named and are not there, cannot be read, or are no logs.
 fn files(setup: &Setup, found: &mut Findings) {
     for path in setup.config.files.iter().flat_map(|group| &group.paths) {
-        let matching = matching(Path::new(path));
-        if matching.is_empty() {
+        let looks = match look(path) {
+            Ok(looks) => looks,
+            Err(error) => {
+                found.add(Mark::Bad, "files", &chain(&error), error.hint());
+                continue;
+            }
+        };
+        if looks.is_empty() {
             let hint = "it is read as soon as it is there; look whether the path is right";
             found.add(Mark::Warning, "files", &format!("{path}: no such file"), Some(hint));
         }
-        for file in matching.iter().take(20) {
-            match fs::File::open(file) {
-                Ok(_) => found.add(Mark::Good, "files", &file.display().to_string(), None),
-                Err(error) => {
+        for file in looks.iter().take(20) {
+            let name = file.path.display();
+            match &file.standing {
+                Ok(()) => found.add(Mark::Good, "files", &name.to_string(), None),
+                Err(SourceError::Io { cause, .. }) if cause.kind() == io::ErrorKind::PermissionDenied => {
                     let hint = "run as a user who may: usermod -aG adm USER, or SupplementaryGroups=adm in the unit";
-                    found.add(Mark::Bad, "files", &format!("{}: {error}", file.display()), Some(hint));
+                    found.add(Mark::Bad, "files", &format!("{name}: {cause}"), Some(hint));
                 }
+                Err(error) if file.is_named => found.add(Mark::Bad, "files", &chain(error), error.hint()),
+                Err(error) => found.add(Mark::Warning, "files", &format!("left out: {}", chain(error)), error.hint()),
             }
         }
-    }
-}
-
-fn matching(pattern: &Path) -> Vec<std::path::PathBuf> {
-    let name = pattern.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    if !name.contains(['*', '?']) {
-        return if pattern.exists() { vec![pattern.to_owned()] } else { Vec::new() };
-    }
-    let entries = pattern.parent().and_then(|directory| fs::read_dir(directory).ok()).into_iter().flatten().flatten();
-    let mut paths: Vec<_> = entries
-        .filter(|entry| fits(name.as_bytes(), entry.file_name().to_string_lossy().as_bytes()))
-        .map(|entry| entry.path())
-        .collect();
-    paths.sort();
-    paths
-}
-
-/// `*` and `?`, in time proportional to the product of the lengths.
-fn fits(pattern: &[u8], name: &[u8]) -> bool {
-    let mut row = vec![false; name.len() + 1];
-    row[0] = true;
-    for byte in pattern {
-        let mut next = vec![false; name.len() + 1];
-        next[0] = row[0] && *byte == b'*';
-        for (i, of) in name.iter().enumerate() {
-            next[i + 1] = match byte {
-                b'*' => next[i] || row[i + 1],
-                b'?' => row[i],
-                byte => row[i] && byte == of,
-            };
+        if looks.len() > 20 {
+            found.add(Mark::Good, "files", &format!("{path}: {} more", looks.len() - 20), None);
         }
-        row = next;
     }
-    row[name.len()]
 }
 
 /// Bytes of memory of this machine; 0 where unknown.
@@ -373,10 +356,5 @@ mod tests {
         ✗ model          no model is installed
                          → ollama pull qwen3:4b
         ");
-    }
-
-    #[test]
-    fn patterns_of_files() {
-        assert!(fits(b"*.log", b"auth.log") && fits(b"a?th*", b"auth.log") && !fits(b"*.log", b"auth.log.1"));
     }
 }

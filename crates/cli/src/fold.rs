@@ -14,7 +14,7 @@ use logwarden_core::{
     ProfileName,
     env::Env,
     error::chain,
-    source::{Budget, LogSource, Seen},
+    source::{Budget, LogSource, Seen, Shortened},
 };
 use logwarden_notifiers::text::Clean;
 use logwarden_templates::{Config, Level, Line, Miner, SlotKind, Summary, Tallied, Tally, Timestamp, neighbours};
@@ -44,7 +44,7 @@ pub(crate) async fn fold(args: &Fold) -> Result<u8, Failure> {
     let assign = args.format == TableFormat::Csv || args.around.is_some();
     let mut tally = Tally::new(Miner::new(config), assign);
     let mut around = args.around.map(Around::new);
-    let mut remarks = Vec::new();
+    let (mut remarks, mut shortened) = (Vec::new(), Vec::new());
     let (mut cursor, mut incomplete) = (None, false);
     loop {
         let page = source
@@ -64,6 +64,9 @@ pub(crate) async fn fold(args: &Fold) -> Result<u8, Failure> {
             let subject = if named { String::new() } else { format!("{}: ", problem.subject) };
             remarks.push(format!("{subject}{text}{hint}"));
         }
+        for one in page.shortened {
+            Shortened::add(&mut shortened, one);
+        }
         cursor = Some(page.next);
         if page.finished {
             break;
@@ -75,8 +78,9 @@ pub(crate) async fn fold(args: &Fold) -> Result<u8, Failure> {
     if stopped {
         remarks.push("stopped early: this is what was read so far".to_owned());
     } else if tallied.counts.read == 0 && remarks.is_empty() {
-        remarks.push("there are no lines in it".to_owned());
+        remarks.push(source.nothing_in());
     }
+    remarks.extend(shortened.iter().map(ToString::to_string));
     remarks.extend(bounds(&tallied));
 
     let written = match (&around, args.format) {

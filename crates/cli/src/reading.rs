@@ -32,6 +32,7 @@ const SHORT: Duration = Duration::from_millis(700);
 #[derive(Debug)]
 pub(crate) struct Reading {
     inner: Scan,
+    names: Vec<String>,
     lines: AtomicU64,
     stopped: watch::Receiver<bool>,
     began: Instant,
@@ -60,7 +61,12 @@ impl Reading {
             std::process::exit(STOPPED.into());
         });
         let progress = progress(files);
-        Ok(Arc::new(Self { inner, lines: AtomicU64::new(0), stopped, began: Instant::now(), progress }))
+        let name = |file: &PathBuf| match file == Path::new("-") {
+            true => "standard input".to_owned(),
+            false => file.display().to_string(),
+        };
+        let names = files.iter().map(name).collect();
+        Ok(Arc::new(Self { inner, names, lines: AtomicU64::new(0), stopped, began: Instant::now(), progress }))
     }
 
     /// Whether somebody asked to stop; resolves the receiver's `wait_for` when somebody does.
@@ -71,6 +77,15 @@ impl Reading {
     /// Where to say what goes on besides reading.
     pub(crate) fn progress(&self) -> &ProgressBar {
         &self.progress
+    }
+
+    /// That there are no lines, and where.
+    pub(crate) fn nothing_in(&self) -> String {
+        match &self.names[..] {
+            [one] => format!("{one}: there are no lines in it"),
+            some if some.len() <= 5 => format!("{}: there are no lines in them", some.join(", ")),
+            many => format!("there are no lines in any of the {} inputs", many.len()),
+        }
     }
 
     fn count(&self, page: &Page) {

@@ -58,7 +58,12 @@ pub(crate) async fn run(common: &Common) -> Result<u8, Failure> {
     let took = setup.env.now().since(began);
     let seconds = took.as_millis() as f64 / 1000.0;
     if report.is_incomplete() {
-        error!(seconds, "pass is incomplete; the next one makes good");
+        match report.is_lasting() {
+            true => {
+                error!(seconds, "pass is incomplete, and the next one alone does not make good what is named above")
+            }
+            false => error!(seconds, "pass is incomplete; the next one makes good"),
+        }
         return Ok(1);
     }
     info!(seconds, "pass complete");
@@ -191,6 +196,12 @@ fn say_ingest(ingest: &IngestReport) {
     }
     for problem in &ingest.problems {
         error!(source, reason = problem.as_str(), "cannot read all of it");
+    }
+    for shortened in &ingest.shortened {
+        warn!(source, what = %shortened, "lines were read, but not in full");
+    }
+    for skipped in &ingest.skipped {
+        info!(source, reason = skipped.as_str(), "skipped");
     }
     info!(
         source,

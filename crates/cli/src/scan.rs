@@ -86,11 +86,12 @@ pub(crate) async fn scan(common: &Common, args: &Scan) -> Result<u8, Failure> {
         remarks.push("stopped early: this is what was found so far".to_owned());
     }
     if report.problems.is_empty() && report.read == 0 && !stopped {
-        remarks.push("there are no lines in it".to_owned());
+        remarks.push(source.nothing_in());
     } else if report.read > 0 && report.read == report.own {
         remarks.push("all lines are logwarden's own, which it leaves out".to_owned());
     }
 
+    remarks.extend(report.shortened.iter().map(ToString::to_string));
     let query = Query { incidents: Incidents::Latest { limit: MOST }, summaries: 64, ..Query::default() };
     let snapshot = pipeline.ledger().read(&query).await.map_err(|error| failed(&error))?;
     let mut incidents: Vec<Incident> = snapshot
@@ -139,11 +140,6 @@ pub(crate) async fn scan(common: &Common, args: &Scan) -> Result<u8, Failure> {
 /// A remark on standard error; its hint on a line of its own.
 fn say(remark: &str) {
     use std::io::Write;
-    // A file's error names it once more.
-    let remark = match remark.split_once(": ") {
-        Some((subject, rest)) if rest.starts_with(subject) => rest,
-        _ => remark,
-    };
     let remark = match remark.rsplit_once(" (hint: ") {
         Some((text, hint)) => format!("{text}\n  hint: {}", hint.strip_suffix(')').unwrap_or(hint)),
         None => remark.to_owned(),

@@ -115,7 +115,7 @@ pub(crate) fn ledger(common: &Common) -> Result<Arc<dyn Ledger>, Failure> {
         Read::Mistaken { .. } => None,
     };
     let state_dir = state_dir(common, config.as_ref())?;
-    if !state_dir.is_dir() {
+    if !state_dir.is_dir() && logwarden_config::others_state(&state_dir).is_none() {
         let what = format!("there is no state in {}", state_dir.display());
         let hint = "name the directory that `run` uses: --state-dir DIR; as a service it is /var/lib/logwarden";
         return Err(Failure::failed(what).hint(hint));

@@ -31,4 +31,6 @@ pub use read::{Checked, Input, read};
 pub use secret::{DiskFiles, Files, MemoryFiles, Secret};
 pub use system::SystemEnv;
 pub use trail::Trail;
-pub use wire::{Surroundings, WireError, Wired, has_state, open_ledger, past_of_loki, read_rules, start_timeout, wire};
+pub use wire::{
+    Surroundings, WireError, Wired, has_state, open_ledger, others_state, past_of_loki, read_rules, start_timeout, wire,
+};

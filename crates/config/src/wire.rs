@@ -1,6 +1,8 @@
 //! From a checked configuration to a wired pipeline.
 
 use std::{
+    io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -366,8 +368,39 @@ fn set_aside(state_dir: &Path) -> Vec<String> {
     names
 }
 
+/// Whose state a directory holds that this user may not use, as advice; `None` when that is not what is wrong.
+///
+/// Naming another directory would begin a second state, which knows nothing of what the first one has told.
+pub fn others_state(state_dir: &Path) -> Option<String> {
+    let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    let opened = std::fs::OpenOptions::new().read(true).write(true).open(state_dir.join(logwarden_ledger::FILE));
+    if !opened.is_err_and(|error| denied(&error)) {
+        return None;
+    }
+    let owner = std::fs::metadata(state_dir).ok().map(|meta| meta.uid());
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = owner.and_then(|uid| user_name(&users, uid));
+    Some(match name {
+        Some(name) if name != "root" => {
+            format!("it belongs to the user {name}: run this as {name} (`sudo -u {name} …`), or as root")
+        }
+        Some(_) => "it belongs to root: run this with sudo".to_owned(),
+        None => "it belongs to another user: run this as that user, or with sudo".to_owned(),
+    })
+}
+
+/// The name of a user in the lines of `/etc/passwd`.
+fn user_name(users: &str, uid: u32) -> Option<&str> {
+    let mut users = users.lines().map(|line| line.split(':'));
+    users.find_map(|mut fields| {
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
+    })
+}
+
 fn state_failed(state_dir: &Path, error: impl Into<BoxError>) -> WireError {
-    let hint = "name a directory that may be written: --state-dir DIR".to_owned();
+    let hint =
+        others_state(state_dir).unwrap_or_else(|| "name a directory that may be written: --state-dir DIR".to_owned());
     WireError::failed(format!("cannot use the state in {}", state_dir.display()), Some(hint), error)
 }
 

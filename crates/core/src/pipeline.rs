@@ -176,9 +176,14 @@ pub struct PassReport {
 }
 
 impl PassReport {
-    /// Whether something failed that another run may make good: a source could not be read, or messages wait.
+    /// Whether something failed: a source could not be read, or messages wait.
     pub fn is_incomplete(&self) -> bool {
         self.ingest.iter().any(IngestReport::is_incomplete) || self.deliver.waiting > 0 || self.deliver.broken > 0
+    }
+
+    /// Whether another run alone does not make good all that failed: something is gone, or waits for somebody to act.
+    pub fn is_lasting(&self) -> bool {
+        self.ingest.iter().any(|ingest| ingest.lasting) || self.deliver.broken > 0
     }
 }
 

@@ -161,6 +161,50 @@ pub struct Page {
     pub per_query: Vec<u64>,
     /// What could not be read, while the rest could: query errors, gaps, unreadable input.
     pub problems: Vec<Problem>,
+    /// Lines that were read, but not in full.
+    pub shortened: Vec<Shortened>,
+}
+
+/// Lines of one file or query whose middle was left out, since they were too long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortened {
+    /// The query or file, as the user wrote it.
+    pub subject: String,
+    /// How many lines.
+    pub lines: u64,
+    /// Bytes left out of all of them.
+    pub bytes: u64,
+    /// The longest that a line may be, in bytes.
+    pub longest: u64,
+}
+
+impl Shortened {
+    /// Adds `other` to those of the same subject, or as a new one.
+    pub fn add(all: &mut Vec<Self>, other: Self) {
+        match all.iter_mut().find(|known| known.subject == other.subject && known.longest == other.longest) {
+            Some(known) => (known.lines, known.bytes) = (known.lines + other.lines, known.bytes + other.bytes),
+            None => all.push(other),
+        }
+    }
+}
+
+impl fmt::Display for Shortened {
+    /// `app.log: 1 line longer than 1 MiB was shortened by 18 MiB`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let were = if self.lines == 1 { "line longer than" } else { "lines longer than" };
+        let was = if self.lines == 1 { "was" } else { "were" };
+        let (longest, bytes) = (size(self.longest), size(self.bytes));
+        write!(f, "{}: {} {were} {longest} {was} shortened by {bytes}", self.subject, self.lines)
+    }
+}
+
+/// `18 MiB`, `3 KiB`, `12 bytes`
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} bytes"),
+        1024..1_048_576 => format!("{} KiB", bytes >> 10),
+        _ => format!("{} MiB", bytes >> 20),
+    }
 }
 
 /// Something that could not be read.
@@ -189,6 +233,8 @@ pub enum ProblemKind {
         /// Lines set aside.
         lines: u64,
     },
+    /// It was never meant to be read: something else than a log that a pattern fits, too.
+    Skipped,
 }
 
 /// Why a source could not be read.

@@ -18,13 +18,17 @@ use std::{
 use async_trait::async_trait;
 use logwarden_core::{
     Line, LineId, ProfileName, Stream, Timestamp,
-    source::{Budget, Cursor, LogSource, Page, Problem, ProblemKind, QueryInfo, Seen, SourceError, SourceId},
+    source::{
+        Budget, Cursor, LogSource, Page, Problem, ProblemKind, QueryInfo, Seen, Shortened, SourceError, SourceId,
+    },
     templates::{Clock, Zone},
 };
 
 use crate::{
     cursor::{HEAD, Position, Positions},
-    lines, open,
+    lines,
+    look::{self, is_packed},
+    open,
 };
 
 /// Seconds for which a file that was rotated away is still looked at.
@@ -73,12 +77,6 @@ impl Follow {
             inner: Arc::new(Inner { groups, held: Mutex::default() }),
         }
     }
-
-    /// The paths that name no file now, for `doctor`.
-    pub fn missing(&self) -> Vec<String> {
-        let paths = self.inner.groups.iter().flat_map(|group| &group.paths);
-        paths.filter(|path| expand(path).is_ok_and(|found| found.is_empty())).cloned().collect()
-    }
 }
 
 #[async_trait]
@@ -96,6 +94,22 @@ impl LogSource for Follow {
         let inner = self.inner.clone();
         let read = tokio::task::spawn_blocking(move || Reading::new(&inner, positions, budget).run());
         read.await.map_err(|error| SourceError::Io { path: "the files".to_owned(), cause: io::Error::other(error) })?
+    }
+}
+
+/// A file that is there now.
+struct Candidate {
+    /// The number of its group.
+    group: usize,
+    path: PathBuf,
+    meta: fs::Metadata,
+    /// Whether its own name was written, and not only a pattern that it fits, too.
+    is_named: bool,
+}
+
+impl Candidate {
+    fn identity(&self) -> (u64, u64) {
+        (self.meta.dev(), self.meta.ino())
     }
 }
 
@@ -119,32 +133,29 @@ impl<'a> Reading<'a> {
     }
 
     fn run(mut self) -> Result<Page, SourceError> {
-        let mut current: Vec<(usize, PathBuf, fs::Metadata)> = Vec::new();
-        for (number, group) in self.inner.groups.iter().enumerate() {
+        let mut current: Vec<Candidate> = Vec::new();
+        for (group, number) in self.inner.groups.iter().zip(0..) {
             for path in &group.paths {
-                match expand(path) {
+                let is_named = !look::is_pattern(path);
+                match look::expand(path) {
                     Ok(found) => {
-                        for path in found {
-                            match fs::metadata(&path) {
-                                Ok(meta) if meta.is_file() && !is_packed(&path) => current.push((number, path, meta)),
-                                Ok(_) => {}
-                                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                                Err(cause) => self.problem(&path.display().to_string(), ProblemKind::Retry, cause),
-                            }
-                        }
+                        let found = found.into_iter().filter(|path| is_named || look::is_candidate(path));
+                        current.extend(found.filter_map(|path| self.candidate(number, path, is_named)));
                     }
                     Err(cause) => self.problem(path, ProblemKind::Retry, cause),
                 }
             }
         }
-        current.sort_by(|a, b| a.1.cmp(&b.1));
-        current.dedup_by(|a, b| (a.2.dev(), a.2.ino()) == (b.2.dev(), b.2.ino()));
+        // Whoever was named comes first among those that lead to the same file.
+        current.sort_by(|a, b| (a.identity(), !a.is_named, &a.path).cmp(&(b.identity(), !b.is_named, &b.path)));
+        current.dedup_by_key(|candidate| candidate.identity());
+        current.sort_by(|a, b| a.path.cmp(&b.path));
         let at = |position: &Position| {
-            current.iter().find(|(_, _, meta)| (meta.dev(), meta.ino()) == (position.device, position.inode))
+            current.iter().find(|candidate| candidate.identity() == (position.device, position.inode))
         };
         let mut gone = Vec::new();
         for mut position in std::mem::take(&mut self.known) {
-            let Some((group, path, meta)) = at(&position) else {
+            let Some(Candidate { group, path, meta, .. }) = at(&position) else {
                 gone.push(position);
                 continue;
             };
@@ -164,11 +175,11 @@ impl<'a> Reading<'a> {
                 Some(_) => {}
             }
         }
-        for (group, path, meta) in current {
-            self.current(group, &path, &meta);
+        for candidate in &current {
+            self.current(candidate);
         }
         self.page.more = self.full();
-        if !self.page.more && self.page.problems.is_empty() {
+        if !self.page.more && self.page.problems.iter().all(|problem| problem.kind == ProblemKind::Skipped) {
             self.page.horizon = Some(self.budget.now);
         }
         if self.page.lines.is_empty() && self.next.is_empty() && !self.page.problems.is_empty() && self.first {
@@ -183,15 +194,37 @@ impl<'a> Reading<'a> {
         self.page.lines.len() >= self.budget.lines || self.bytes >= self.budget.bytes
     }
 
+    /// A file that is there, unless it is none that can be followed.
+    fn candidate(&mut self, group: usize, path: PathBuf, is_named: bool) -> Option<Candidate> {
+        match fs::metadata(&path) {
+            Ok(meta) => match look::is_log(&path, &meta) {
+                Ok(()) => return Some(Candidate { group, path, meta, is_named }),
+                Err(error) => self.refuse(&path, is_named, error),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(cause) => self.problem(&path.display().to_string(), ProblemKind::Retry, cause),
+        }
+        None
+    }
+
+    /// Notes that something is no log; where only a pattern fits it, that is nobody's mistake.
+    fn refuse(&mut self, path: &Path, is_named: bool, error: SourceError) {
+        let kind = match error {
+            SourceError::Unusable { .. } if !is_named => ProblemKind::Skipped,
+            _ => ProblemKind::Retry,
+        };
+        self.page.problems.push(Problem { subject: path.display().to_string(), kind, error });
+    }
+
     fn problem(&mut self, subject: &str, kind: ProblemKind, cause: io::Error) {
         let error = SourceError::Io { path: subject.to_owned(), cause };
         self.page.problems.push(Problem { subject: subject.to_owned(), kind, error });
     }
 
     /// A file whose name may lead to it still, or was never seen.
-    fn current(&mut self, group: usize, path: &Path, meta: &fs::Metadata) {
-        let name = path.display().to_string();
-        let identity = (meta.dev(), meta.ino());
+    fn current(&mut self, candidate: &Candidate) {
+        let Candidate { group, path, meta, is_named } = candidate;
+        let (group, name, identity) = (*group, path.display().to_string(), candidate.identity());
         let mut file = match File::open(path) {
             Ok(file) => file,
             Err(cause) => return self.problem(&name, ProblemKind::Retry, cause),
@@ -212,6 +245,10 @@ impl<'a> Reading<'a> {
         };
         if position.head.0 < HEAD {
             position.head = head(&mut file).unwrap_or_default();
+        }
+        if let Err(error) = look::is_text(path, &mut file, meta.len()) {
+            self.next.push(position);
+            return self.refuse(path, *is_named, error);
         }
         if let Err(cause) = file.seek(SeekFrom::Start(position.offset)) {
             self.next.push(position);
@@ -290,7 +327,7 @@ impl<'a> Reading<'a> {
         let mut labels = group.labels.clone();
         labels.insert("filename".to_owned(), position.path.clone());
         let stream = Arc::new(Stream::new(labels).with_home(group.home.clone()).with_zone(group.zone.clone()));
-        let mut cut = 0;
+        let (mut cut_lines, mut cut_bytes) = (0, 0);
         let done = loop {
             if self.full() {
                 break false;
@@ -308,7 +345,8 @@ impl<'a> Reading<'a> {
             let parts: Vec<&[u8]> = parts.iter().map(<[u8; 8]>::as_slice).collect();
             position.offset += taken.bytes;
             self.bytes += taken.text.len();
-            cut += taken.cut;
+            cut_lines += u64::from(taken.cut > 0);
+            cut_bytes += taken.cut;
             self.page.lines.push(Line {
                 id: LineId::of(&parts),
                 time: written,
@@ -321,11 +359,10 @@ impl<'a> Reading<'a> {
                 *count += 1;
             }
         };
-        if cut > 0 {
-            let reason = format!("lines longer than 1 MiB were shortened by {cut} bytes in the middle");
-            let error = SourceError::Gap { subject: position.path.clone(), reason };
-            let (subject, kind) = (position.path.clone(), ProblemKind::Gap { lines: Some(0) });
-            self.page.problems.push(Problem { subject, kind, error });
+        if cut_lines > 0 {
+            let subject = position.path.clone();
+            let shortened = Shortened { subject, lines: cut_lines, bytes: cut_bytes, longest: crate::MAX_LINE as u64 };
+            Shortened::add(&mut self.page.shortened, shortened);
         }
         done
     }
@@ -358,10 +395,6 @@ fn head_matches(file: &mut File, known: &(u64, String)) -> bool {
     let mut bytes = Vec::new();
     let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.take(known.0).read_to_end(&mut bytes));
     known.0 == 0 || (read.is_ok() && bytes.len() as u64 == known.0 && hash(&bytes) == known.1)
-}
-
-fn is_packed(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| ["gz", "zst", "xz", "bz2"].iter().any(|packed| extension == *packed))
 }
 
 /// Whether a file no longer holds what was read from it.
@@ -427,73 +460,4 @@ fn find_rotated(position: &Position) -> Option<Box<dyn BufRead>> {
         }
     }
     None
-}
-
-/// The files that a path with `*` and `?` in its last part names now, sorted.
-fn expand(pattern: &str) -> io::Result<Vec<PathBuf>> {
-    let path = Path::new(pattern);
-    let Some(last) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else { return Ok(Vec::new()) };
-    if !last.contains(['*', '?']) {
-        return match fs::metadata(path) {
-            Ok(_) => Ok(vec![path.to_owned()]),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(error),
-        };
-    }
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if fits(last.as_bytes(), entry.file_name().to_string_lossy().as_bytes()) {
-            found.push(entry.path());
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// Whether a name fits a pattern with `*` and `?`.
-fn fits(pattern: &[u8], name: &[u8]) -> bool {
-    let (mut p, mut n, mut star) = (0, 0, None);
-    while n < name.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, n));
-                p += 1;
-            }
-            Some(c) if *c == b'?' || *c == name[n] => {
-                p += 1;
-                n += 1;
-            }
-            _ => match star {
-                Some((at, from)) => {
-                    star = Some((at, from + 1));
-                    p = at + 1;
-                    n = from + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|c| *c == b'*')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stars_and_question_marks_stand_for_characters() {
-        for (pattern, name, expected) in [
-            ("*.log", "a.log", true),
-            ("*.log", "a.log.1", false),
-            ("sys*", "syslog.1", true),
-            ("a?c", "abc", true),
-            ("a?c", "ac", false),
-            ("*a*b*", "xxaxxbxx", true),
-            ("*a*b*", "xxbxxaxx", false),
-        ] {
-            assert_eq!(fits(pattern.as_bytes(), name.as_bytes()), expected, "{pattern} {name}");
-        }
-    }
 }

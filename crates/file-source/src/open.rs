@@ -11,10 +11,17 @@ use logwarden_core::source::SourceError;
 use crate::export::{self, Export};
 
 /// How much is looked at to tell what a file is.
-const HEAD: usize = 4096;
+pub(crate) const HEAD: usize = 4096;
 /// So many bytes tell what it is packed in.
 const LONGEST_MARK: usize = 16;
 const BUFFER: usize = 256 * 1024;
+const GZIP: &[u8] = &[0x1f, 0x8b];
+const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+
+/// Whether that is the beginning of what can be unpacked here.
+pub(crate) fn is_packed(head: &[u8]) -> bool {
+    head.starts_with(GZIP) || head.starts_with(ZSTD)
+}
 
 /// A text stream over the input, unpacked.
 ///
@@ -24,10 +31,9 @@ const BUFFER: usize = 256 * 1024;
 pub(crate) fn text(name: &str, mut input: Box<dyn Read + Send>) -> Result<Box<dyn BufRead + Send>, SourceError> {
     let failed = |cause| SourceError::Io { path: name.to_owned(), cause };
     let head = head(&mut *input).map_err(failed)?;
-    let gzip = head.starts_with(&[0x1f, 0x8b]);
-    let zstd = head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
+    let gzip = head.starts_with(GZIP);
     let whole = Cursor::new(head.clone()).chain(input);
-    if !gzip && !zstd {
+    if !is_packed(&head) {
         return lines(name, &head, whole);
     }
     let mut unpacked: Box<dyn Read + Send> = if gzip {
@@ -59,10 +65,15 @@ pub(crate) fn file(path: &Path) -> Result<Box<dyn BufRead + Send>, SourceError> 
         return Err(SourceError::Unusable {
             subject: name.clone(),
             reason: "it is a directory".to_owned(),
-            hint: Some(format!("name its files: {}", path.join("*.log").display())),
+            hint: Some(name_files(path)),
         });
     }
     text(&name, Box::new(file))
+}
+
+/// What to write instead of a directory.
+pub(crate) fn name_files(directory: &Path) -> String {
+    format!("name its files: {}", directory.join("*.log").display())
 }
 
 /// What it begins with: all of it, [`HEAD`] bytes, or what a pipe has given when it has given a line.
@@ -83,31 +94,39 @@ fn head(input: &mut dyn Read) -> io::Result<Vec<u8>> {
 
 /// Refuses what is certainly no text, with a hint how to make it one.
 fn check(name: &str, head: &[u8]) -> Result<(), SourceError> {
-    let hint = match head {
-        [b'L', b'P', b'K', b'S', b'H', b'H', b'R', b'H', ..] => {
-            Some(format!("it is a systemd journal: journalctl -o json --file {name} | logwarden-analyzer scan -"))
-        }
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
-            Some(format!("it is UTF-16: iconv -f UTF-16 -t UTF-8 {name} | logwarden-analyzer scan -"))
-        }
-        [b'B', b'Z', b'h', ..] => Some(format!("it is packed with bzip2: bzcat {name} | logwarden-analyzer scan -")),
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => {
-            Some(format!("it is packed with xz: xzcat {name} | logwarden-analyzer scan -"))
-        }
-        _ => {
-            let odd = head.iter().filter(|byte| matches!(byte, 0..=8 | 14..=26 | 28..=31)).count();
-            // Text in an older encoding has many bytes that are not UTF-8, but hardly a control character.
-            let foreign: usize = head.utf8_chunks().map(|chunk| chunk.invalid().len()).sum();
-            let noise = odd * 10 > head.len() || (odd * 50 > head.len() && foreign * 10 > head.len() * 3);
-            noise.then(|| "only text can be read, plain or packed with gzip or zstd".to_owned())
-        }
-    };
-    match hint {
+    let noise = || is_noise(head).then(|| "only text can be read, plain or packed with gzip or zstd".to_owned());
+    match mark(name, head).or_else(noise) {
         None => Ok(()),
-        hint => {
-            Err(SourceError::Unusable { subject: name.to_owned(), reason: "it is not a text file".to_owned(), hint })
-        }
+        hint => Err(no_text(name, hint)),
     }
+}
+
+pub(crate) fn no_text(name: &str, hint: Option<String>) -> SourceError {
+    SourceError::Unusable { subject: name.to_owned(), reason: "it is not a text file".to_owned(), hint }
+}
+
+/// What the first bytes say it is instead of text, and how to make it text.
+pub(crate) fn mark(name: &str, head: &[u8]) -> Option<String> {
+    let scan = |what: &str, command: String| Some(format!("it is {what}: {command} | logwarden-analyzer scan -"));
+    match head {
+        [b'L', b'P', b'K', b'S', b'H', b'H', b'R', b'H', ..] => {
+            scan("a systemd journal", format!("journalctl -o json --file {name}"))
+        }
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => scan("UTF-16", format!("iconv -f UTF-16 -t UTF-8 {name}")),
+        // After its name and level comes the first digit of pi, or of its root when there is nothing in it.
+        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, ..]
+        | [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, 0x45, ..] => scan("packed with bzip2", format!("bzcat {name}")),
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => scan("packed with xz", format!("xzcat {name}")),
+        _ => None,
+    }
+}
+
+/// Whether nobody would take this for a part of a text.
+pub(crate) fn is_noise(bytes: &[u8]) -> bool {
+    let odd = bytes.iter().filter(|byte| matches!(byte, 0..=8 | 14..=26 | 28..=31)).count();
+    // Text in an older encoding has many bytes that are not UTF-8, but hardly a control character.
+    let foreign: usize = bytes.utf8_chunks().map(|chunk| chunk.invalid().len()).sum();
+    odd * 10 > bytes.len() || (odd * 50 > bytes.len() && foreign * 10 > bytes.len() * 3)
 }
 
 #[cfg(test)]

@@ -11,7 +11,9 @@ use std::{
 use async_trait::async_trait;
 use logwarden_core::{
     Line, LineId, Stream, Timestamp,
-    source::{Budget, Cursor, LogSource, Page, Problem, ProblemKind, QueryInfo, Seen, SourceError, SourceId},
+    source::{
+        Budget, Cursor, LogSource, Page, Problem, ProblemKind, QueryInfo, Seen, Shortened, SourceError, SourceId,
+    },
     templates::{Clock, Zone},
 };
 
@@ -81,7 +83,7 @@ struct Open {
 struct Read1 {
     lines: Vec<Line>,
     problems: Vec<(String, String, Option<String>)>,
-    cut: Vec<(String, u64)>,
+    shortened: Vec<Shortened>,
     finished: bool,
 }
 
@@ -156,14 +158,6 @@ fn page_of(read: Read1, number: u64) -> Page {
         error: SourceError::Unusable { subject: subject.clone(), reason, hint },
         subject,
     };
-    let cut = |(subject, bytes): (String, u64)| Problem {
-        kind: ProblemKind::Gap { lines: Some(0) },
-        error: SourceError::Gap {
-            subject: subject.clone(),
-            reason: format!("lines longer than 1 MiB were shortened by {bytes} bytes in the middle"),
-        },
-        subject,
-    };
     Page {
         next: Cursor((number + 1).to_string()),
         more: !read.finished,
@@ -171,7 +165,8 @@ fn page_of(read: Read1, number: u64) -> Page {
         finished: read.finished,
         exact: true,
         per_query: vec![read.lines.len() as u64],
-        problems: read.problems.into_iter().map(problem).chain(read.cut.into_iter().map(cut)).collect(),
+        problems: read.problems.into_iter().map(problem).collect(),
+        shortened: read.shortened,
         lines: read.lines,
         ..Page::default()
     }
@@ -212,10 +207,9 @@ impl State {
                     let mut read = locked(under_way);
                     (lines, bytes) = (lines + 1, bytes + taken.text.len());
                     if taken.cut > 0 {
-                        match read.cut.iter_mut().find(|(name, _)| *name == open.name) {
-                            Some((_, cut)) => *cut += taken.cut,
-                            None => read.cut.push((open.name.clone(), taken.cut)),
-                        }
+                        let (subject, longest) = (open.name.clone(), crate::MAX_LINE as u64);
+                        let shortened = Shortened { subject, lines: 1, bytes: taken.cut, longest };
+                        Shortened::add(&mut read.shortened, shortened);
                     }
                     let parts: [&[u8]; 3] =
                         [open.name.as_bytes(), &open.number.to_le_bytes(), &open.offset.to_le_bytes()];

@@ -390,3 +390,30 @@ async fn a_run_that_is_asked_to_stop_says_so_and_the_next_one_goes_on() {
     assert_eq!(next.status.code(), Some(0), "{}", err(&next));
     assert_eq!(world.told().len(), 1, "{:#?}", world.told());
 }
+
+/// Another user's state: to name another directory would begin a second one.
+#[tokio::test]
+async fn a_state_that_belongs_to_somebody_else_is_no_empty_one() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    // Only root may start a program as somebody else.
+    if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return;
+    }
+    let world = World::new().await;
+    world.run().await;
+    let state = world.directory.path().join("state");
+    std::fs::set_permissions(world.directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(&state, PermissionsExt::from_mode(0o700)).unwrap();
+    // Where it is built, others may not look.
+    let program = world.directory.path().join("logwarden-analyzer");
+    std::fs::copy(program::binary("logwarden-analyzer"), &program).unwrap();
+    for command in [&["doctor", "--offline"][..], &["run"], &["incidents"]] {
+        let mut other = Command::new(&program);
+        other.args(command).arg("--state-dir").arg(&state).env_clear().uid(65534).gid(65534);
+        let output = other.current_dir(world.directory.path()).stdin(Stdio::null()).output().await.unwrap();
+        let said = out(&output) + &err(&output);
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {said}");
+        assert!(said.contains("it belongs to root: run this with sudo"), "{command:?}: {said}");
+        assert!(!said.contains("nothing in it yet") && !said.contains("--state-dir DIR"), "{command:?}: {said}");
+    }
+}

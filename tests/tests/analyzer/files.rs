@@ -262,3 +262,95 @@ async fn a_file_that_cannot_be_read_is_named_and_the_others_go_on() {
     run().await;
     assert!(world.told().iter().any(|told| told.contains("java")), "{:#?}", world.told());
 }
+
+/// Follows `path` alone, without a model.
+fn follow(world: &World, path: &Path, command: &[&str]) -> Command {
+    let mut command = world.command(command);
+    command.env_remove("LOKI_URL").env_remove("LOG_QUERIES").env("LOG_FILES", path).env("MODEL_ENABLED", "false");
+    command
+}
+
+#[tokio::test]
+async fn what_cannot_be_followed_is_refused_by_doctor_and_run_in_the_same_words() {
+    let world = World::new().await;
+    let noise: Vec<u8> = (0..20_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let at = |name: &str| world.directory.path().join(name);
+    fs::create_dir(at("logs")).unwrap();
+    fs::write(at("old.gz"), "packed").unwrap();
+    fs::write(at("raw.log"), noise).unwrap();
+    for (name, reason, hint) in [
+        ("logs", "it is a directory", "name its files: "),
+        ("old.gz", "it is packed, and what is packed does not grow", "name the log that is written to"),
+        ("raw.log", "it is not a text file", "only text can be followed"),
+    ] {
+        let doctor = follow(&world, &at(name), &["doctor", "--offline"]).output().await.unwrap();
+        assert_eq!(doctor.status.code(), Some(1), "{}", out(&doctor));
+        let run = follow(&world, &at(name), &["run"]).output().await.unwrap();
+        assert_eq!(run.status.code(), Some(1), "{}", err(&run));
+        let reason = format!("{} cannot be used: {reason}", at(name).display());
+        for said in [out(&doctor), err(&run)] {
+            assert!(said.contains(&reason) && said.contains(hint), "{said}");
+            assert!(!said.contains("makes good"), "the next pass alone reads no more of it: {said}");
+        }
+        assert!(err(&run).contains("new_templates=0"), "{}", err(&run));
+    }
+}
+
+#[tokio::test]
+async fn a_pattern_in_a_directory_that_is_not_there_is_no_failure() {
+    let world = World::new().await;
+    let pattern = world.directory.path().join("nginx/*.log");
+    let doctor = follow(&world, &pattern, &["doctor", "--offline"]).output().await.unwrap();
+    assert!(out(&doctor).contains("! files") && doctor.status.success(), "{}", out(&doctor));
+    let run = follow(&world, &pattern, &["run"]).output().await.unwrap();
+    assert_eq!(run.status.code(), Some(0), "{}", err(&run));
+}
+
+#[tokio::test]
+async fn a_line_that_is_too_long_is_told_and_fails_nothing() {
+    let world = World::new().await;
+    let log = world.directory.path().join("app.log");
+    append(&log, "a line from before\n");
+    follow(&world, &log, &["run"]).output().await.unwrap();
+    append(&log, &format!("{}\n", "x".repeat(19 << 20)));
+    let told = "app.log: 1 line longer than 1 MiB was shortened by 18 MiB";
+    let run = follow(&world, &log, &["run"]).output().await.unwrap();
+    assert_eq!(run.status.code(), Some(0), "{}", err(&run));
+    assert!(err(&run).contains("WARN") && err(&run).contains(told), "{}", err(&run));
+    let next = follow(&world, &log, &["run"]).output().await.unwrap();
+    assert!(!err(&next).contains("shortened"), "{}", err(&next));
+    assert!(world.told().is_empty(), "{:#?}", world.told());
+    for command in ["scan", "fold"] {
+        let output = analyzer().arg(command).arg(&log).output().await.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        assert_eq!(err(&output).matches("app.log").count(), 1, "{}", err(&output));
+        assert!(err(&output).contains(told) && !err(&output).contains("missing"), "{}", err(&output));
+    }
+}
+
+#[tokio::test]
+async fn what_is_gone_for_good_is_not_promised() {
+    let world = World::new().await;
+    let log = world.directory.path().join("app.log");
+    append(&log, "a line from before\n");
+    follow(&world, &log, &["run"]).output().await.unwrap();
+    fs::remove_file(&log).unwrap();
+    let run = follow(&world, &log, &["run"]).output().await.unwrap();
+    assert_eq!(run.status.code(), Some(1), "{}", err(&run));
+    assert!(err(&run).contains("the next one alone does not make good"), "{}", err(&run));
+}
+
+#[tokio::test]
+async fn where_there_are_no_lines_is_named() {
+    let directory = TempDir::new().unwrap();
+    let empty = ["a.log", "b.log"].map(|name| directory.path().join(name));
+    empty.iter().for_each(|path| fs::write(path, "").unwrap());
+    for command in ["scan", "fold"] {
+        let output = analyzer().arg(command).args(&empty).output().await.unwrap();
+        assert!(
+            err(&output).contains("a.log, ") && err(&output).contains("b.log: there are no lines"),
+            "{}",
+            err(&output)
+        );
+    }
+}

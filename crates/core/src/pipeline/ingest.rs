@@ -20,7 +20,7 @@ use crate::{
     ledger::{LedgerError, Query, Segment, SegmentId, Snapshot, Summary, Write},
     plain,
     segment::SegmentRow,
-    source::{Budget, Cursor, Page, Problem, ProblemKind, Seen, SourceId},
+    source::{Budget, Cursor, Page, Problem, ProblemKind, Seen, Shortened, SourceId},
     tripwire,
 };
 
@@ -96,6 +96,12 @@ pub struct IngestReport {
     pub joined: u64,
     /// What could not be read, in words for people.
     pub problems: Vec<String>,
+    /// Whether some of it cannot be read by the next run, either: it is gone, or waits for somebody to act.
+    pub lasting: bool,
+    /// Lines that were read, but not in full.
+    pub shortened: Vec<Shortened>,
+    /// What was left out because it is no log, in words for people.
+    pub skipped: Vec<String>,
 }
 
 /// How an ingest ended.
@@ -136,10 +142,13 @@ impl IngestReport {
             opened: 0,
             joined: 0,
             problems: Vec::new(),
+            lasting: false,
+            shortened: Vec::new(),
+            skipped: Vec::new(),
         }
     }
 
-    /// Whether another run may make good what this one could not.
+    /// Whether something could not be read.
     pub fn is_incomplete(&self) -> bool {
         matches!(self.outcome, SourceOutcome::Failed { .. }) || !self.problems.is_empty()
     }
@@ -190,6 +199,7 @@ impl Pipeline {
                 Some(Err(error)) => {
                     self.note_failure(slot, &chain(&error)).await?;
                     let hint = error.hint().map(str::to_owned);
+                    report.lasting = !error.is_transient();
                     report.outcome = SourceOutcome::Failed { reason: chain(&error), hint };
                     return Ok(report);
                 }
@@ -326,6 +336,7 @@ impl Pipeline {
             ("templates_unpaired".to_owned(), delta.counts.unpaired),
             ("rows_thinned".to_owned(), delta.counts.thinned),
             ("lines_middle".to_owned(), delta.counts.middle),
+            ("lines_shortened".to_owned(), page.shortened.iter().map(|shortened| shortened.lines).sum()),
         ];
         let mut writes_without_model = Vec::new();
         let mut waiting = Vec::new();
@@ -550,13 +561,22 @@ impl Pipeline {
         let mut troubles = Vec::new();
         for problem in &page.problems {
             let reason = chain(&problem.error);
-            let text = match problem.error.hint() {
-                Some(hint) => format!("{}: {reason} (hint: {hint})", problem.subject),
-                None => format!("{}: {reason}", problem.subject),
+            // Most errors about a file name it.
+            let subject = match reason.contains(&problem.subject) {
+                true => String::new(),
+                false => format!("{}: ", problem.subject),
             };
-            if !report.problems.contains(&text) {
-                report.problems.push(text);
+            let hint = problem.error.hint().map(|hint| format!(" (hint: {hint})")).unwrap_or_default();
+            let text = format!("{subject}{reason}{hint}");
+            let texts = match problem.kind {
+                ProblemKind::Skipped => &mut report.skipped,
+                _ => &mut report.problems,
+            };
+            if !texts.contains(&text) {
+                texts.push(text);
             }
+            report.lasting |= problem.kind != ProblemKind::Skipped
+                && (problem.kind != ProblemKind::Retry || !problem.error.is_transient());
             match problem.kind {
                 ProblemKind::Gap { .. } => {
                     troubles.push(Trouble::LinesMissing { subject: problem.subject.clone(), reason });
@@ -568,8 +588,11 @@ impl Pipeline {
                 ProblemKind::Retry if !problem.error.is_transient() => {
                     troubles.push(Trouble::SourceUnreadable { source: problem.subject.clone(), reason, times: 1 })
                 }
-                ProblemKind::Retry => {}
+                ProblemKind::Retry | ProblemKind::Skipped => {}
             }
+        }
+        for shortened in &page.shortened {
+            Shortened::add(&mut report.shortened, shortened.clone());
         }
         self.report_trouble(&troubles).await
     }

@@ -7,10 +7,10 @@ use std::{
 
 use logwarden_core::{
     ProfileName, Timestamp,
-    source::{Budget, Cursor, LogSource, Page, Seen, SourceId},
+    source::{Budget, Cursor, LogSource, Page, ProblemKind, Seen, SourceId},
     templates::Zone,
 };
-use logwarden_file_source::{Follow, Group};
+use logwarden_file_source::{Follow, Group, look};
 
 /// A follower that may be restarted: only the cursor goes on.
 struct Follower {
@@ -31,8 +31,8 @@ impl Follower {
     }
 
     async fn page(&mut self, lines: usize) -> Page {
-        let budget = Budget { lines, bytes: 1 << 20, now: Timestamp::from_secs(1_795_233_600) };
-        let page = self.source.read(self.cursor.as_ref(), &Seen::default(), budget).await.unwrap();
+        let page =
+            self.source.read(self.cursor.as_ref(), &Seen::default(), Budget { lines, ..budget() }).await.unwrap();
         self.cursor = Some(page.next.clone());
         page
     }
@@ -48,6 +48,10 @@ impl Follower {
             }
         }
     }
+}
+
+fn budget() -> Budget {
+    Budget { lines: 9, bytes: 1 << 20, now: Timestamp::from_secs(1_795_233_600) }
 }
 
 fn source(pattern: &str, from_start: bool) -> Follow {
@@ -222,4 +226,107 @@ async fn new_files_of_a_pattern_are_found() {
     append(&directory.path().join("b.log"), "b1\nb2\n");
     append(&directory.path().join("a.log"), "a2\n");
     assert_eq!(follower.read().await, ["a2", "b1", "b2"]);
+}
+
+#[tokio::test]
+async fn what_is_no_log_is_refused_where_it_is_named_and_left_out_where_a_pattern_fits_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let noise: Vec<u8> = (0..20_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    fs::create_dir(at("app.d")).unwrap();
+    fs::write(at("app.raw"), &noise).unwrap();
+    fs::write(at("app.utf16"), b"\xff\xfee\0r\0r\0o\0r\0").unwrap();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(b"packed\n").unwrap();
+    let packed = gzip.finish().unwrap();
+    fs::write(at("app.gz"), &packed).unwrap();
+    fs::write(at("app.old"), &packed).unwrap();
+    append(&at("app.log"), "old\n");
+
+    let mut all = Follower::new(&at("app.*"), false);
+    let page = all.page(9).await;
+    let left_out: Vec<_> = page.problems.iter().map(|problem| (problem.subject.clone(), problem.kind)).collect();
+    let expected = ["app.old", "app.raw", "app.utf16"];
+    assert_eq!(left_out, expected.map(|name| (at(name).display().to_string(), ProblemKind::Skipped)));
+    assert!(page.horizon.is_some(), "what is no log makes nothing incomplete");
+    append(&at("app.log"), "new\n");
+    assert_eq!(all.page(9).await.lines.len(), 1);
+
+    for (name, reason) in [
+        ("app.d", "it is a directory"),
+        ("app.gz", "it is packed, and what is packed does not grow"),
+        ("app.old", "it is packed, and what is packed does not grow"),
+        ("app.raw", "it is not a text file"),
+        ("app.utf16", "it is not a text file"),
+    ] {
+        let path = at(name).display().to_string();
+        let one = source(&path, false).read(None, &Seen::default(), budget()).await;
+        let error = match one {
+            Err(error) => error,
+            Ok(mut page) => page.problems.remove(0).error,
+        };
+        assert_eq!(error.to_string(), format!("{path} cannot be used: {reason}"));
+        assert!(error.hint().is_some() && !error.is_transient(), "{name}");
+        assert_eq!(look(&path).unwrap()[0].standing.as_ref().unwrap_err().to_string(), error.to_string());
+    }
+    assert_eq!(look(&at("app.*").display().to_string()).unwrap().len(), 4, "no directory, and nothing packed by name");
+}
+
+#[tokio::test]
+async fn a_log_with_odd_bytes_is_read_and_so_is_one_that_was_taken_for_noise() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let noise: Vec<u8> = (0..5_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8 | 0x80 & !0x0a).collect();
+    let text = "Nov 21 04:00:00 web-1 app: one more line\n";
+    let hole = vec![0; 100_000];
+    for (name, content) in [
+        ("emptied under its writer", [&hole[..], text.as_bytes()].concat()),
+        ("damaged at its beginning", [&noise[..], b"\n", text.repeat(100).as_bytes()].concat()),
+        ("cut off by a power failure", [text.repeat(3).as_bytes(), &hole[..4000]].concat()),
+        ("a line with odd bytes", [b"\x01\x02\x03\xff\xfe\x07".as_slice(), text.repeat(2).as_bytes()].concat()),
+        ("BZhang logged in", [b"BZhang logged in\n".as_slice(), text.as_bytes()].concat()),
+    ] {
+        fs::write(at(name), content).unwrap();
+        let mut follower = Follower::new(&at(name), true);
+        let page = follower.page(1000).await;
+        assert!(page.problems.is_empty(), "{name}: {:?}", page.problems);
+        assert!(page.lines.iter().any(|line| line.text.ends_with(text.trim_end().as_bytes())), "{name}");
+    }
+
+    // Nothing of it was passed over meanwhile.
+    let path = at("noise first");
+    let noise: Vec<u8> = (0..20_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    fs::write(&path, &noise).unwrap();
+    let mut follower = Follower::new(&path, true);
+    assert_eq!(follower.page(9).await.problems.len(), 1);
+    append(&path, &format!("\n{}", text.repeat(200)));
+    let page = follower.page(100_000).await;
+    let brought: usize = page.lines.iter().map(|line| line.text.len() + 1).sum();
+    assert_eq!((brought, page.problems.len()), (20_001 + 200 * text.len(), 0));
+}
+
+#[tokio::test]
+async fn a_pattern_in_a_directory_that_is_not_there_yet_waits_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let inside = directory.path().join("nginx");
+    let mut follower = Follower::new(&inside.join("*.log"), false);
+    assert_eq!(follower.read().await, Vec::<String>::new());
+    fs::create_dir(&inside).unwrap();
+    append(&inside.join("error.log"), "the first line\n");
+    assert_eq!(follower.read().await, ["the first line"]);
+}
+
+#[tokio::test]
+async fn a_line_that_is_too_long_is_shortened_once_and_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("app.log");
+    append(&path, "old\n");
+    let mut follower = Follower::new(&path, true);
+    assert_eq!(follower.read().await, ["old"]);
+    append(&path, &format!("{}\n", "x".repeat(19 << 20)));
+    let page = follower.page(9).await;
+    assert!(page.problems.is_empty(), "nothing is missing: {:?}", page.problems);
+    let told: Vec<_> = page.shortened.iter().map(ToString::to_string).collect();
+    assert_eq!(told, [format!("{}: 1 line longer than 1 MiB was shortened by 18 MiB", path.display())]);
+    assert!(follower.page(9).await.shortened.is_empty());
 }
