@@ -9,6 +9,7 @@
 //! printed, and taken out of every error.
 
 mod address;
+mod clean;
 mod discord;
 mod document;
 pub mod grafana;

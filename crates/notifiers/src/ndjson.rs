@@ -3,7 +3,7 @@
 use std::{
     fmt,
     io::{self, Write},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use async_trait::async_trait;
@@ -38,7 +38,7 @@ impl Notifier for Ndjson {
 
     async fn send(&self, message: &Message, form: Form, _amend: Option<&Receipt>) -> Result<Receipt, NotifyError> {
         let line = serde_json::to_string(&Document::of(message, form)).map_err(io::Error::from);
-        write_out(&self.out, line.map(|line| line + "\n"))
+        terminal::write_out(&self.out, line.map(|line| line + "\n"))
             .map_err(|cause| http::unreachable(&self.channel.name, false, None, cause))?;
         Ok(Receipt::default())
     }
@@ -48,12 +48,4 @@ impl fmt::Debug for Ndjson {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Ndjson({:?})", self.channel.name)
     }
-}
-
-/// Writes all of it at once, so that messages never mix.
-pub(crate) fn write_out(out: &Mutex<Box<dyn Write + Send>>, text: io::Result<String>) -> io::Result<()> {
-    let text = text?;
-    let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
-    out.write_all(text.as_bytes())?;
-    out.flush()
 }

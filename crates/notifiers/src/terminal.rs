@@ -2,8 +2,8 @@
 
 use std::{
     fmt::{self, Write as _},
-    io::Write,
-    sync::{Arc, Mutex},
+    io::{self, Write},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -17,7 +17,7 @@ use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
 
 use crate::{
-    address, http, ndjson,
+    address, http,
     story::{self, Evidence, Said},
     text::{Clean, Data, Link, Safe},
     words::{self, Tone},
@@ -60,6 +60,14 @@ impl Terminal {
     }
 }
 
+/// Writes all of it at once, so that messages never mix.
+pub(crate) fn write_out(out: &Mutex<Box<dyn Write + Send>>, text: io::Result<String>) -> io::Result<()> {
+    let text = text?;
+    let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
 /// A channel that is at hand: no pacing.
 pub(crate) fn local(name: Arc<str>, destination: ChannelHash, vendor: &'static str, min_severity: Severity) -> Channel {
     Channel {
@@ -82,7 +90,7 @@ impl Notifier for Terminal {
 
     async fn send(&self, message: &Message, form: Form, _amend: Option<&Receipt>) -> Result<Receipt, NotifyError> {
         let text = render(message, form, &self.style);
-        ndjson::write_out(&self.out, Ok(text + "\n"))
+        write_out(&self.out, Ok(text + "\n"))
             .map_err(|cause| http::unreachable(&self.channel.name, false, None, cause))?;
         Ok(Receipt::default())
     }

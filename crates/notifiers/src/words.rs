@@ -9,7 +9,7 @@ use logwarden_core::{
     message::{Body, IncidentView, Message, Occasion, Rollup, SummaryView},
 };
 
-use crate::text::{CUT, Clean, count};
+use crate::clean::{CUT, Clean, count};
 
 /// Text made of our own vocabulary, numbers, times, and names reduced to letters, digits and `._-`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
