@@ -198,12 +198,13 @@ impl Failed {
             "sources" => Some(from.clone()),
             "ip" => first_ip.clone(),
             "by_user" => entities.iter().find(|e| e.kind == EntityKind::User).map(|e| format!(" as {}", e.value)),
-            "most" => entities.first().map(|entity| format!("{} of them from {}", number(entity.count), entity.value)),
+            "most" => entities.first().map(|entity| format!("such as from {}", entity.value)),
             _ => None,
         };
         let title = match &class.title {
             Some(title) => title.fill(fill),
-            None => format!("{} {} from {from}", number(told), class.noun),
+            // No count: the incident goes on, and counts its events itself.
+            None => capitalised(&format!("{} from {from}", class.noun)),
         };
         let recommendation = class.next.fill_safely(fill);
         let mut explanation = class.explanation.clone();
@@ -230,6 +231,11 @@ impl Failed {
             last: of_rows().map(|row| row.last).max()?,
         })
     }
+}
+
+fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
 /// A success of somebody whose failures before it would have been a burst.

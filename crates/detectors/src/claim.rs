@@ -98,13 +98,13 @@ impl Entities {
     }
 }
 
-/// `203.0.113.7`, or `23 addresses, most from 203.0.113.7 (280)`.
+/// `203.0.113.7`, or `several addresses, such as 203.0.113.7`: how many they are changes as long as it goes on.
 pub(crate) fn sources(entities: &[Entity]) -> String {
     let mut addresses = entities.iter().filter(|entity| entity.kind == EntityKind::Ip);
     match (addresses.next(), addresses.count()) {
         (None, _) => "somewhere".to_owned(),
         (Some(first), 0) => first.value.to_string(),
-        (Some(first), more) => format!("{} addresses, most from {} ({})", more + 1, first.value, number(first.count)),
+        (Some(first), _) => format!("several addresses, such as {}", first.value),
     }
 }
 

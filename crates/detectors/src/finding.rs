@@ -243,7 +243,7 @@ pub struct Finding {
     pub floor: Option<Severity>,
     /// Where it goes.
     pub route: Route,
-    /// What, in one line: `412 failed SSH logins from 203.0.113.7`.
+    /// What, in one line, without a count that changes while it goes on: `Failed SSH logins from 203.0.113.7`.
     pub title: String,
     /// What it means.
     pub explanation: String,

@@ -241,7 +241,7 @@ fn novel(delta: &Delta, mut rows: Vec<u32>) -> Option<Finding> {
     let (first, last) = (of_rows().map(|row| row.first).min()?, of_rows().map(|row| row.last).max()?);
     let title = match rows.len() {
         1 => format!("New error of {}: {}", service(&worst.origin), excerpt(&worst.template)),
-        n => format!("{n} new errors of {}, such as: {}", service(&worst.origin), excerpt(&worst.template)),
+        _ => format!("New errors of {}, such as: {}", service(&worst.origin), excerpt(&worst.template)),
     };
     let cited = Cited::new(rows);
     let mut explanation = "This kind of error has never been seen from this service before.".to_owned();
@@ -309,7 +309,7 @@ fn errors(delta: &Delta, covered: &BTreeSet<usize>) -> Vec<Finding> {
         let of_rows = || rows.iter().map(|row| &delta.rows[*row as usize]);
         let count: u64 = of_rows().map(|row| row.count).sum();
         let top = of_rows().next().map(|row| excerpt(&row.template)).unwrap_or_default();
-        let plural = if count == 1 { "error" } else { "errors" };
+        let what = if count == 1 { "Error" } else { "Errors" };
         let cited = Cited::new(rows.clone());
         let mut explanation = "Lines that call themselves errors and that no rule knows.".to_owned();
         cited.explain(&mut explanation, &mut Vec::new());
@@ -320,7 +320,7 @@ fn errors(delta: &Delta, covered: &BTreeSet<usize>) -> Vec<Finding> {
             severity: Severity::Low,
             floor: None,
             route: Route::Digest,
-            title: format!("{} {plural} of {}: {top}", number(count), service(origin)),
+            title: format!("{what} of {}: {top}", service(origin)),
             explanation,
             recommendation: "Decide whether they matter; mute them if they do not.".to_owned(),
             first: of_rows().map(|row| row.first).min()?,

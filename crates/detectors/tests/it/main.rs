@@ -52,7 +52,7 @@ fn five_hundred_failures_from_many_addresses_are_one_finding() {
     let detection = scan(&lines);
     assert_eq!(detection.findings.len(), 1, "{:?}", titles(&detection));
     let finding = &detection.findings[0];
-    assert!(finding.title.starts_with("500 failed SSH logins from "), "{}", finding.title);
+    assert!(finding.title.starts_with("Failed SSH logins from several addresses, such as "), "{}", finding.title);
     assert_eq!((finding.severity, finding.count), (Severity::High, 500));
     assert!(finding.entities.len() > 5, "{:?}", finding.entities);
 }
@@ -71,7 +71,7 @@ fn a_person_who_mistypes_twice_is_no_finding_and_one_who_gets_in_after_many_is_c
         titles(&detection),
         [
             "critical: Login as deploy from 203.0.113.7 succeeded after 40 failures",
-            "medium: 40 failed SSH logins from 203.0.113.7"
+            "medium: Failed SSH logins from 203.0.113.7"
         ]
     );
 }
@@ -285,7 +285,7 @@ fn a_change_of_the_mix_is_seen_in_small_portions() {
 fn failures_that_name_nobody_count_together() {
     let lines: Vec<String> =
         (0..6).map(|n| format!("charon[15]: 06[IKE] <x|{n}> EAP-MS-CHAPv2 verification failed, retry (1)")).collect();
-    assert_eq!(titles(&scan(&lines)), ["medium: 6 failed VPN logins from somewhere"]);
+    assert_eq!(titles(&scan(&lines)), ["medium: Failed VPN logins from somewhere"]);
 }
 
 #[test]
