@@ -340,7 +340,9 @@ async fn a_failed_unit_is_told_once_per_outage() {
     let told = world.told();
     assert_eq!(told.len(), 1, "{told:#?}");
     assert!(
-        told[0].contains("nginx.service has failed") && told[0].contains("journalctl -u nginx.service"),
+        told[0].contains("HIGH nginx.service on ")
+            && told[0].contains("nginx.service has failed")
+            && told[0].contains("journalctl -u nginx.service"),
         "{}",
         told[0]
     );

@@ -225,17 +225,19 @@ impl<'a> Book<'a> {
         if finding.keys().is_empty() {
             return; // grounding lets no such finding pass
         }
-        self.end_stale(&finding.keys(), finding.first);
+        // Where nothing can be edited, that it went quiet is no news beside that it begins anew.
+        let heard = if finding.route == Route::Alert { Audience::Amending } else { Audience::Told };
+        self.end_stale(&finding.keys(), finding.first, &heard);
         if finding.by.is_model() { self.take_models(finding) } else { self.take_detectors(finding) }
     }
 
     /// Ends what owns these keys and did not occur for a window before `first`: nobody looked meanwhile (the machine was
     /// off), and what comes now is a new incident.
-    fn end_stale(&mut self, keys: &[Key], first: Timestamp) {
+    fn end_stale(&mut self, keys: &[Key], first: Timestamp, heard: &Audience<'_>) {
         let owners: BTreeSet<_> = keys.iter().filter_map(|key| self.owner(*key, true)).collect();
         for id in owners {
             if self.incident(id).is_some_and(|incident| first.since(incident.last) >= self.policy.window) {
-                self.quiet(id);
+                self.quiet_for(id, heard);
             }
         }
     }
@@ -644,7 +646,7 @@ impl<'a> Book<'a> {
     ) {
         let root = Key::of_root(scope, root);
         let leaf = Key::of_leaf(scope, leaf);
-        self.end_stale(&[root, leaf], first);
+        self.end_stale(&[root, leaf], first, &Audience::Told);
         let Some(id) = self.owner(root, true).or_else(|| self.owner(leaf, true)) else { return };
         self.check_mute(id);
         let now = self.now;
@@ -799,6 +801,10 @@ impl<'a> Book<'a> {
 
     /// Ends an incident that has not been seen for a window.
     pub(super) fn quiet(&mut self, id: IncidentId) {
+        self.quiet_for(id, &Audience::Told);
+    }
+
+    fn quiet_for(&mut self, id: IncidentId, heard: &Audience<'_>) {
         let now = self.now;
         let owed = self.incident(id).map(|incident| self.owed_channels(incident)).unwrap_or_default();
         if !owed.is_empty() {
@@ -807,7 +813,7 @@ impl<'a> Book<'a> {
         let Some(slot) = self.incidents.get_mut(&id) else { return };
         slot.change().status = Status::Quiet { since: now };
         let last = slot.row.last;
-        self.emit(id, EventKind::Quiet, last, &Audience::Told);
+        self.emit(id, EventKind::Quiet, last, heard);
     }
 
     /// What these keys are about is over; `how`, in a sentence of ours.
@@ -1157,6 +1163,59 @@ mod tests {
             book.close().iter().filter(|write| matches!(write, Write::Incident(_))).count()
         };
         assert_eq!((incidents(true), incidents(false)), (1, 2));
+    }
+
+    #[test]
+    fn where_nothing_can_be_edited_quiet_is_no_message_beside_the_one_that_begins_anew() {
+        let channel = |name: &str, amends| crate::notifier::Channel {
+            name: name.into(),
+            destination: crate::notifier::ChannelHash(1),
+            vendor: "vendor",
+            min_severity: Severity::Low,
+            amends,
+            longest_send: Duration::from_secs(15),
+            gap: Duration::ZERO,
+            per_minute: 1000,
+        };
+        let policy = Policy { channels: vec![channel("edits", true), channel("posts", false)], ..Policy::default() };
+        let found = finding(0..1, 0);
+        let mut known = Book::open(&policy, &snapshot(1), SourceId("test".into()), NOW).unwrap();
+        known.take(&found);
+        let mut before = snapshot(1);
+        for write in known.close() {
+            match write {
+                Write::Installation(row) => before.installation = Some(Versioned { version: 1, ..row }),
+                Write::Incident(row) => {
+                    let mut row = Versioned { version: 1, ..*row };
+                    let told = |receipt: &str| crate::incident::Told {
+                        knows: 1,
+                        known: row.row.keys.clone(),
+                        at: NOW,
+                        own: true,
+                        receipt: Some(crate::notifier::Receipt(receipt.into())),
+                    };
+                    row.row.told = [("edits".into(), told("1")), ("posts".into(), told("2"))].into();
+                    before.incidents.insert(row.row.id, row);
+                }
+                Write::Key(row) => before.keys.push(Versioned { version: 1, ..row }),
+                _ => {}
+            }
+        }
+        let later = NOW.plus(Duration::from_secs(2 * 3600));
+        let quiet_in = |again: &Grounded| {
+            let mut book = Book::open(&policy, &before, SourceId("test".into()), later).unwrap();
+            book.take(again);
+            let rows = book.close().into_iter().filter_map(|write| match write {
+                Write::Outbox(row) if before.incidents.contains_key(&row.row.incident) => {
+                    Some(row.row.channel.to_string())
+                }
+                _ => None,
+            });
+            rows.collect::<Vec<_>>()
+        };
+        let again = Grounded { first: later, last: later, ..found };
+        assert_eq!(quiet_in(&again), ["edits"]);
+        assert_eq!(quiet_in(&Grounded { route: Route::Digest, ..again }), ["edits", "posts"], "what nobody is told of");
     }
 
     #[test]

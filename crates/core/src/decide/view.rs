@@ -29,6 +29,8 @@ pub fn view(policy: &Policy, incident: &Incident) -> IncidentView {
         .iter()
         .map(|line| EvidenceView { time: line.time, text: Untrusted::new(&*line.text) })
         .collect();
+    // Two rules may have counted the same lines, or lines that are not this incident's.
+    let counted = |entity: &Entity| Entity { count: entity.count.min(incident.count.max(1)), ..entity.clone() };
     // Who came last is shown, whether there was room in the list or not.
     let unlisted = || {
         let is = |one: &Entity, other: &Entity| one.kind == other.kind && one.value == other.value;
@@ -59,7 +61,7 @@ pub fn view(policy: &Policy, incident: &Incident) -> IncidentView {
             .iter()
             .filter(|entity| entity.kind != EntityKind::Host)
             .chain(unlisted())
-            .cloned()
+            .map(counted)
             .collect(),
         entities_omitted: incident.omitted_entities.count().saturating_sub(unlisted().count()) as u64,
         newcomers: incident.newcomers.clone(),

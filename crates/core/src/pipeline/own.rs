@@ -223,7 +223,11 @@ impl Trouble {
             Self::UnitFailed { unit, .. } => BTreeMap::from([(UNIT.to_owned(), unit.clone())]),
             _ => BTreeMap::new(),
         };
-        let scope = Scope { tenant, origin: Arc::new(Origin { host, service: "logwarden".into() }) };
+        let service = match self {
+            Self::UnitFailed { unit, .. } => unit.as_str(),
+            _ => "logwarden",
+        };
+        let scope = Scope { tenant, origin: Arc::new(Origin { host, service: service.into() }) };
         let root = RootId::of(&[b"logwarden", name.as_bytes(), subject.as_bytes()]);
         let cited = Cited { scope, leaf: None, root, template: title.as_str().into(), anomalous: true };
         Grounded {
