@@ -277,7 +277,8 @@ fn table(incidents: &[&Incident], all: bool, is_held: &dyn Fn(&Incident) -> bool
     for (incident, told) in incidents.iter().zip(told) {
         let status = status(incident, is_held(incident));
         let host = incident.cited.first().map(|cited| cited.scope.origin.host.to_string()).unwrap_or_default();
-        let what = if host.is_empty() { incident.title.clone() } else { format!("{host}: {}", incident.title) };
+        let host = if host.is_empty() { "unknown host" } else { host.as_str() };
+        let what = format!("{host}: {}", incident.title);
         let last = incident.last.to_string().replace('T', " ");
         let _ = writeln!(
             text,

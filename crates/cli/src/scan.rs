@@ -17,7 +17,7 @@ use logwarden_core::{
     report::{FindingReport, SummaryReport},
     source::LogSource,
 };
-use logwarden_notifiers::{Style, render};
+use logwarden_notifiers::{Style, render, text::Clean};
 
 use crate::{
     args::{Common, Format, Scan},
@@ -208,19 +208,12 @@ fn for_people(
     if !others.is_empty() {
         text.push_str("also noticed:\n");
         for incident in others.iter().take(20) {
-            let title = logwarden_notifiers::text::Clean::line(&incident.title).elided(style.width.clamp(60, 200) - 20);
-            let _ = writeln!(
-                text,
-                "  {:<9}{} · {}",
-                incident.rank.severity.as_str(),
-                title.as_str(),
-                amount(incident.count, "event", "events")
-            );
+            text.push_str(&noticed(incident));
         }
         if others.len() > 20 {
             let _ = writeln!(text, "  … and {} more", others.len() - 20);
         }
-        text.push('\n');
+        text.push_str("  (`--format json` has their lines)\n\n");
     }
     let _ = writeln!(
         text,
@@ -230,6 +223,29 @@ fn for_people(
         found(incidents),
         took.as_secs_f64()
     );
+    text
+}
+
+/// What is only listed: what and how often, and a line of it, whose end says what a stack trace is about.
+fn noticed(incident: &Incident) -> String {
+    const LONGEST: usize = 300;
+    let (what, line) = match incident.evidence.first().map(|line| line.text.trim_end()) {
+        // The template that the title shows says less than the line.
+        Some(line) if incident.claimed_by.iter().any(|by| by == "detector:errors") => {
+            let last = line.lines().next_back().unwrap_or(line);
+            (incident.title.split(": ").next().unwrap_or(&incident.title), Some(Clean::log_line(last).elided(LONGEST)))
+        }
+        _ => (incident.title.as_str(), None),
+    };
+    let mut text = format!(
+        "  {:<9}{} · {}\n",
+        incident.rank.severity.as_str(),
+        Clean::line(what).elided(LONGEST).as_str(),
+        amount(incident.count, "event", "events")
+    );
+    if let Some(line) = line {
+        let _ = writeln!(text, "           {}", line.as_str());
+    }
     text
 }
 

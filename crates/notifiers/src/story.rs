@@ -160,6 +160,19 @@ pub(crate) fn hosts(incidents: &[IncidentView], most: usize) -> Vec<(Clean, u64)
     incidents.iter().take(most).map(|incident| (host(incident), incident.count)).collect()
 }
 
+/// How to mute what a message tells: of several incidents all of them by what claims them, where one thing does.
+pub(crate) fn mute(incidents: &[IncidentView]) -> Clean {
+    let Some((first, others)) = incidents.split_first() else { return Clean::line("") };
+    let alike = others.iter().all(|other| other.claimed_by == first.claimed_by);
+    match (others, first.mute.split_once(" mute "), first.claimed_by.split_once(' ')) {
+        ([], ..) | (_, None, _) => Clean::line(&first.mute),
+        (_, Some((program, _)), Some(("rule" | "detector", name))) if alike => {
+            Clean::line(&format!("{program} mute --rule {name}"))
+        }
+        _ => Clean::line(&format!("{} # the first one only", first.mute)),
+    }
+}
+
 /// Words with their author, ready to be escaped.
 pub(crate) struct Said {
     pub(crate) text: Clean,

@@ -250,8 +250,7 @@ impl Page {
             self.prose("meanwhile", Some(&summary.text));
         }
         let mut id = words::ids(incidents).into_string();
-        for (label, text) in [("found by ", &worst.claimed_by), ("mute: ", &worst.mute)] {
-            let text = Clean::line(text);
+        for (label, text) in [("found by ", Clean::line(&worst.claimed_by)), ("mute: ", story::mute(incidents))] {
             if !text.is_empty() {
                 let _ = write!(id, " · {label}{}", shown(&text, 200));
             }

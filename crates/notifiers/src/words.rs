@@ -238,7 +238,11 @@ fn sentence(text: &str) -> Words {
     const LONGEST: usize = 150;
     let mut sentence = String::new();
     for word in text.split_whitespace() {
-        let word = name(word).0;
+        let comma = if word.ends_with(',') { "," } else { "" };
+        let word = match name(word).0 {
+            word if word.is_empty() => word,
+            word => word + comma,
+        };
         if count(&sentence) + count(&word) + 2 > LONGEST {
             sentence.push(CUT);
             break;

@@ -177,6 +177,17 @@ async fn scan_reads_standard_input_and_says_when_there_is_nothing() {
 }
 
 #[tokio::test]
+async fn what_scan_only_notices_is_shown_to_its_end_and_counted_once() {
+    let mut child = analyzer().args(["scan", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    let lines = "Nov 21 04:00:00 web-1 dockerd[9]: level=error msg=\"driver failed programming external connectivity on \
+                 endpoint shop_web_1 (4f5e7a8b9c0d): Bind for 0.0.0.0:8080 failed: port is already allocated\"\n";
+    child.stdin.take().unwrap().write_all(lines.repeat(3).as_bytes()).await.unwrap();
+    let text = out(&child.wait_with_output().await.unwrap());
+    assert!(text.contains("Errors of dockerd · 3 events\n"), "{text}");
+    assert!(text.contains("port is already allocated") && text.contains("`--format json` has their lines"), "{text}");
+}
+
+#[tokio::test]
 async fn scan_names_what_it_cannot_read_and_reads_the_others() {
     let directory = TempDir::new().unwrap();
     let output =

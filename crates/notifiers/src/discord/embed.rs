@@ -324,7 +324,7 @@ fn fields(incidents: &[IncidentView]) -> Vec<Field> {
 fn footer(incidents: &[IncidentView]) -> Safe<Plain> {
     let mut footer = Safe::new();
     footer.words(&words::ids(incidents)).ours(" · ").words(&words::program());
-    let mute = Clean::line(&incidents[0].mute);
+    let mute = story::mute(incidents);
     if !mute.is_empty() {
         footer.ours(" · mute: ").text(&mute, FOOTER - 100);
     }

@@ -226,7 +226,7 @@ impl Page<'_> {
         if !claimed.is_empty() {
             context.ours(" · found by ").code(&claimed, 120);
         }
-        let mute = Clean::line(&worst.mute);
+        let mute = story::mute(incidents);
         if !mute.is_empty() {
             context.ours(" · mute: ").code(&mute, 160);
         }

@@ -219,6 +219,23 @@ async fn what_is_grave_keeps_its_colour_when_it_is_quiet_and_nothing_loses_its_a
     }
 }
 
+#[test]
+fn a_message_about_several_offers_what_mutes_all_of_them() {
+    let several = |claimed_by: [&str; 2]| {
+        let views = claimed_by.map(|by| IncidentView { claimed_by: by.into(), ..samples::brute_force() });
+        let page = render(
+            &samples::incidents(Occasion::Fired, views.to_vec()),
+            Form::Full,
+            &Style { color: false, width: 400 },
+        );
+        page.rsplit_once(" · mute: ").unwrap().1.trim_end().to_owned()
+    };
+    assert_eq!(several(["rule disk-full", "rule disk-full"]), "logwarden-analyzer mute --rule disk-full");
+    let first_only = "logwarden-analyzer mute 1a2b3c4d # the first one only";
+    assert_eq!(several(["rule disk-full", "rule oom-kill"]), first_only);
+    assert_eq!(several(["model qwen3:4b", "model qwen3:4b"]), first_only);
+}
+
 #[tokio::test]
 async fn a_thread_is_posted_to_and_amended_in() {
     let server: FakeDiscord = Server::start(discord::Discord::default()).await.unwrap();

@@ -140,7 +140,7 @@ pub(crate) fn failed_unit() -> IncidentView {
         severity: Severity::High,
         category: Category::Service,
         title: Untrusted::new("nginx.service has failed"),
-        service: Untrusted::new("logwarden"),
+        service: Untrusted::new("nginx.service"),
         other_services: 0,
         first: ago(1_340),
         last: ago(140),
