@@ -22,7 +22,8 @@ Examples:
   logwarden-analyzer doctor                        is everything set up, and if not, what to do
   logwarden-analyzer run                           one pass, as the timer starts it
 
-Exit codes: 0 done, 1 failed and worth another run, 2 wrong usage or configuration, 3 `scan --fail-on` was met.
+Exit codes: 0 done, 1 failed and worth another run, 2 wrong usage or configuration,
+  3 `scan --fail-on` was met, 130 `scan` or `fold` was stopped by Ctrl-C.
 Environment variables such as LOKI_URL, OLLAMA_HOST and DISCORD_WEBHOOK_URL are enough to run."
 )]
 pub(crate) struct Analyzer {
@@ -66,8 +67,9 @@ pass makes good, or whether somebody has to act.")]
 Example:
   logwarden-analyzer backfill --since 7d
 
-Reads what was written before the first pass, so that new and unusual things are told from the first day on. Stopped, it
-goes on where it was; run twice, it counts nothing twice; `run` may go on meanwhile.")]
+Reads what was written before the first pass, so that new and unusual things are told from the
+first day on. Stopped, it goes on where it was; run twice, it counts nothing twice; `run` may go on
+meanwhile.")]
     Backfill {
         /// How far back: 24h, 7d, 4w
         #[arg(long, value_name = "TIME", value_parser = duration, default_value = "7d")]
@@ -117,7 +119,7 @@ Examples:
                                                    for a network that you trust
 
 Exit codes: 0 done, 1 failed and worth another run, 2 wrong usage or configuration.
-Environment variables such as RECEIVER_LISTEN, OLLAMA_HOST and DISCORD_WEBHOOK_URL are enough to run."
+Variables such as RECEIVER_LISTEN, OLLAMA_HOST and DISCORD_WEBHOOK_URL are enough to run."
 )]
 pub(crate) struct Receiver {
     #[command(subcommand)]
@@ -135,7 +137,8 @@ Examples:
   logwarden-receiver serve --listen 0.0.0.0:5000 --insecure-allow 192.168.0.0/16
 
 Try it:
-  curl -d '{\"log\": \"Disk space on /dev/sda1 is critically low: only 5% remaining.\"}' http://127.0.0.1:5000/receive_logs")]
+  curl -d '{\"log\": \"Disk space on /dev/sda1 is critically low: only 5% remaining.\"}' \\
+    http://127.0.0.1:5000/receive_logs")]
     Serve(Serve),
     /// Checks everything that is needed, and says what to do
     Doctor(ReceiverDoctor),

@@ -2,6 +2,7 @@
 
 use std::{fmt::Write as _, fs, io, path::Path, process::Stdio, sync::Arc, time::Duration};
 
+use logwarden_config::Wired;
 use logwarden_core::{error::chain, ledger::Ledger, memory_ledger::MemoryLedger, source::SourceError, templates::Zone};
 use logwarden_file_source::look;
 use logwarden_loki_source::Standing;
@@ -13,10 +14,13 @@ use crate::{
     alert,
     args::{Common, Doctor, ReceiverDoctor, Serve},
     failure::Failure,
-    output, program, serve,
+    output, program, run, serve,
     setup::{self, Read, Setup},
     shippers::{Shipper, Target},
 };
+
+/// What finds something when no model is asked.
+const NO_MODEL: &str = "switched off: findings come from the detectors alone";
 
 /// How something stands; the worst last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,8 +66,9 @@ impl Findings {
         self.add(Mark::Bad, area, text.trim_end(), None);
     }
 
-    fn close(mut self) -> Result<u8, Failure> {
+    fn close(mut self, offline: bool) -> Result<u8, Failure> {
         let line = match (self.bad, self.warnings) {
+            (0, 0) if offline => "on this machine everything is as it should be; nobody else was asked".to_owned(),
             (0, 0) => "everything is as it should be".to_owned(),
             (0, warnings) => format!("it works; {} to look at", output::amount(warnings, "thing", "things")),
             (bad, _) => format!("{} not work", output::amount(bad, "thing does", "things do")),
@@ -91,38 +96,38 @@ pub(crate) async fn doctor(common: &Common, args: &Doctor) -> Result<u8, Failure
         Read::Mistaken { file, mistakes } => {
             let file = file.map_or_else(|| "environment".to_owned(), |path| path.display().to_string());
             for mistake in &mistakes.0 {
-                let what = format!("{}: {} {}", mistake.place, mistake.key, mistake.reason);
-                found.add(Mark::Bad, "configuration", &what, mistake.hint.as_deref());
+                found.add(Mark::Bad, "configuration", &mistake.to_string(), mistake.hint.as_deref());
             }
             let _ = writeln!(found.text, "\n{file} cannot be used; the rest was not looked at");
             output::write(found.text.as_bytes())?;
             return Ok(2);
         }
     };
-    let from = setup.file.as_ref().map_or_else(
-        || "environment variables alone; no file".to_owned(),
-        |path| format!("{} and environment", path.display()),
-    );
-    found.add(Mark::Good, "configuration", &from, None);
+    let pushed = program::name() == "logwarden-receiver";
+    let (wired, failures) = wire(&setup, !pushed).await;
+    if failures.is_empty() {
+        found.add(Mark::Good, "configuration", &origin(&setup), None);
+    }
+    for failure in &failures {
+        found.add_failure("configuration", failure);
+    }
     for warning in &setup.warnings {
         found.add(Mark::Warning, "configuration", warning, None);
     }
     state(common, &setup, &mut found);
-    let pushed = program::name() == "logwarden-receiver";
     if pushed {
         listening(&setup, &mut found).await;
     } else {
         files(&setup, &mut found);
     }
-    match setup.wire(None, !pushed).await {
-        Err(failure) => {
-            found.add_failure("configuration", &failure);
-        }
-        Ok(wired) => {
+    match &wired {
+        None => found.add(Mark::Warning, "the rest", "was not looked at", Some("mend the configuration first")),
+        Some(wired) => {
             for warning in &wired.warnings {
                 found.add(Mark::Warning, "configuration", warning, None);
             }
             if args.offline {
+                offline(wired, &setup, &mut found);
                 for notifier in wired.pipeline.notifiers() {
                     let channel = notifier.channel();
                     let kind = match channel.vendor {
@@ -134,9 +139,9 @@ pub(crate) async fn doctor(common: &Common, args: &Doctor) -> Result<u8, Failure
                     found.add(Mark::Good, &channel.name, &what, None);
                 }
             } else {
-                online(&wired, args, &setup, &mut found).await;
+                online(wired, args, &setup, &mut found).await;
             }
-            if wired.pipeline.notifiers().is_empty() {
+            if wired.pipeline.notifiers().is_empty() && failures.is_empty() {
                 let hint = "set DISCORD_WEBHOOK_URL or SLACK_WEBHOOK_URL, or a [discord] or [slack] table";
                 found.add(Mark::Warning, "channels", "none: nobody is told", Some(hint));
             }
@@ -153,7 +158,57 @@ pub(crate) async fn doctor(common: &Common, args: &Doctor) -> Result<u8, Failure
             let _ = write!(found.more, "\n── {}\n\n{}", shipper.title(), shipper.configuration(&to));
         }
     }
-    found.close()
+    let code = found.close(args.offline)?;
+    // As `run` would: another run does not help.
+    Ok(failures.iter().map(Failure::code).fold(code, u8::max))
+}
+
+/// Where the configuration is from.
+fn origin(setup: &Setup) -> String {
+    let variables = setup.variables.join(", ");
+    match (&setup.file, setup.variables.is_empty()) {
+        (Some(file), true) => file.display().to_string(),
+        (Some(file), false) => format!("{}, and over it from the environment: {variables}", file.display()),
+        (None, true) => "none: there is no file, and no variable is set; what is usual counts".to_owned(),
+        (None, false) => format!("from the environment, without a file: {variables}"),
+    }
+}
+
+/// Wires what can be wired, so that one bad channel hides nothing else; with why the rest cannot.
+async fn wire(setup: &Setup, sources: bool) -> (Option<Wired>, Vec<Failure>) {
+    let failure = match setup.wire(None, sources).await {
+        Ok(wired) => return (Some(wired), Vec::new()),
+        Err(failure) => failure,
+    };
+    let with = async |channels| setup.with_channels(channels).wire(None, sources).await;
+    if with(Vec::new()).await.is_err() {
+        return (None, vec![failure]);
+    }
+    let (mut good, mut failures) = (Vec::new(), Vec::new());
+    for channel in &setup.config.channels {
+        match with(vec![channel.clone()]).await {
+            Ok(_) => good.push(channel.clone()),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    (with(good).await.ok(), failures)
+}
+
+/// Where the rest would be looked for.
+fn offline(wired: &Wired, setup: &Setup, found: &mut Findings) {
+    if let Some(loki) = setup.config.loki.as_ref().filter(|_| wired.loki.is_some()) {
+        let queries = output::amount(loki.queries.len() as u64, "query", "queries");
+        let what = format!("{}, {queries}; nobody was asked (--offline)", loki.url);
+        found.add(Mark::Good, "loki", &what, None);
+    }
+    let what = match &wired.ollama {
+        None => NO_MODEL.to_owned(),
+        Some(_) => {
+            let host = setup.config.model.host.clone().unwrap_or_default().origin();
+            format!("{} at {host}; nobody was asked (--offline)", run::model_name(&setup.config))
+        }
+    };
+    found.add(Mark::Good, "model", &what, None);
 }
 
 /// Where shippers reach the receiver.
@@ -187,7 +242,7 @@ async fn listening(setup: &Setup, found: &mut Findings) {
     }
 }
 
-async fn online(wired: &logwarden_config::Wired, args: &Doctor, setup: &Setup, found: &mut Findings) {
+async fn online(wired: &Wired, args: &Doctor, setup: &Setup, found: &mut Findings) {
     if let Some(loki) = &wired.loki {
         for check in loki.check(setup.env.now()).await {
             let mark = match check.standing {
@@ -199,7 +254,7 @@ async fn online(wired: &logwarden_config::Wired, args: &Doctor, setup: &Setup, f
         }
     }
     match &wired.ollama {
-        None => found.add(Mark::Good, "model", "switched off: findings come from the detectors alone", None),
+        None => found.add(Mark::Good, "model", NO_MODEL, None),
         Some(ollama) => {
             let machine = Machine { ram: memory(), gpu: graphics().await, address: None };
             for note in ollama.check(&machine, args.probe).await {

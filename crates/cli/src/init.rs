@@ -68,7 +68,7 @@ fn next(program: &str, files: bool, dir: &str) -> String {
     format!(
         "Next:\n  \
          1. {first} DISCORD_WEBHOOK_URL=… into {dir}/env (mode 0600)\n  \
-         2. {program} doctor --config {dir}/logwarden.toml\n  \
+         2. sh -c 'set -a; . {dir}/env; {program} doctor --config {dir}/logwarden.toml'\n  \
          3. cp {units} {dir}/logwarden-failure@.service /etc/systemd/system/\n  \
          4. systemctl daemon-reload && systemctl enable --now {enable}\n"
     )
@@ -83,7 +83,7 @@ mod tests {
         insta::assert_snapshot!(next("logwarden-analyzer", true, "/etc/logwarden"), @"
         Next:
           1. name your log files in /etc/logwarden/logwarden.toml ([[files]]), and put DISCORD_WEBHOOK_URL=… into /etc/logwarden/env (mode 0600)
-          2. logwarden-analyzer doctor --config /etc/logwarden/logwarden.toml
+          2. sh -c 'set -a; . /etc/logwarden/env; logwarden-analyzer doctor --config /etc/logwarden/logwarden.toml'
           3. cp /etc/logwarden/logwarden-analyzer.service /etc/logwarden/logwarden-analyzer.timer /etc/logwarden/logwarden-failure@.service /etc/systemd/system/
           4. systemctl daemon-reload && systemctl enable --now logwarden-analyzer.timer
         ");

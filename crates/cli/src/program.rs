@@ -46,8 +46,19 @@ mod tests {
     use crate::args::{Analyzer, Receiver};
 
     fn examples(command: &clap::Command, all: &mut String) {
-        all.extend(command.get_after_help().map(StyledStr::to_string));
+        all.extend(command.get_after_help().map(|help| format!("{help}\n")));
         command.get_subcommands().for_each(|inner| examples(inner, all));
+    }
+
+    #[test]
+    fn no_example_is_wrapped() {
+        let mut text = String::new();
+        examples(&arguments::<Receiver>("logwarden-receiver"), &mut text);
+        examples(&arguments::<Analyzer>("logwarden-analyzer"), &mut text);
+        for line in text.lines() {
+            // What is wrapped cannot be pasted.
+            assert!(line.chars().count() <= 100, "{line}");
+        }
     }
 
     #[test]

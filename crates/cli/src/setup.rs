@@ -1,13 +1,15 @@
 //! From arguments to a configuration and its parts.
 
 use std::{
-    env, fs,
+    env, fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use logwarden_config::{Checked, Config, DiskFiles, Input, Mistakes, Surroundings, SystemEnv, Trail, Wired};
+use logwarden_config::{
+    ChannelConfig, Checked, Config, DiskFiles, Input, Mistakes, Surroundings, SystemEnv, Trail, Wired,
+};
 use logwarden_core::{
     detectors::RuleSet,
     env::Env,
@@ -21,6 +23,8 @@ use crate::{args::Common, failure::Failure, program};
 pub(crate) struct Setup {
     pub(crate) config: Config,
     pub(crate) warnings: Vec<String>,
+    /// The environment variables that count.
+    pub(crate) variables: Vec<String>,
     pub(crate) file: Option<PathBuf>,
     pub(crate) env: Arc<dyn Env>,
 }
@@ -46,16 +50,26 @@ pub(crate) fn read(common: &Common) -> Result<Read, Failure> {
     let text = match &file {
         None => None,
         Some(path) => Some(fs::read_to_string(path).map_err(|error| {
-            let hint =
-                format!("name another with --config FILE, or write one with `{}`", program::command("init --dir DIR"));
+            let hint = match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    "run as a user who may read it: with sudo, or as the service does".to_owned()
+                }
+                io::ErrorKind::IsADirectory => {
+                    format!("name the file in it: --config {}", path.join("logwarden.toml").display())
+                }
+                _ => {
+                    let init = program::command("init --dir DIR");
+                    format!("name another with --config FILE, or write one with `{init}`")
+                }
+            };
             Failure::usage(format!("cannot read the configuration {}", path.display())).because(&error).hint(hint)
         })?),
     };
     let input = Input { file: file.clone().zip(text), env: &variable, files: &DiskFiles };
     Ok(match logwarden_config::read(&input) {
-        Ok(Checked { mut config, warnings }) => {
+        Ok(Checked { mut config, warnings, variables }) => {
             config.trail = common.trail.clone().or(config.trail);
-            Read::Good(Box::new(Setup { config, warnings, file, env: Arc::new(SystemEnv) }))
+            Read::Good(Box::new(Setup { config, warnings, variables, file, env: Arc::new(SystemEnv) }))
         }
         Err(mistakes) => Read::Mistaken { file, mistakes },
     })
@@ -200,6 +214,17 @@ impl Setup {
     pub(crate) async fn wire_push(&self, state_dir: &Path) -> Result<Wired, Failure> {
         let around = Surroundings { state_dir: Some(state_dir), push: true, ..self.surroundings() };
         Ok(logwarden_config::wire(&self.config, around).await?)
+    }
+
+    /// The same with these channels.
+    pub(crate) fn with_channels(&self, channels: Vec<ChannelConfig>) -> Self {
+        Self {
+            config: Config { channels, ..self.config.clone() },
+            warnings: Vec::new(),
+            variables: Vec::new(),
+            file: None,
+            env: self.env.clone(),
+        }
     }
 
     fn surroundings<'a>(&self) -> Surroundings<'a> {

@@ -23,13 +23,22 @@ pub(crate) struct Notes<'a> {
     env: Lookup<'a>,
     /// With where they are in the file, to tell them in its order.
     mistakes: RefCell<Vec<(usize, Mistake)>>,
+    /// The variables that are set, of those that were asked for.
+    set: RefCell<BTreeSet<String>>,
     /// Every key that was asked for, with `[]` for elements of lists: a test compares it with the reference.
     asked: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> Notes<'a> {
     pub(crate) fn new(file: &str, text: &'a str, env: Lookup<'a>) -> Rc<Self> {
-        Rc::new(Self { file: file.to_owned(), text, env, mistakes: RefCell::default(), asked: RefCell::default() })
+        Rc::new(Self {
+            file: file.to_owned(),
+            text,
+            env,
+            mistakes: RefCell::default(),
+            set: RefCell::default(),
+            asked: RefCell::default(),
+        })
     }
 
     /// The file's text.
@@ -62,7 +71,15 @@ impl<'a> Notes<'a> {
     }
 
     pub(crate) fn variable(&self, name: &str) -> Option<String> {
-        (self.env)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+        let value = (self.env)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())?;
+        self.set.borrow_mut().insert(name.to_owned());
+        Some(value)
+    }
+
+    /// The variables that lie over the file.
+    pub(crate) fn variables(&self) -> Vec<String> {
+        // Which one systemd sets says only where credentials are.
+        self.set.borrow().iter().filter(|name| *name != "CREDENTIALS_DIRECTORY").cloned().collect()
     }
 
     #[cfg(test)]
@@ -150,10 +167,14 @@ impl<'a> Table<'a> {
     }
 
     fn wrong_type(&self, value: &Spanned<DeValue<'_>>, name: &str, wanted: &str) {
+        self.wrong_type_with(value, name, wanted, None);
+    }
+
+    fn wrong_type_with(&self, value: &Spanned<DeValue<'_>>, name: &str, wanted: &str, hint: Option<String>) {
         let kind = value.get_ref().type_str();
         let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
         let reason = format!("must be {wanted}, not {article} {kind}");
-        self.notes.at(value.span(), &self.key(name), reason, None);
+        self.notes.at(value.span(), &self.key(name), reason, hint);
     }
 
     /// Notes that a value cannot be used.
@@ -181,12 +202,13 @@ impl<'a> Table<'a> {
     /// A whole number within bounds.
     pub(crate) fn integer(&self, name: &str, variable: Option<&str>, bounds: Range<u64>) -> Option<Found<u64>> {
         let value = self.get(name);
+        let wanted = format!("a whole number from {} to {}", bounds.start, bounds.end - 1);
         let found = match variable.and_then(|name| Some((name, self.notes.variable(name)?))) {
             Some((variable, text)) => Found { value: text.parse().ok(), from: From::Env(variable.to_owned()) },
             None => {
                 let value = value?;
                 let Some(number) = value.get_ref().as_integer() else {
-                    self.wrong_type(value, name, "a whole number");
+                    self.wrong_type(value, name, &wanted);
                     return None;
                 };
                 let parsed = u64::from_str_radix(number.as_str(), number.radix()).ok();
@@ -196,8 +218,7 @@ impl<'a> Table<'a> {
         match found.value.filter(|value| bounds.contains(value)) {
             Some(value) => Some(Found { value, from: found.from }),
             None => {
-                let reason = format!("must be a whole number from {} to {}", bounds.start, bounds.end - 1);
-                self.refuse(&found, name, reason, None);
+                self.refuse(&found, name, format!("must be {wanted}"), None);
                 None
             }
         }
@@ -276,7 +297,8 @@ impl<'a> Table<'a> {
         if let Some(value) = value
             && table.is_none()
         {
-            self.wrong_type(value, name, "a table");
+            let hint = value.get_ref().as_array().map(|_| format!("there is one of it: write [{}]", self.key(name)));
+            self.wrong_type_with(value, name, "a table", hint);
         }
         self.inside(self.key(name), value.map(Spanned::span).unwrap_or_default(), table)
     }
@@ -285,7 +307,11 @@ impl<'a> Table<'a> {
     pub(crate) fn tables(&self, name: &str) -> (Vec<Table<'a>>, Vec<Found<String>>) {
         let Some(value) = self.get(name) else { return Default::default() };
         let Some(items) = value.get_ref().as_array() else {
-            self.wrong_type(value, name, "a list");
+            let hint = value
+                .get_ref()
+                .as_table()
+                .map(|_| format!("there may be several: write [[{}]], with two brackets at each end", self.key(name)));
+            self.wrong_type_with(value, name, "a list", hint);
             return Default::default();
         };
         let (mut tables, mut texts) = (Vec::new(), Vec::new());

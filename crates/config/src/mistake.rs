@@ -15,6 +15,15 @@ pub struct Mistake {
     pub hint: Option<String>,
 }
 
+impl fmt::Display for Mistake {
+    /// Without the hint.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A file that is no TOML has no key to name.
+        let space = if self.key.is_empty() { "" } else { " " };
+        write!(f, "{}: {}{space}{}", self.place, self.key, self.reason)
+    }
+}
+
 /// Why a configuration cannot be used. Never empty; contains no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistakes(pub Vec<Mistake>);
@@ -26,9 +35,7 @@ impl fmt::Display for Mistakes {
         let n = self.0.len();
         write!(f, "cannot use the configuration ({n} {})", if n == 1 { "mistake" } else { "mistakes" })?;
         for mistake in &self.0 {
-            // A file that is no TOML has no key to name.
-            let space = if mistake.key.is_empty() { "" } else { " " };
-            write!(f, "\n  {}: {}{space}{}", mistake.place, mistake.key, mistake.reason)?;
+            write!(f, "\n  {mistake}")?;
             if let Some(hint) = &mistake.hint {
                 write!(f, "\n    hint: {hint}")?;
             }

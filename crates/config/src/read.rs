@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     rc::Rc,
@@ -47,6 +48,8 @@ pub struct Checked {
     pub config: Config,
     /// Sentences for people.
     pub warnings: Vec<String>,
+    /// The environment variables that count.
+    pub variables: Vec<String>,
 }
 
 /// Reads a configuration.
@@ -61,8 +64,9 @@ pub fn read(input: &Input<'_>) -> Result<Checked, Mistakes> {
     };
     let notes = Notes::new(&name, text, input.env);
     let (config, warnings) = document(&notes, input);
+    let variables = notes.variables();
     let mistakes = notes.into_mistakes();
-    if mistakes.is_empty() { Ok(Checked { config, warnings }) } else { Err(Mistakes(mistakes)) }
+    if mistakes.is_empty() { Ok(Checked { config, warnings, variables }) } else { Err(Mistakes(mistakes)) }
 }
 
 /// Reads the document, noting mistakes.
@@ -634,13 +638,21 @@ impl Reader<'_> {
                         &found,
                         &file_key,
                         "names a file that everybody may read",
-                        Some(format!("chmod 0640 {}", found.value)),
+                        Some(format!("chmod o-rwx {}", found.value)),
                     );
                     None
                 }
                 Ok(text) => Some(Secret { value: clean(&text), origin: format!("file {}", found.value) }),
                 Err(error) => {
-                    table.refuse(&found, &file_key, format!("names a file that cannot be read: {error}"), None);
+                    let path = &found.value;
+                    let hint = match error.kind() {
+                        io::ErrorKind::PermissionDenied => {
+                            "run as a user who may read it: with sudo, or as the service does".to_owned()
+                        }
+                        _ => format!("write the secret into it: (umask 077; cat > {path}), paste, Enter, Ctrl-D"),
+                    };
+                    let reason = format!("names the file {path}, which cannot be read: {error}");
+                    table.refuse(&found, &file_key, reason, Some(hint));
                     None
                 }
             };

@@ -47,7 +47,7 @@ const TUTORIAL: &[(&str, &str)] = &[
 
 #[test]
 fn the_env_file_of_the_tutorial_works_unchanged() {
-    let Checked { config, warnings } = check("", TUTORIAL, &[]).unwrap();
+    let Checked { config, warnings, .. } = check("", TUTORIAL, &[]).unwrap();
     insta::assert_debug_snapshot!(warnings, @r#"
     [
         "DEDUP_FILE is no longer used: what was told is kept in the state directory",
@@ -67,7 +67,7 @@ fn the_env_file_of_the_tutorial_works_unchanged() {
 
 #[test]
 fn nothing_at_all_is_enough() {
-    let Checked { config, warnings } = check("", &[], &[]).unwrap();
+    let Checked { config, warnings, .. } = check("", &[], &[]).unwrap();
     let loki = config.loki.unwrap();
     let queries: Vec<_> = loki.queries.iter().map(|query| query.query.as_str()).collect();
     assert_eq!(queries, [r#"{job="syslog"}"#, r#"{job="nginx"} |= "error""#]);
@@ -174,7 +174,7 @@ token_sha256 = ["secret"]
         hint: put it in a file of mode 0600 and name that: url_file = "/etc/logwarden/discord-webhook"
       logwarden.toml:23: discord.min_severity must be low, medium, high or critical
       logwarden.toml:26: slack.url_file names a file that everybody may read
-        hint: chmod 0640 /etc/logwarden/all.open
+        hint: chmod o-rwx /etc/logwarden/all.open
       logwarden.toml:28: channels[0].name is missing
       logwarden.toml:29: channels[0].kind must be discord, slack or webhook
         hint: did you mean `discord`?
@@ -294,7 +294,7 @@ fn a_secret_that_everybody_may_read_is_refused() {
     insta::assert_snapshot!(mistakes("[webhook]\nurl_file = \"/etc/logwarden/all.open\"\n", &[]), @r#"
     cannot use the configuration (1 mistake)
       logwarden.toml:2: webhook.url_file names a file that everybody may read
-        hint: chmod 0640 /etc/logwarden/all.open
+        hint: chmod o-rwx /etc/logwarden/all.open
     "#);
 }
 
@@ -432,4 +432,30 @@ fn the_units() {
     for (name, text) in Units::default().all() {
         insta::assert_snapshot!(name, text);
     }
+}
+
+#[test]
+fn brackets_ranges_and_files_of_secrets_are_told_with_what_to_do() {
+    let said = mistakes("[files]\npaths = [\"/var/log/syslog\"]\n[[model]]\nname = \"m\"\n", &[]);
+    insta::assert_snapshot!(said, @r"
+    cannot use the configuration (2 mistakes)
+      logwarden.toml:1: files must be a list, not a table
+        hint: there may be several: write [[files]], with two brackets at each end
+      logwarden.toml:3: model must be a table, not an array
+        hint: there is one of it: write [model]
+    ");
+    let said = mistakes("[loki]\nlimit = \"many\"\n[discord]\nurl_file = \"/etc/logwarden/discord\"\n", &[]);
+    insta::assert_snapshot!(said, @r"
+    cannot use the configuration (2 mistakes)
+      logwarden.toml:2: loki.limit must be a whole number from 1 to 100000, not a string
+      logwarden.toml:4: discord.url_file names the file /etc/logwarden/discord, which cannot be read: entity not found
+        hint: write the secret into it: (umask 077; cat > /etc/logwarden/discord), paste, Enter, Ctrl-D
+    ");
+}
+
+#[test]
+fn the_variables_that_count_are_named() {
+    let of = |env: &[(&str, &str)]| check("[loki]\nlimit = 5\n", env, &[]).unwrap().variables;
+    assert_eq!(of(&[("HOME", "/root"), ("CREDENTIALS_DIRECTORY", "/run/c"), ("LOKI_URL", "")]), Vec::<String>::new());
+    assert_eq!(of(&[("LOKI_URL", "http://loki:3100"), ("HOME", "/root")]), ["LOKI_URL"]);
 }

@@ -109,7 +109,14 @@ impl Ollama {
         }
         let Some(entry) = model::choose(installed, self.0.wanted()) else {
             match self.0.wanted() {
-                Some(name) => notes.bad(format!("model `{name}` is not installed"), &format!("ollama pull {name}")),
+                Some(name) => {
+                    let others = match installed {
+                        [] => String::new(),
+                        _ => format!("; or name one that is installed: {}", names(installed)),
+                    };
+                    let hint = format!("ollama pull {name}{others}");
+                    notes.bad(format!("model `{name}` is not installed"), &hint);
+                }
                 None => notes.bad(
                     "no recommended model is installed: findings come from the detectors alone".to_owned(),
                     &format!("ollama pull {fitting}"),
@@ -324,4 +331,14 @@ async fn own_address() -> Option<IpAddr> {
     // TEST-NET-1, which nobody has.
     socket.connect(SocketAddr::from(([192, 0, 2, 1], 9))).await.ok()?;
     socket.local_addr().ok().map(|address| address.ip())
+}
+
+/// The installed models, by name.
+fn names(installed: &[Entry]) -> String {
+    let mut names: Vec<&str> = installed.iter().map(|entry| entry.name.as_str()).collect();
+    names.sort_unstable();
+    match names.len() {
+        0..=8 => names.join(", "),
+        more => format!("{} and {} more", names[..8].join(", "), more - 8),
+    }
 }

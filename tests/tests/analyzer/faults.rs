@@ -417,3 +417,29 @@ async fn a_state_that_belongs_to_somebody_else_is_no_empty_one() {
         assert!(!said.contains("nothing in it yet") && !said.contains("--state-dir DIR"), "{command:?}: {said}");
     }
 }
+
+#[tokio::test]
+async fn one_bad_channel_hides_nothing_else_from_doctor() {
+    let world = World::new().await;
+    let mut command = world.command(&["doctor"]);
+    command.env("DISCORD_WEBHOOK_URL", "https://example.org/webhook").env("MODEL_ENABLED", "false");
+    let doctor = command.output().await.unwrap();
+    let said = out(&doctor);
+    assert!(said.contains("\u{2717} configuration  channel `discord` cannot be used"), "{said}");
+    assert!(!said.contains("\u{2713} configuration"), "it is not good and bad: {said}");
+    assert!(said.contains(" loki ") && said.contains(" model "), "the rest is looked at: {said}");
+    assert_eq!(doctor.status.code(), Some(2), "as `run` ends: {said}");
+}
+
+#[tokio::test]
+async fn doctor_offline_names_what_nobody_was_asked_about() {
+    let world = World::new().await;
+    let mut command = world.command(&["doctor", "--offline"]);
+    for name in ["LOKI_URL", "LOG_QUERIES", "OLLAMA_HOST", "DISCORD_WEBHOOK_URL"] {
+        command.env_remove(name);
+    }
+    let said = out(&command.output().await.unwrap());
+    assert!(said.contains("loki           http://localhost:3100, 2 queries; nobody was asked"), "{said}");
+    assert!(said.contains("model          the best installed one at http://127.0.0.1:11434"), "{said}");
+    assert!(said.contains("configuration  none: there is no file, and no variable is set"), "{said}");
+}

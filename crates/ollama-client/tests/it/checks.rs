@@ -48,6 +48,13 @@ async fn nothing_there_and_nothing_installed() {
 }
 
 #[tokio::test]
+async fn what_is_installed_is_named_to_who_wants_another() {
+    let server = honest().await;
+    let said = looked_at(&builder(&server).model("qwen3:8b").build().unwrap(), &machine(), false).await;
+    assert!(said.contains(&format!("ollama pull qwen3:8b; or name one that is installed: {NAME}")), "{said}");
+}
+
+#[tokio::test]
 async fn everything_that_can_be_wrong() {
     let model = Model { on_gpu: 60, size: 9 << 30, trained: 4096, ..Model::new(NAME, Behaviour::Quiet).thinking() };
     let server = FakeOllama::start(Config { version: (0, 24, 0), ..Config::with(model) }).await;
