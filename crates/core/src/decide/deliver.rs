@@ -843,13 +843,13 @@ pub fn abandoned(snapshot: &Snapshot, channel: &Channel, gone: ProcessId, now: T
     Some(Abandoned { writes, sending })
 }
 
-/// Holds every channel of a vendor that has banned us.
+/// Holds every channel of a vendor that has banned us, also those that were never used.
 pub fn hold_vendor(snapshot: &Snapshot, policy: &Policy, vendor: &str, wait: Duration, now: Timestamp) -> Vec<Write> {
     let until = now.plus(wait);
-    let of_vendor = |name: &str| policy.channel(name).is_some_and(|channel| channel.vendor == vendor);
-    let held = snapshot.channels.iter().filter(|state| of_vendor(&state.row.name) && state.row.hold_until < until);
+    let of_vendor = policy.channels.iter().filter(|channel| channel.vendor == vendor);
+    let held = of_vendor.map(|channel| channel_state(snapshot, channel)).filter(|state| state.row.hold_until < until);
     held.map(|state| {
-        let row = ChannelState { hold_until: until, touched: state.row.touched.max(now), ..state.row.clone() };
+        let row = ChannelState { hold_until: until, touched: state.row.touched.max(now), ..state.row };
         Write::Channel(Versioned { version: state.version, row })
     })
     .collect()

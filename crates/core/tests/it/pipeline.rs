@@ -276,6 +276,23 @@ fn a_channel_that_fails_delays_nothing_else_and_loses_nothing() {
 }
 
 #[test]
+fn a_ban_holds_every_channel_of_that_vendor() {
+    let hour = Duration::from_secs(3600);
+    let (banned, other) = (Arc::new(MemoryNotifier::new("banned", true)), Arc::new(MemoryNotifier::new("other", true)));
+    let world = world(&[banned.clone(), other.clone()]);
+    banned.fail(NotifyError::Banned { channel: "banned".into(), retry_after: hour });
+    world.oom();
+    world.pass();
+    world.env.advance(hour / 2);
+    world.pass();
+    assert_eq!((banned.attempts(), other.attempts()), (1, 0), "each request would make the ban longer");
+    world.env.advance(hour);
+    world.pass();
+    let first = |notifier: &MemoryNotifier| notifier.occasions().first().copied();
+    assert_eq!((first(&banned), first(&other)), (Some(Occasion::Fired), Some(Occasion::Fired)), "nothing is lost");
+}
+
+#[test]
 fn a_broken_channel_is_told_about_on_the_others_and_keeps_its_messages() {
     let good = Arc::new(MemoryNotifier::new("good", false));
     let bad = Arc::new(MemoryNotifier::new("bad", false));
