@@ -84,7 +84,8 @@ impl Default for Config {
 pub enum End {
     /// The input ends here: close them all.
     Closed,
-    /// Close those whose last line is before this time (as lines carry it in [`Record::time`]); carry the others on.
+    /// Close those whose last line is before this time (as lines carry it in [`Record::time`](crate::Record::time)); carry
+    /// the others on.
     Open(crate::Timestamp),
 }
 
