@@ -571,7 +571,7 @@ fn learn_origins(
     }
 }
 
-/// Values that should be stable and were never seen: a new user in logins, a new account that runs sudo. Learns them, too.
+/// Values that should be stable and were never seen: a new user in logins, a new service, a new image. Learns them, too.
 /// They are known per rule and origin, since one rule stands for many templates.
 pub(crate) fn new_values(
     delta: &Delta,
@@ -590,8 +590,13 @@ pub(crate) fn new_values(
         for capture in &rule.watch {
             let root = claim::root("watch", &rule.id, capture);
             let key = MemoryKey::of(&row.origin, root);
-            let kind = if capture == "user" { SlotKind::User } else { SlotKind::Ip };
-            for seen in values(row, hit, capture, kind).into_iter().filter(|seen| !seen.value.is_empty()) {
+            let (kind, slot) = match capture.as_str() {
+                "user" => (EntityKind::User, SlotKind::User),
+                "unit" => (EntityKind::Unit, SlotKind::Any),
+                "ip" => (EntityKind::Ip, SlotKind::Ip),
+                _ => (EntityKind::Other, SlotKind::Any),
+            };
+            for seen in values(row, hit, capture, slot).into_iter().filter(|seen| !seen.value.is_empty()) {
                 let hash = (LineId::of(&[capture.as_bytes(), seen.value.as_bytes()]).bits() >> 96) as u32;
                 let fresh = || MemoryRow::new(row.origin.clone(), root, "".into(), row.first);
                 let known = watched.entry(key).or_insert_with(|| memory.get(key).cloned().unwrap_or_else(fresh));
@@ -604,7 +609,6 @@ pub(crate) fn new_values(
                 known.last = known.last.max(row.last);
                 known.count += seen.count;
                 if is_new {
-                    let kind = if capture == "user" { EntityKind::User } else { EntityKind::Ip };
                     let entity = Entity { kind, value: seen.value.as_str().into(), count: seen.count };
                     let entities = vec![entity];
                     let signal = Signal {
@@ -614,10 +618,15 @@ pub(crate) fn new_values(
                         entities: entities.clone(),
                     };
                     departures.signals.push(signal);
-                    // A new user is worth a look; addresses of people change all the time.
-                    if baseline == Baseline::Learned && capture == "user" {
-                        departures.findings.push(new_user(row, number, &seen.value, entities));
-                    }
+                    // A new user is worth a look, a new service or image a line in a list; addresses of people change
+                    // all the time.
+                    let finding = match kind {
+                        _ if baseline != Baseline::Learned => None,
+                        EntityKind::User => Some(new_user(row, number, &seen.value, entities)),
+                        EntityKind::Ip => None,
+                        _ => Some(new_thing(row, number, capture, &seen.value, entities)),
+                    };
+                    departures.findings.extend(finding);
                 }
             }
         }
@@ -656,6 +665,27 @@ fn new_user(row: &Row, number: u32, user: &str, entities: Vec<Entity>) -> Findin
         count: row.count,
         first: row.first,
         last: row.last,
+    }
+}
+
+/// A service or an image that never ran here: listed, since most are installed on purpose.
+fn new_thing(row: &Row, number: u32, capture: &str, value: &str, entities: Vec<Entity>) -> Finding {
+    let what = if capture == "unit" { "service" } else { "container image" };
+    Finding {
+        category: Category::Other,
+        severity: Severity::Low,
+        route: Route::Digest,
+        title: format!("The {what} {value} was never seen here before"),
+        explanation: format!("A {what} began to run here that this machine never had."),
+        recommendation: "See whether somebody installed it on purpose.".to_owned(),
+        absent: vec![Subject {
+            origin: row.origin.clone(),
+            leaf: None,
+            root: claim::root("new-value", capture, value),
+            template: row.template.clone(),
+            last: row.last,
+        }],
+        ..new_user(row, number, value, entities)
     }
 }
 

@@ -3,6 +3,7 @@
 mod clock;
 mod gates;
 mod silence;
+mod values;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

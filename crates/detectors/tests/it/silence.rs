@@ -7,22 +7,22 @@ use logwarden_templates::{Carry, Clock, Config, End, FoldOptions, Miner, Record,
 
 const START: i64 = 1_795_233_600;
 /// Minutes until everything is known.
-const LEARNED: i64 = 4 * 1440;
+pub(crate) const LEARNED: i64 = 4 * 1440;
 
 /// A source of several machines, whose minutes count from [`START`].
-struct Source {
+pub(crate) struct Source {
     miner: Miner,
     memory: Memory,
 }
 
-type Entry = (&'static str, i64, String);
+pub(crate) type Entry = (&'static str, i64, String);
 
 fn time(minute: i64) -> Timestamp {
     Timestamp::from_secs(START + minute * 60)
 }
 
 impl Source {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { miner: Miner::new(Config::default()), memory: Memory::default() }
     }
 
@@ -52,7 +52,11 @@ impl Source {
     }
 
     /// Reads every five minutes what `writes` says that a minute brings; everything that was found, with the minute.
-    fn live(&mut self, minutes: std::ops::Range<i64>, writes: impl Fn(i64) -> Vec<Entry>) -> Vec<(i64, String)> {
+    pub(crate) fn live(
+        &mut self,
+        minutes: std::ops::Range<i64>,
+        writes: impl Fn(i64) -> Vec<Entry>,
+    ) -> Vec<(i64, String)> {
         let mut found = Vec::new();
         for to in minutes.step_by(5).map(|from| from + 5) {
             let entries: Vec<_> = (to - 5..to).flat_map(&writes).collect();
