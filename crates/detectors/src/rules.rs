@@ -556,6 +556,9 @@ mod tests {
             wrong.extend(rule.examples.iter().filter(|l| !found(l)).map(|l| format!("{}: misses {l}", rule.id)));
             wrong
                 .extend(rule.counter_examples.iter().filter(|l| found(l)).map(|l| format!("{}: matches {l}", rule.id)));
+            if rule.examples.is_empty() || rule.counter_examples.is_empty() {
+                wrong.push(format!("{}: says only by its own words what it means", rule.id));
+            }
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
